@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * codec.h: one protocol on one connection, in either role. A codec owns no socket: it is fed bytes and hands out events,
+ * it is told to send and hands out bytes. An exchange (one request and its answer) is a weir_hstream: the machine holds
+ * one of each side and does not know which protocol it serves.
+ *
+ *   server role: feed ──on_begin──▶ on_head ▶ on_body* ▶ [on_trailer] ▶ on_end;   send(head) send(body)* … END ▶ done
+ *   client role: open ▶ send(head) … END;   feed ──▶ on_head (1xx)* ▶ on_head ▶ on_body* ▶ [on_trailer] ▶ on_end ▶ done
+ *
+ * Events come always inside feed(), eof() or the connection's on_drained, never inside send(). After on_reset nothing more
+ * comes for that exchange. Memory of a message is the arena that the holder put into the hstream. Loop thread only.
+ */
+#ifndef HTTP_CODEC_H
+#define HTTP_CODEC_H
+
+#include "http/message.h"
+#include "weir/error.h"
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct weir_codec;
+struct weir_hstream;
+
+/** Events of one exchange, towards who holds it. */
+struct weir_hstream_sink {
+    void (*on_head)(void *arg, struct weir_message *msg);      /* request; or answer, also each 1xx */
+    void (*on_body)(void *arg, struct weir_str data);          /* borrowed for the call */
+    void (*on_trailer)(void *arg, struct weir_message *msg);   /* at least one field; then on_end */
+    void (*on_end)(void *arg);                                 /* the message is whole */
+    void (*on_drained)(void *arg);                             /* weir_hstream_pending has fallen to 0 */
+    void (*on_reset)(void *arg, const struct weir_error *why); /* malformed, cut or reset: no more events */
+};
+
+/** Upward door of a codec, towards who holds the connection. */
+struct weir_codec_sink {
+    /** Bytes for the wire, in order, borrowed for the call. */
+    void (*on_output)(void *arg, const struct iovec *iov, int count);
+    /** Bytes accepted for the wire that are not in the kernel yet. */
+    size_t (*on_pending)(void *arg);
+    /** Stop or go on feeding: back-pressure of the exchange that is being received. */
+    void (*on_pause)(void *arg, bool pause);
+    /** Server role: a request begins. The holder sets hs->sink, hs->arg, hs->arena; non-zero (a weir_err) refuses it. */
+    int (*on_begin)(void *arg, struct weir_hstream *hs);
+};
+
+struct weir_hstream {
+    struct weir_codec *codec;
+    const struct weir_hstream_sink *sink;
+    void *arg;
+    struct weir_arena *arena;
+    uint32_t id;       /* h2; 0 on h1 */
+    uint32_t unread;   /* body bytes handed out and not consumed yet */
+};
+
+enum {
+    WEIR_SEND_END = 1, /* the message is whole after this */
+};
+
+struct weir_codec_ops {
+    struct weir_str protocol; /* "HTTP/1.1" as it is logged */
+    /** Bytes consumed, or a negative weir_err (the codec is dead then; the holder has got on_reset or on_begin refused). */
+    ssize_t (*feed)(struct weir_codec *codec, const uint8_t *data, size_t len);
+    /** The peer has sent FIN. `err` 0: cleanly; else why the stream broke. */
+    void (*eof)(struct weir_codec *codec, enum weir_err err);
+    /** All output is in the kernel. */
+    void (*drained)(struct weir_codec *codec);
+    /** Client role: begins an exchange; hs->sink, arg, arena are set. 0, or WEIR_ELIMIT when no more fit. */
+    int (*open)(struct weir_codec *codec, struct weir_hstream *hs);
+    int (*send)(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body, int count,
+                const struct weir_message *trailer, unsigned flags);
+    void (*consume)(struct weir_hstream *hs, size_t bytes);
+    void (*reset)(struct weir_hstream *hs, enum weir_err why);
+    bool (*done)(struct weir_hstream *hs);
+    /** Server role: no further requests; the answer in progress says so (Connection: close, GOAWAY). */
+    void (*shutdown)(struct weir_codec *codec);
+    bool (*idle)(const struct weir_codec *codec);
+};
+
+struct weir_codec {
+    const struct weir_codec_ops *ops;
+    const struct weir_codec_sink *sink;
+    void *arg;
+};
+
+static inline ssize_t weir_codec_feed(struct weir_codec *codec, const uint8_t *data, size_t len)
+{
+    return codec->ops->feed(codec, data, len);
+}
+static inline void weir_codec_eof(struct weir_codec *codec, enum weir_err err)
+{
+    codec->ops->eof(codec, err);
+}
+static inline void weir_codec_drained(struct weir_codec *codec)
+{
+    codec->ops->drained(codec);
+}
+static inline int weir_codec_open(struct weir_codec *codec, struct weir_hstream *hs)
+{
+    return codec->ops->open(codec, hs);
+}
+static inline void weir_codec_shutdown(struct weir_codec *codec)
+{
+    codec->ops->shutdown(codec);
+}
+/** No exchange and no half message: the connection may be kept, moved or closed. */
+static inline bool weir_codec_idle(const struct weir_codec *codec)
+{
+    return codec->ops->idle(codec);
+}
+/**
+ * Sends a head (NULL: it was sent), body bytes, a trailer section (NULL: none), in one gathered output. The head's `body`
+ * and `length` decide the framing: WEIR_BODY_CHUNKED frames pieces, WEIR_BODY_LENGTH counts them (more, or an END before
+ * all: WEIR_EFRAMING). A 1xx head ends nothing. 0, WEIR_ENOMEM, WEIR_EFRAMING.
+ */
+static inline int weir_hstream_send(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body, int count,
+                                    const struct weir_message *trailer, unsigned flags)
+{
+    return hs->codec->ops->send(hs, head, body, count, trailer, flags);
+}
+/** Bytes sent on this exchange that are not in the kernel yet; writers stop at WEIR_STREAM_HIGH_BYTES. */
+static inline size_t weir_hstream_pending(struct weir_hstream *hs)
+{
+    return hs->codec->sink->on_pending(hs->codec->arg);
+}
+/** `bytes` of what on_body gave were taken by the other side: credit for the sender. */
+static inline void weir_hstream_consume(struct weir_hstream *hs, size_t bytes)
+{
+    hs->codec->ops->consume(hs, bytes);
+}
+/** Gives the exchange up: on h1 the connection is then not usable any more (idle() is false for ever). */
+static inline void weir_hstream_reset(struct weir_hstream *hs, enum weir_err why)
+{
+    hs->codec->ops->reset(hs, why);
+}
+/**
+ * The holder lets go of a finished exchange (both messages whole). True: the connection may serve another one. In the
+ * server role the holder then feeds what it kept.
+ */
+static inline bool weir_hstream_done(struct weir_hstream *hs)
+{
+    return hs->codec->ops->done(hs);
+}
+
+#endif

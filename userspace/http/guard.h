@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * guard.h: what must be refused before and after the parser (ARCHITECTURE, "HTTP/1 guard"), and the one framing engine
+ * that decides where a message ends, for both roles. Pure functions.
+ */
+#ifndef HTTP_GUARD_H
+#define HTTP_GUARD_H
+
+#include "http/message.h"
+
+struct weir_guard_limits {
+    uint32_t head_bytes;   /* of a head, with its empty line; 0: WEIR_HEADERS_BYTES_MAX */
+    uint32_t head_count;   /* fields; 0: WEIR_HEADERS_COUNT_MAX */
+    uint32_t target_bytes; /* 0: WEIR_TARGET_BYTES_MAX */
+};
+
+/**
+ * Looks for the end of a head in `data`, and refuses on the way what no head may have: bare CR or LF, NUL and other
+ * controls, obs-fold, an empty or malformed name, space before the colon, too many or too large.
+ * `*seen` (0 at first) is where to go on when more bytes have come. `role`: requests begin with up to
+ * WEIR_LEADING_CRLF_MAX empty lines (skipped: *skip).
+ * @return length of the head with its empty line, 0 when more is needed, or a negative weir_err.
+ */
+ssize_t weir_guard_head(const uint8_t *data, size_t len, bool request, const struct weir_guard_limits *limits, size_t *seen, size_t *skip);
+
+/** After the parse: version, target form, Host, TE, Content-Length, Expect; sets body, length, keep_alive, upgrade, …. 0 or an error. */
+int weir_guard_request(struct weir_message *msg);
+/** The same for an answer to a request of that method; `connect`/upgrade answers become WEIR_BODY_TUNNEL. */
+int weir_guard_response(struct weir_message *msg, enum weir_method asked, bool upgrade_asked);
+/** A trailer section: fields that frame, route or authorise are refused (RFC 9110 6.5.1). */
+int weir_guard_trailer(struct weir_message *trailer);
+/** Is this a legal field value for a setter (RFC 9110 5.5), and name (token)? */
+bool weir_guard_value(struct weir_str value);
+bool weir_guard_name(struct weir_str name);
+/** Host [":" port] as RFC 3986 3.2.2 has it; an empty host is allowed by `empty`. */
+bool weir_guard_host(struct weir_str host, bool empty);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * io.h: sockets of one worker behind a backend, in completion style. io_epoll.c is the one there is.
+ *
+ * Rules that let a backend be epoll or io_uring: received bytes are borrowed for the callback; a send takes what it can
+ * take without the caller's memory (epoll: what the kernel takes now; a ring: what it copies for its next submission) and
+ * the caller offers the rest after on_writable; an operation is never completed inside the call that asked for it; a
+ * descriptor leaves (close, release) only when no operation is in flight, and the backend says so by on_released.
+ */
+#ifndef NET_IO_H
+#define NET_IO_H
+
+#include "net/loop.h"
+
+#include <sys/socket.h>
+
+struct weir_sock;
+
+/** Upward door of a socket. Any of them may close the socket. */
+struct weir_sock_sink {
+    void (*on_recv)(struct weir_sock *sock, const uint8_t *data, size_t len); /* borrowed */
+    void (*on_eof)(struct weir_sock *sock);
+    void (*on_writable)(struct weir_sock *sock); /* after a send that did not take all; also: connected */
+    void (*on_fail)(struct weir_sock *sock, int sys);
+    void (*on_released)(struct weir_sock *sock); /* no operation in flight; fd is closed or, after release, the caller's */
+};
+
+/** Embedded in what owns a socket; type-stable, so that a stale event finds a sock that is closed, never foreign memory. */
+struct weir_sock {
+    const struct weir_sock_sink *sink;
+    struct weir_list link; /* backend: ready to be read, or going */
+    int fd;
+    bool receiving : 1;    /* wanted by the owner */
+    bool readable : 1;     /* there may be bytes */
+    bool hungup : 1;       /* the peer has sent FIN or RST: a short read is not the end */
+    bool blocked : 1;      /* a send did not take all */
+    bool connecting : 1;
+    bool going : 1;        /* closed or being released */
+    bool keep_fd : 1;      /* released: the descriptor stays open */
+    bool failed : 1;
+};
+
+/** A listening socket that is served by this loop. */
+struct weir_lsock {
+    int fd;
+    void (*on_accept)(struct weir_lsock *lsock, int fd, const struct sockaddr *peer, socklen_t len);
+    void (*on_fail)(struct weir_lsock *lsock, int sys); /* EMFILE, ENOMEM, …: accepting pauses for 50 ms by itself */
+    struct weir_timer pause;
+    struct weir_loop *loop;
+    bool on, paused;
+};
+
+struct weir_io_ops {
+    const char *name;
+    int (*open)(struct weir_loop *loop);
+    void (*close)(struct weir_loop *loop);
+    /** Watches a foreign descriptor (libuv's): when it is readable, wait() says so. */
+    int (*watch_uv)(struct weir_loop *loop, int fd);
+    /** Waits at most `ms` (-1: no limit), hands out events. Returns 1 when libuv's descriptor is ready, else 0. */
+    int (*wait)(struct weir_loop *loop, int ms);
+    /** What remains of this turn: reads of sockets that were made readable again, releases. */
+    bool (*pending)(struct weir_loop *loop);
+    int (*add)(struct weir_loop *loop, struct weir_sock *sock);
+    void (*recv)(struct weir_loop *loop, struct weir_sock *sock, bool on);
+    ssize_t (*send)(struct weir_loop *loop, struct weir_sock *sock, const struct iovec *iov, int count);
+    void (*leave)(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd);
+    int (*listen)(struct weir_loop *loop, struct weir_lsock *lsock, bool on);
+};
+
+struct weir_io {
+    const struct weir_io_ops *ops;
+};
+
+extern const struct weir_io_ops weir_io_epoll;
+
+/** `sock->fd` and `sock->sink` are set; non-blocking. 0, WEIR_ENOMEM, WEIR_ESYS. Nothing is received before recv(on). */
+static inline int weir_sock_add(struct weir_loop *loop, struct weir_sock *sock)
+{
+    return loop->io->ops->add(loop, sock);
+}
+static inline void weir_sock_recv(struct weir_loop *loop, struct weir_sock *sock, bool on)
+{
+    loop->io->ops->recv(loop, sock, on);
+}
+/** Bytes taken (0 to all), or -errno. */
+static inline ssize_t weir_sock_send(struct weir_loop *loop, struct weir_sock *sock, const struct iovec *iov, int count)
+{
+    return loop->io->ops->send(loop, sock, iov, count);
+}
+/** Ends in on_released, at the end of a turn. With `keep_fd` the descriptor is then the caller's. */
+static inline void weir_sock_leave(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd)
+{
+    loop->io->ops->leave(loop, sock, keep_fd);
+}
+
+#endif

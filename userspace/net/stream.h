@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * stream.h: a connection as a stream of bytes: TCP (tcp.h), or TLS over another stream (tls.h). No HTTP.
+ *
+ *   opening ──on_open──▶ open ──weir_stream_close──▶ closing ──on_closed──▶ gone
+ *      └──────on_error──▶ dead ──weir_stream_close──▶ closing
+ *
+ * Who holds a stream closes it, exactly once, also after on_error; memory of the holder and of the stream is freed only in
+ * or after on_closed, which always comes, at the end of a turn. Events never come inside a call to the stream. After
+ * on_eof no on_data comes; writing goes on (half-close). Loop thread only.
+ */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include "net/addr.h"
+#include "net/loop.h"
+#include "weir/error.h"
+
+struct weir_stream;
+
+struct weir_stream_sink {
+    void (*on_open)(void *arg);                                     /* connected, handshake done; not for accepted TCP */
+    void (*on_data)(void *arg, const uint8_t *data, size_t len);    /* borrowed for the call; keep what you need */
+    void (*on_eof)(void *arg);                                      /* FIN; for TLS after close_notify */
+    void (*on_drained)(void *arg);                                  /* pending has fallen to 0 after a write that pended */
+    void (*on_error)(void *arg, enum weir_err err, int sys);        /* dead; WEIR_ETRUNCATED: TLS ended by FIN alone */
+    void (*on_closed)(void *arg);
+};
+
+/** What TLS has to say of a stream; strings live as long as the stream. */
+struct weir_tls_info {
+    struct weir_str version, cipher, sni, alpn; /* "TLSv1.3"; alpn and sni may be absent */
+    bool resumed;
+    struct weir_str client_subject; /* of a verified client certificate (RFC 2253), absent without one */
+    const void *policy;             /* which certificate policy answered: a request for another host gets 421 */
+};
+
+/** What leaves a loop with a stream, for another loop to adopt. */
+struct weir_parcel {
+    int fd;
+    void *tls; /* SSL *, or NULL */
+};
+
+struct weir_stream_ops {
+    void (*read)(struct weir_stream *stream, bool on);
+    int (*write)(struct weir_stream *stream, const struct iovec *iov, int count);
+    size_t (*pending)(const struct weir_stream *stream);
+    void (*shutdown)(struct weir_stream *stream);
+    void (*close)(struct weir_stream *stream, bool reset);
+    bool (*release)(struct weir_stream *stream, struct weir_parcel *parcel);
+    const struct weir_tls_info *(*tls_info)(struct weir_stream *stream);
+    int (*fd)(const struct weir_stream *stream);
+};
+
+struct weir_stream {
+    const struct weir_stream_ops *ops;
+    const struct weir_stream_sink *sink;
+    void *arg;
+    struct weir_loop *loop;
+};
+
+static inline void weir_stream_set_sink(struct weir_stream *stream, const struct weir_stream_sink *sink, void *arg)
+{
+    stream->sink = sink;
+    stream->arg = arg;
+}
+/** Starts or stops on_data. A new stream does not read. */
+static inline void weir_stream_read(struct weir_stream *stream, bool on)
+{
+    stream->ops->read(stream, on);
+}
+/**
+ * Writes all of it: what the kernel does not take now is copied and sent later. Writers stop while
+ * weir_stream_pending() >= WEIR_STREAM_HIGH_BYTES and go on at on_drained. 0 or WEIR_ENOMEM (nothing was taken then and
+ * the stream is to be closed). A stream that has failed takes and drops the bytes; on_error tells.
+ */
+static inline int weir_stream_write(struct weir_stream *stream, const struct iovec *iov, int count)
+{
+    return stream->ops->write(stream, iov, count);
+}
+/** Bytes written and not yet in the kernel. */
+static inline size_t weir_stream_pending(const struct weir_stream *stream)
+{
+    return stream->ops->pending(stream);
+}
+/** No more writes: after what is pending, close_notify (TLS) and FIN. */
+static inline void weir_stream_shutdown(struct weir_stream *stream)
+{
+    stream->ops->shutdown(stream);
+}
+/** Drops what is pending and closes; then on_closed. `reset`: by RST, so that the peer cannot take a cut for an end. */
+static inline void weir_stream_close(struct weir_stream *stream, bool reset)
+{
+    stream->ops->close(stream, reset);
+}
+/**
+ * Takes an idle stream (nothing pending, nothing unread) off its loop: false when it cannot leave now, and nothing has
+ * changed. Otherwise the stream is gone when on_closed has come, and `parcel` can be adopted by any loop from then on.
+ */
+static inline bool weir_stream_release(struct weir_stream *stream, struct weir_parcel *parcel)
+{
+    return stream->ops->release(stream, parcel);
+}
+/** NULL for plain streams and before the handshake has ended. */
+static inline const struct weir_tls_info *weir_stream_tls(struct weir_stream *stream)
+{
+    return stream->ops->tls_info ? stream->ops->tls_info(stream) : NULL;
+}
+static inline int weir_stream_fd(const struct weir_stream *stream)
+{
+    return stream->ops->fd(stream);
+}
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * cluster.h: an upstream: its servers, their health, addresses and weights, shared by all workers, and what each worker
+ * keeps of it (pools, balancer state, counters).
+ *
+ * struct weir_cluster is the shared part; conf is immutable; health, weight, drain and addresses are atomics or swapped
+ * under the cluster's lock with a version that workers compare. struct weir_cluster_view is one worker's.
+ */
+#ifndef UPSTREAM_CLUSTER_H
+#define UPSTREAM_CLUSTER_H
+
+#include "http/codec.h"
+#include "net/resolve.h"
+#include "net/tls.h"
+#include "weir/balance.h"
+
+struct weir_server_conf {
+    struct weir_str address; /* "10.0.0.1:80", "name:80", "srv:_http._tcp.name", "unix:/path" */
+    int64_t weight;
+    bool backup;
+    bool resolve;            /* follow the name by its TTL; else it is resolved once, at start */
+};
+
+enum { WEIR_HEALTH_NONE = 0, WEIR_HEALTH_TCP, WEIR_HEALTH_HTTP };
+struct weir_health_conf {
+    int type;
+    struct weir_str path, host, expect; /* expect: "200-299", "200,204" */
+    int64_t every_ms, timeout_ms, rise, fall;
+    double panic;
+};
+
+struct weir_pool_conf {
+    int64_t idle_max, idle_timeout_ms, requests_max, age_max_ms; /* WEIR_UNLIMITED: off */
+};
+
+struct weir_cluster_conf {
+    struct weir_str name;
+    struct weir_conf_list servers; /* struct weir_server_conf */
+    int protocol;                  /* 0 h1 */
+    bool tls_on;
+    struct weir_tls_client_conf tls;
+    int balance;                   /* 0 round-robin */
+    int64_t connections_max;       /* a server, all workers; WEIR_UNLIMITED */
+    struct weir_str source;        /* an address; absent: the kernel's */
+    struct weir_pool_conf pool;
+    struct weir_health_conf health;
+};
+
+struct weir_cluster_view;
+
+/** What all clusters of a program share. */
+struct weir_upstreams_opts {
+    struct weir_log *log;
+    unsigned workers;
+    const struct weir_dns_conf *dns;
+    const struct weir_guard_limits *limits; /* of answers' heads; outlives the clusters */
+};
+
+/** NULL with *fault filled when an address, a certificate or a combination is wrong. `conf` outlives the cluster. */
+struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf, const struct weir_upstreams_opts *opts, struct weir_tls_fault *fault);
+/** After the views are gone. */
+void weir_cluster_free(struct weir_cluster *cluster);
+struct weir_str weir_cluster_name(const struct weir_cluster *cluster);
+const struct weir_cluster_conf *weir_cluster_get_conf(const struct weir_cluster *cluster);
+/** Resolution and health checks, on one loop. Asynchronous; stop before the loop's end. */
+int weir_cluster_start(struct weir_cluster *cluster, struct weir_loop *loop, struct weir_resolver *resolver) __attribute__((warn_unused_result));
+void weir_cluster_stop(struct weir_cluster *cluster);
+
+/** This worker's part. `id` < opts.workers. Views of one cluster know each other: idle connections are given between them. */
+struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster, struct weir_loop *loop, unsigned id);
+/** Closes its idle connections; the active ones must be gone. Call weir_cluster_view_close first and turn the loop. */
+void weir_cluster_view_close(struct weir_cluster_view *view);
+void weir_cluster_view_free(struct weir_cluster_view *view);
+
+/** Balancing: a server that is up and not in choice->tried; NULL: none. */
+struct weir_server *weir_cluster_pick(struct weir_cluster_view *view, struct weir_peer_choice *choice);
+
+/** Run-time changes; any thread. weight 0..1000; state: ready, drain. 0 or WEIR_ENOENT, WEIR_EINVAL. */
+enum weir_server_state { WEIR_SERVER_READY, WEIR_SERVER_DRAIN };
+int weir_cluster_set_weight(struct weir_cluster *cluster, struct weir_str server, int weight);
+int weir_cluster_set_state(struct weir_cluster *cluster, struct weir_str server, enum weir_server_state state);
+
+/** For the admin socket and the metrics; any thread. */
+struct weir_server_status {
+    struct weir_str name;
+    int weight;
+    bool backup, up, draining;
+    unsigned addresses;
+    uint64_t active, idle, requests, requests_reused, opened, failed;
+    char last_fault[96]; /* of the health check or the resolution */
+};
+struct weir_cluster_totals {
+    uint64_t requests_new, requests_reused, opened, active, idle;
+    struct weir_histogram duration; /* summed */
+};
+void weir_server_get_status(const struct weir_server *server, struct weir_server_status *status);
+void weir_cluster_get_totals(const struct weir_cluster *cluster, struct weir_cluster_totals *totals);
+/** The machine tells how long an exchange took. */
+void weir_cluster_view_count(struct weir_cluster_view *view, struct weir_server *server, uint64_t duration_us);
+
+#endif
