@@ -8,6 +8,8 @@
 
 #include "http/message.h"
 
+#include <sys/types.h>
+
 struct weir_guard_limits {
     uint32_t head_bytes;   /* of a head, with its empty line; 0: WEIR_HEADERS_BYTES_MAX */
     uint32_t head_count;   /* fields; 0: WEIR_HEADERS_COUNT_MAX */
