@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** access_log.h: one line a request, one write, valid JSON for any bytes in it. */
+#ifndef PROXY_ACCESS_LOG_H
+#define PROXY_ACCESS_LOG_H
+
+#include "proxy/policy.h"
+
+/** What a line can tell; absent strings and zeros are left out or "-". All borrowed for the call. */
+struct weir_access_record {
+    uint64_t wall_us; /* when the head was there */
+    struct weir_str id, listener, route, client, method, host, path, query, protocol;
+    int status;
+    uint64_t bytes_in, bytes_out, duration_us;
+    struct weir_str upstream, server;
+    unsigned attempts;
+    bool reused;
+    uint64_t connect_us, first_byte_us;
+    struct weir_str user_agent, referer;
+    const struct weir_tls_info *tls;
+    const struct weir_error *error;
+    struct weir_str mover; /* of a tunnel */
+};
+
+struct weir_access_log;
+
+/** Opens the target. The same target twice is one descriptor. NULL with *fault. `conf` outlives it. */
+struct weir_access_log *weir_access_log_open(const struct weir_access_log_conf *conf, struct weir_tls_fault *fault);
+void weir_access_log_close(struct weir_access_log *log);
+/** Any worker; one write(2) (or nothing, when the sample or `off` says so). A full pipe drops the line and counts it, never blocks. */
+void weir_access_log_write(struct weir_access_log *log, const struct weir_access_record *record);
+/** Opens the file anew (SIGUSR1). Any thread. */
+void weir_access_log_reopen(struct weir_access_log *log);
+
+#endif
