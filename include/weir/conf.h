@@ -26,7 +26,7 @@ enum weir_conf_type {
     WEIR_CONF_SECTION,  /* nested rows at `rows`, struct in place */
     WEIR_CONF_LIST,     /* struct weir_conf_list of structs of `rows` */
     WEIR_CONF_NAMED,    /* the same, from a map whose keys become the first field (struct weir_str name) */
-    WEIR_CONF_CUSTOM,   /* parsed by the daemon's own code; the row documents it */
+    WEIR_CONF_CUSTOM,   /* parsed by the daemon's own code (`custom`); the row documents it */
 };
 
 struct weir_strs {
@@ -48,11 +48,16 @@ struct weir_conf_list {
     size_t count;
 };
 
-#define WEIR_CONF_REQUIRED 1u /* an error when absent */
-#define WEIR_CONF_OFF      2u /* `off` is allowed: the value is WEIR_UNLIMITED (-1) */
-#define WEIR_CONF_AUTO     4u /* `auto` is allowed: the value is 0 */
-#define WEIR_CONF_RELOADS  8u /* takes effect at a reload */
-#define WEIR_CONF_SECRET   16u /* {file: PATH} is allowed; never printed */
+#define WEIR_CONF_REQUIRED 1u   /* an error when absent */
+#define WEIR_CONF_OFF      2u   /* `off` is allowed: the value is WEIR_UNLIMITED (-1); of a text: absent */
+#define WEIR_CONF_AUTO     4u   /* `auto` is allowed: the value is 0; of a text: absent */
+#define WEIR_CONF_RELOADS  8u   /* takes effect at a reload */
+#define WEIR_CONF_SECRET   16u  /* STR, MAP: a text may be {file: PATH}; such a text is never printed */
+#define WEIR_CONF_ALIAS    32u  /* a second way to say what another row says: accepted, not printed */
+#define WEIR_CONF_INHERIT  64u  /* SECTION: what is not said is WEIR_INHERIT, not the default */
+#define WEIR_CONF_TEMPLATE 128u /* STR: $names are replaced at run time, so `$$` is left to that */
+
+struct weir_conf_custom;
 
 struct weir_conf_item {
     const char *name;
@@ -66,6 +71,27 @@ struct weir_conf_item {
     const struct weir_conf_item *rows; /* SECTION, LIST, NAMED: ends with {0} */
     size_t bytes;                      /* LIST, NAMED: size of one element */
     const char *brief;                 /* LIST: the row that a bare scalar fills ("address") */
+    const struct weir_conf_custom *custom; /* CUSTOM: the daemon's own; NULL in a plug-in's rows */
+};
+
+struct weir_filter;
+
+/**
+ * A kind of filter that a configuration can name: `filters: [ NAME: { rows } ]`. The loader fills a zeroed struct of
+ * `bytes` from `rows` (defaults first) and calls `create` once for each place where the filter is named.
+ */
+struct weir_filter_type {
+    size_t size;      /* sizeof(struct weir_filter_type) */
+    const char *name; /* as in the configuration */
+    const char *text; /* one sentence */
+    const struct weir_conf_item *rows; /* ends with {0} */
+    size_t bytes;                      /* of the struct that the rows fill */
+    const struct weir_filter *filter;
+    /**
+     * Checks what rows cannot say and makes the filter's `self`; no side effect but memory. `conf` and all it points to
+     * live until filter->fini(self) has returned. NULL with a sentence in `fault` (a NUL-terminated text) when wrong.
+     */
+    void *(*create)(const void *conf, char *fault, size_t fault_bytes);
 };
 
 WEIR_END

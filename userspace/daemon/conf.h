@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * conf.h: the configuration: one or more YAML files into an immutable snapshot, every error in one
+ * pass.
+ *
+ *   text ─conf_node─▶ node tree with marks ─conf_fill (rows of conf_items)─▶ structs ─conf_check─▶
+ * struct weir_conf
+ *
+ * One arena holds all of a snapshot; it may be read by any thread and is freed at once. Nothing
+ * here logs or exits: what is wrong is in the diagnostics.
+ */
+#ifndef DAEMON_CONF_H
+#define DAEMON_CONF_H
+
+#include "base/arena.h"
+#include "proxy/policy.h"
+#include "weir/conf.h"
+
+#include <stdio.h>
+
+enum weir_severity { WEIR_DIAG_ERROR, WEIR_DIAG_WARNING };
+
+/** One thing that is wrong. */
+struct weir_diag {
+    enum weir_severity severity;
+    struct weir_str file;
+    unsigned line, column; /* from 1; 0: the file as a whole */
+    unsigned width;        /* characters to underline */
+    struct weir_str message;
+    struct weir_str hint;   /* "did you mean 'health'?"; absent: none */
+    struct weir_str source; /* the line of the file; absent: none */
+};
+
+/** All that is wrong, errors and warnings in the order of their places. Owns its texts. */
+struct weir_diags {
+    struct weir_arena arena;
+    struct weir_diag *at;
+    size_t count, room;
+    size_t errors, warnings; /* also those beyond WEIR_DIAGS_MAX, which are not kept */
+};
+enum { WEIR_DIAGS_MAX = 200 };
+
+void weir_diags_init(struct weir_diags *diags);
+void weir_diags_fini(struct weir_diags *diags);
+/** As INTERFACE has it: place, sentence, source line, underline; then "2 errors, 1 warning".
+ * `json`: an array. */
+void weir_diags_print(const struct weir_diags *diags, FILE *out, bool json);
+
+enum { WEIR_IO_AUTO, WEIR_IO_EPOLL };
+enum { WEIR_LOG_TO_STDERR, WEIR_LOG_TO_FILE, WEIR_LOG_TO_SYSLOG, WEIR_LOG_TO_JOURNAL };
+enum { WEIR_LOG_TEXT, WEIR_LOG_AS_JSON };
+
+struct weir_admin_conf {
+    struct weir_str socket; /* a path: the default (below /run/weir) or what the file says */
+    bool socket_said;
+    struct weir_str group;  /* who may use the socket besides its owner; absent: nobody */
+    struct weir_str listen; /* TCP address of the part that only reads; absent: off */
+};
+
+struct weir_log_conf {
+    int level;  /* enum weir_log_level */
+    int format; /* WEIR_LOG_TEXT, WEIR_LOG_AS_JSON */
+    int to;     /* WEIR_LOG_TO_* */
+    struct weir_str file;
+};
+
+/** A snapshot. Everything that is inherited is resolved: see weir_listener_conf.routes. */
+struct weir_conf {
+    struct weir_arena arena;
+    struct weir_str path; /* of the main file, as given */
+    struct weir_str instance;
+    struct weir_str user;
+    int io; /* WEIR_IO_* */
+    struct weir_admin_conf admin;
+    struct weir_log_conf log;
+    struct weir_proxy_conf proxy;
+    struct weir_conf_list
+        uses; /* conf_internal.h: struct conf_use, the filters that weir_conf_free ends */
+    struct weir_conf_list
+        secrets; /* conf_internal.h: struct conf_secret, texts that came from files */
+};
+
+struct weir_conf_opts {
+    size_t size;
+    /** Kinds of filters, NULL-terminated; NULL: the built-in ones. Outlives the snapshot. */
+    const struct weir_filter_type *const *filters;
+    /** No file is opened but those of the configuration itself; for what is only parsed (fuzzing).
+     */
+    bool no_files;
+};
+
+/**
+ * Reads a file and all that it includes. 0 with *out, or WEIR_ECONFIG with the errors in `diags`,
+ * or WEIR_ENOMEM. Warnings may be there in either case. `diags` was initialised by the caller.
+ */
+int weir_conf_load(const char *path, struct weir_conf **out,
+                   struct weir_diags *diags) WEIR_MUST_CHECK;
+/** The same from memory: `name` stands in the diagnostics, relative paths are relative to the
+ * folder it names. */
+int weir_conf_load_text(const char *name, const char *text, size_t len,
+                        const struct weir_conf_opts *opts, struct weir_conf **out,
+                        struct weir_diags *diags) WEIR_MUST_CHECK;
+/** weir_conf_load with options (NULL: none). */
+int weir_conf_load_opts(const char *path, const struct weir_conf_opts *opts, struct weir_conf **out,
+                        struct weir_diags *diags) WEIR_MUST_CHECK;
+/** Ends the filters, frees everything. NULL is allowed. */
+void weir_conf_free(struct weir_conf *conf);
+
+/** The complete configuration with all defaults, as YAML that reads to the same. */
+void weir_conf_print_effective(const struct weir_conf *conf, FILE *out);
+/**
+ * `weir config explain`: type, range, default and sentence of a key ("upstreams.*.health.every";
+ * any name may stand for the `*`) and of all below it; NULL: of all. 0, or WEIR_ENOENT with the
+ * nearest key said on `out`.
+ */
+int weir_conf_explain(const char *key, FILE *out) WEIR_MUST_CHECK;
+/** `weir config schema`: JSON Schema, draft 2020-12. */
+int weir_conf_schema(FILE *out) WEIR_MUST_CHECK;
+
+#endif
