@@ -63,7 +63,7 @@ WEIR_API enum weir_verdict weir_req_fail(struct weir_req *req, enum weir_err cod
 
 /** The right to wake one parked request, once. Plain data: copy it to any thread. */
 struct weir_wake {
-    struct weir_req *req;
+    void *worker;
     uint64_t generation;
 };
 

@@ -30,6 +30,9 @@ struct weir_hstream_sink {
     void (*on_end)(void *arg);                                 /* the message is whole */
     void (*on_drained)(void *arg);                             /* weir_hstream_pending has fallen to 0 */
     void (*on_reset)(void *arg, const struct weir_error *why); /* malformed, cut or reset: no more events */
+    /** Last thing in a feed() that gave any event to this exchange (if it is still open and not reset): what on_body lent
+     *  is about to go. The holder gathers head, pieces and end of one feed into one send here. May be NULL. */
+    void (*on_flush)(void *arg);
 };
 
 /** Upward door of a codec, towards who holds the connection. */
