@@ -29,16 +29,17 @@ WEIR_API unsigned weir_server_weight(const struct weir_server *server);
 WEIR_API bool weir_server_is_backup(const struct weir_server *server);
 /** Healthy, has an address, not draining. */
 WEIR_API bool weir_server_is_up(const struct weir_server *server);
-/** Requests of this worker that are at the server now. */
+/** Requests that are at the server now, of all workers: a sum of their counters, a little old. */
 WEIR_API unsigned weir_server_active(const struct weir_server *server);
 
 /** A balancer is a vtable as well: one instance a cluster and worker. */
 struct weir_balancer {
     size_t size;
     const char *name;
+    /** State of one worker; NULL without memory. `self` is what was given with the balancer. */
     void *(*create)(struct weir_cluster *cluster, void *self);
     void (*destroy)(void *state);
-    /** The set, the weights or the health have changed. */
+    /** Weights, health, draining or addresses have changed; also called once after create. May be NULL. */
     void (*changed)(void *state, struct weir_cluster *cluster);
     /** A server that is up and not among choice->tried, or NULL. Must not block. */
     const struct weir_server *(*pick)(void *state, const struct weir_peer_choice *choice);

@@ -44,6 +44,8 @@ struct weir_cluster_conf {
     struct weir_str source;        /* an address; absent: the kernel's */
     struct weir_pool_conf pool;
     struct weir_health_conf health;
+    const struct weir_balancer *balancer; /* a program's own; NULL: as `balance` says */
+    void *balancer_self;                  /* given to its create(); outlives the cluster */
 };
 
 struct weir_cluster_view;
@@ -58,11 +60,19 @@ struct weir_upstreams_opts {
 
 /** NULL with *fault filled when an address, a certificate or a combination is wrong. `conf` outlives the cluster. */
 struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf, const struct weir_upstreams_opts *opts, struct weir_tls_fault *fault);
-/** After the views are gone. */
+/**
+ * After weir_cluster_stop and weir_cluster_view_free of every view, when no loop of theirs runs any more (a message
+ * between two workers may be under way until then).
+ */
 void weir_cluster_free(struct weir_cluster *cluster);
 struct weir_str weir_cluster_name(const struct weir_cluster *cluster);
+/** "app.internal:8080", or "app.internal" on the default port of the scheme: what a Host header would say of the server. */
+struct weir_str weir_server_authority(const struct weir_server *server);
 const struct weir_cluster_conf *weir_cluster_get_conf(const struct weir_cluster *cluster);
-/** Resolution and health checks, on one loop. Asynchronous; stop before the loop's end. */
+/**
+ * Resolution and health checks, on one loop: called on its thread, or before it runs. `resolver` may be NULL when no
+ * server has a name. Stop on the loop as well, and turn it once or twice before its end: checks in flight are closed.
+ */
 int weir_cluster_start(struct weir_cluster *cluster, struct weir_loop *loop, struct weir_resolver *resolver) __attribute__((warn_unused_result));
 void weir_cluster_stop(struct weir_cluster *cluster);
 

@@ -4,8 +4,14 @@
  *
  *   acquire ──▶ own idle? ──▶ another worker has one? ask it ──▶ connect (TLS) ──▶ fn
  *
- * An idle connection stays registered with its loop: FIN, RST or stray bytes close it at once. The full key is compared
- * (server, address, TLS context, source). A connection moves between workers only when its owner gives it.
+ * An idle connection stays registered with its loop: FIN, RST or stray bytes close it at once. A pool belongs to one
+ * server of one cluster: TLS settings, source and name are its cluster's, so they need no comparing; connections to an
+ * address that the server has no more are closed. A connection moves between workers only when its owner gives it.
+ *
+ *   connecting ──▶ ready ──▶ held ──release──▶ (releasing) ──▶ idle ──▶ ready | giving
+ *                                └──detach──▶ detached          any ──▶ closing
+ *
+ * releasing: given back inside an event of its own; what follows in the same bytes decides whether it may be idle.
  */
 #ifndef UPSTREAM_POOL_H
 #define UPSTREAM_POOL_H
@@ -20,7 +26,11 @@ struct weir_upconn {
     bool reused;                 /* it has served an exchange before this one */
     bool no_pool;                /* NTLM, Negotiate, a tunnel, an error: never reused */
     bool eof;                    /* the server has sent FIN */
-    struct weir_list link;
+    bool dead;                   /* the stream has failed */
+    bool in_event;               /* an event of the stream is being handled: memory and codec stay */
+    bool paused;                 /* the codec asked not to be fed */
+    struct weir_list link;       /* idle: of the server's idle ones; else of the view's busy ones */
+    struct weir_list lru;        /* idle: of all the view's idle ones, newest first */
     struct weir_cluster_view *view;
     struct weir_server *server;
     struct weir_stream *stream;
@@ -31,15 +41,22 @@ struct weir_upconn {
     uint64_t bytes_in, bytes_out; /* since it was acquired */
     uint32_t connect_us;         /* how long it took to connect; 0 when reused */
     struct weir_addr addr;
+    struct weir_buf rest;        /* bytes that the codec left: after a 101 they belong to the tunnel */
+    struct weir_timer timer;     /* connecting: its deadline */
+    struct weir_later later;     /* feeds `rest`, or tells a late sender that the stream has ended */
+    struct weir_acquire *acq;    /* connecting, ready: for whom; NULL: for the pool */
+    struct weir_ask *ask;        /* giving: for whom */
 };
 #define WEIR_UPCONN_MAGIC 0x77757063u
 
 struct weir_acquire;
+struct weir_ask; /* a question to another worker */
 /** `conn` NULL: *error says why. Never inside weir_pool_acquire. The connection is the caller's. */
 typedef void (*weir_acquire_fn)(void *arg, struct weir_upconn *conn, const struct weir_error *error);
 
 struct weir_acquire_opts {
-    uint32_t connect_timeout_ms, queue_timeout_ms;
+    uint32_t connect_timeout_ms; /* TCP and TLS; 0: WEIR_CONNECT_TIMEOUT_MS */
+    uint32_t queue_timeout_ms;   /* with connections_max; 0: 1 s */
     bool fresh; /* not an idle one: the request was on a reused connection that had died */
 };
 
@@ -57,7 +74,8 @@ struct weir_acquire {
     struct weir_error error;
     uint8_t state;
     uint64_t started_us;
-    uint64_t token; /* pairs an answer of another worker with the question: it may come after a cancel */
+    uint8_t asks;         /* questions asked so far */
+    struct weir_ask *ask; /* the question in flight */
 };
 
 /**
@@ -71,7 +89,14 @@ struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_clus
 void weir_pool_cancel(struct weir_acquire *acq);
 /** Gives a connection back; it is reused when the exchange is done, the codec idle and nothing speaks against it. */
 void weir_pool_release(struct weir_upconn **connp);
-/** Takes the stream out of a connection for a tunnel; the connection is gone, the stream is the caller's to close. */
-struct weir_stream *weir_pool_detach(struct weir_upconn **connp);
+/**
+ * Takes the stream out of a connection for a tunnel; the connection is gone, the stream is the caller's to close. The
+ * caller sets its sink (and reads) before it returns to the loop. What had come behind the 101 is moved to `rest` (NULL:
+ * dropped). Called inside an event of the exchange (on_head), those bytes are not known yet: they come as the stream's
+ * first on_data, as soon as the event returns.
+ */
+struct weir_stream *weir_pool_detach(struct weir_upconn **connp, struct weir_buf *rest);
+/** Does this head authenticate the connection rather than the request (NTLM, Negotiate)? Then set conn->no_pool. */
+bool weir_pool_is_connection_auth(const struct weir_message *msg);
 
 #endif
