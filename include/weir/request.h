@@ -60,6 +60,12 @@ WEIR_API int weir_req_set_upstream(struct weir_req *req, struct weir_str name) W
 WEIR_API enum weir_verdict weir_req_reply(struct weir_req *req, int status, struct weir_str body);
 /** Ends the request with an error: `return weir_req_fail(req, WEIR_EDENIED, WEIR_BY_CLIENT)`. Returns WEIR_FAIL. */
 WEIR_API enum weir_verdict weir_req_fail(struct weir_req *req, enum weir_err code, enum weir_by by);
+/**
+ * Closes the door to the peer of this request's connection for `for_ms` milliseconds, on all listeners: its address, for
+ * IPv6 its /64. The request itself goes on. WEIR_EDENIED: the address is in `never_ban`, or belongs to a trusted proxy
+ * (whose other clients would be banned as well); WEIR_ELIMIT: the table of bans is full; WEIR_EADDR: a UNIX socket.
+ */
+WEIR_API int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why) WEIR_MUST_CHECK;
 
 /** The right to wake one parked request, once. Plain data: copy it to any thread. */
 struct weir_wake {

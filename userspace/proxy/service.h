@@ -42,6 +42,8 @@ const struct weir_worker_stats *weir_service_stats(const struct weir_service *se
 uint64_t weir_service_busy_us(const struct weir_service *service, unsigned worker);
 /** Runs fn on every worker's thread, one after the other, and waits. For lists of connections. Not from a worker. */
 void weir_service_each_worker(struct weir_service *service, void (*fn)(struct weir_worker *worker, void *arg), void *arg);
+/** The port that the first bind of a listener got (the kernel's choice for port 0); 0 before the open and for a UNIX socket. */
+uint16_t weir_service_port(const struct weir_service *service, unsigned listener);
 /** The TLS policy of a listener, or NULL. */
 struct weir_tls_server *weir_service_tls(const struct weir_service *service, unsigned listener);
 /** Reopens the files of access logs (SIGUSR1). */

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * builtin.h: the filters that come with weir. Each is written with the public headers alone; a
+ * program uses one so:
+ *
+ *     static const struct weir_rate_limit_conf conf = { .rate = 5, .burst = 10, .status = 429,
+ * .ban_ms = WEIR_UNLIMITED }; char fault[256]; void *self =
+ * weir_filter_rate_limit_type.create(&conf, fault, sizeof(fault)); struct weir_filter_ref use = {
+ * weir_filter_rate_limit_type.filter, self };
+ */
+#ifndef WEIR_BUILTIN_H
+#define WEIR_BUILTIN_H
+
+#include "weir/conf.h"
+#include "weir/filter.h"
+
+WEIR_BEGIN
+
+/** What happens to the fields of one direction: `remove` first, then `set`, then `add`. Values may
+ * hold $client $id $host $path $query. */
+struct weir_headers_edit {
+    struct weir_pairs set, add;
+    struct weir_strs remove;
+};
+
+struct weir_headers_conf {
+    struct weir_headers_edit request;  /* of what is sent to the upstream */
+    struct weir_headers_edit response; /* of what goes to the client, also of weir's own answers */
+};
+
+struct weir_rate_limit_conf {
+    struct weir_str
+        key;     /* "client" (an IPv6 client is its /64), "route", "header:NAME"; absent: client */
+    double rate; /* requests a second */
+    int64_t burst;  /* requests that may come at once */
+    int64_t status; /* of the refusal */
+    int64_t ban_ms; /* ban whom we refuse for this long; WEIR_UNLIMITED: off */
+};
+
+WEIR_API extern const struct weir_filter_type weir_filter_headers_type;
+WEIR_API extern const struct weir_filter_type weir_filter_rate_limit_type;
+
+WEIR_END
+#endif
