@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * arena.h: memory of one request, freed at once. Chunks come from a cache of the worker, so that a request that needs
- * one chunk costs no malloc. One thread.
+ * arena.h: memory of one request, freed at once. Chunks come from a cache of the worker, so that a
+ * request that needs one chunk costs no malloc. One thread.
  */
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H

@@ -13,7 +13,10 @@ struct weir_chunk {
     char data[];
 };
 
-enum { CHUNK_MIN = 1024 - sizeof(struct weir_chunk), CHUNK_MAX = WEIR_SLAB_BYTES - sizeof(struct weir_chunk) };
+enum {
+    CHUNK_MIN = 1024 - sizeof(struct weir_chunk),
+    CHUNK_MAX = WEIR_SLAB_BYTES - sizeof(struct weir_chunk)
+};
 
 void weir_buf_cache_init(struct weir_buf_cache *cache, unsigned max)
 {
@@ -137,9 +140,11 @@ int weir_buf_append(struct weir_buf *buf, const void *data, size_t len)
 int weir_buf_append_iov(struct weir_buf *buf, const struct iovec *iov, int count, size_t skip)
 {
     struct weir_chunk *fresh = NULL;
-    size_t len = weir_iov_len(iov, count) - skip;
-    int err = buf_reserve(buf, len, &fresh);
+    size_t len = weir_iov_len(iov, count);
+    int err;
 
+    weir_assert(skip <= len);
+    err = buf_reserve(buf, len - skip, &fresh);
     if (err)
         return err;
     for (int i = 0; i < count; i++) {

@@ -16,7 +16,7 @@ static const struct row rows[] = { WEIR_ERRORS(ROW) };
 static const struct row *row_of(enum weir_err code)
 {
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        if (rows[i].code == (short)code)
+        if (rows[i].code == (int)code)
             return &rows[i];
     return NULL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** list.h: a circular doubly linked list whose links live in the structs. A link that is in no list points to itself. */
+/** list.h: a circular doubly linked list whose links live in the structs. A link that is in no list
+ * points to itself. */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
 
@@ -21,7 +22,8 @@ static inline bool weir_list_empty(const struct weir_list *list)
     return list->next == list;
 }
 
-static inline void weir_list_insert_(struct weir_list *link, struct weir_list *prev, struct weir_list *next)
+static inline void weir_list_insert_(struct weir_list *link, struct weir_list *prev,
+                                     struct weir_list *next)
 {
     link->prev = prev;
     link->next = next;
@@ -69,7 +71,8 @@ static inline void weir_list_take_all(struct weir_list *to, struct weir_list *fr
 
 #define weir_list_entry(link, type, member) weir_container(link, type, member)
 /** The loop body may remove the current link. */
-#define weir_list_each(pos, tmp, list) \
-    for (struct weir_list *pos = (list)->next, *tmp = pos->next; pos != (list); pos = tmp, tmp = pos->next)
+#define weir_list_each(pos, tmp, list)                                          \
+    for (struct weir_list *pos = (list)->next, *tmp = pos->next; pos != (list); \
+         pos = tmp, tmp = pos->next)
 
 #endif

@@ -45,7 +45,9 @@ void weir_log_set_level(struct weir_log *log, enum weir_log_level level)
 
 enum weir_log_level weir_log_level(const struct weir_log *log)
 {
-    return log ? (enum weir_log_level)atomic_load_explicit((_Atomic int *)&log->level, memory_order_relaxed) : WEIR_LOG_INFO;
+    return log ? (enum weir_log_level)atomic_load_explicit((_Atomic int *)&log->level,
+                                                           memory_order_relaxed)
+               : WEIR_LOG_INFO;
 }
 
 static size_t put_time(char *out, size_t size)
@@ -55,11 +57,13 @@ static size_t put_time(char *out, size_t size)
     struct tm tm;
 
     gmtime_r(&seconds, &tm);
-    return (size_t)snprintf(out, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-                            tm.tm_min, tm.tm_sec, (unsigned)(us / 1000 % 1000));
+    return (size_t)snprintf(out, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ", tm.tm_year + 1900,
+                            tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                            (unsigned)(us / 1000 % 1000));
 }
 
-/* JSON string contents; control bytes and what is not ASCII become escapes, so that any bytes make a valid line. */
+/* JSON string contents; control bytes and what is not ASCII become escapes, so that any bytes make
+ * a valid line. */
 static size_t put_json(char *out, size_t size, const char *text, size_t len)
 {
     size_t n = 0;
@@ -81,7 +85,8 @@ static size_t put_text(char *out, size_t size, const char *text, size_t len)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < len && n + 1 < size; i++) /* one line stays one line, whatever a peer sent */
+    for (size_t i = 0; i < len && n + 1 < size;
+         i++) /* one line stays one line, whatever a peer sent */
         out[n++] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
     return n;
 }
@@ -106,7 +111,8 @@ void weir_log(struct weir_log *log, enum weir_log_level level, const char *forma
     if (log && log->json) {
         memcpy(line, "{\"ts\":\"", 7);
         n = 7 + put_time(line + 7, sizeof(line) - 7);
-        n += (size_t)snprintf(line + n, sizeof(line) - n, "\",\"level\":\"%s\",\"msg\":\"", level_names[level]);
+        n += (size_t)snprintf(line + n, sizeof(line) - n, "\",\"level\":\"%s\",\"msg\":\"",
+                              level_names[level]);
         n += put_json(line + n, sizeof(line) - n - 3, text, len);
         n += (size_t)snprintf(line + n, sizeof(line) - n, "\"}");
     } else {

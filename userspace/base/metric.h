@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * metric.h: counters without locks. Each thread owns a counter it adds to (relaxed, one writer); readers sum over the
- * threads. Names, kinds, labels and sentences are one table.
+ * metric.h: counters without locks. Each thread owns a counter it adds to (relaxed, one writer);
+ * readers sum over the threads. Names, kinds, labels and sentences are one table.
  */
 #ifndef BASE_METRIC_H
 #define BASE_METRIC_H
@@ -44,7 +44,8 @@ typedef _Atomic uint64_t weir_counter;
 /** Adds, when the calling thread is the only writer: no locked instruction. */
 static inline void weir_count(weir_counter *counter, uint64_t n)
 {
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 static inline uint64_t weir_counter_read(const weir_counter *counter)
@@ -71,7 +72,8 @@ static inline void weir_histogram_add(struct weir_histogram *h, uint64_t us)
 /** Status codes of one route: few different ones in practice. */
 enum { WEIR_CODES_MAX = 24 };
 struct weir_codes {
-    _Atomic uint16_t code[WEIR_CODES_MAX]; /* 0 ends the list; the last slot counts all others, as code 0 */
+    _Atomic uint16_t
+        code[WEIR_CODES_MAX]; /* 0 ends the list; the last slot counts all others, as code 0 */
     weir_counter count[WEIR_CODES_MAX];
 };
 

@@ -6,7 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) /* gcc */
+#define SLAB_POISONS 1
+#elif defined(__has_feature) /* clang */
+#if __has_feature(address_sanitizer)
+#define SLAB_POISONS 1
+#endif
+#endif
+#ifdef SLAB_POISONS
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(at, n)   ((void)(at), (void)(n))

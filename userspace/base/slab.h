@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * slab.h: fixed-size objects of one thread. Memory is type-stable: a freed object may be used again for the same type,
- * and its pages go back only with the slab. Objects come zeroed.
+ * slab.h: fixed-size objects of one thread. Memory is type-stable: a freed object may be used again
+ * for the same type, and its pages go back only with the slab. Objects come zeroed.
  */
 #ifndef BASE_SLAB_H
 #define BASE_SLAB_H

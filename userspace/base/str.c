@@ -15,12 +15,13 @@ bool weir_str_ieq(struct weir_str a, struct weir_str b)
 
 bool weir_str_starts(struct weir_str s, struct weir_str prefix)
 {
-    return s.len >= prefix.len && memcmp(s.ptr, prefix.ptr, prefix.len) == 0;
+    return s.len >= prefix.len && (!prefix.len || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }
 
 bool weir_str_ends(struct weir_str s, struct weir_str suffix)
 {
-    return s.len >= suffix.len && memcmp(s.ptr + s.len - suffix.len, suffix.ptr, suffix.len) == 0;
+    return s.len >= suffix.len &&
+           (!suffix.len || memcmp(s.ptr + s.len - suffix.len, suffix.ptr, suffix.len) == 0);
 }
 
 static bool is_ows(char c)
@@ -120,6 +121,11 @@ static unsigned min3(unsigned a, unsigned b, unsigned c)
     return m < c ? m : c;
 }
 
+static bool same(char a, char b)
+{
+    return weir_lower(a) == weir_lower(b);
+}
+
 /* Optimal string alignment distance; three rows suffice. */
 unsigned weir_str_distance(struct weir_str a, struct weir_str b)
 {
@@ -135,10 +141,12 @@ unsigned weir_str_distance(struct weir_str a, struct weir_str b)
 
         row[0] = i;
         for (unsigned j = 1; j <= b.len; j++) {
-            unsigned cost = weir_lower(a.ptr[i - 1]) != weir_lower(b.ptr[j - 1]);
+            unsigned cost = !same(a.ptr[i - 1], b.ptr[j - 1]);
+            bool swapped = i > 1 && j > 1 && same(a.ptr[i - 1], b.ptr[j - 2]) &&
+                           same(a.ptr[i - 2], b.ptr[j - 1]);
 
             row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost);
-            if (i > 1 && j > 1 && a.ptr[i - 1] == b.ptr[j - 2] && a.ptr[i - 2] == b.ptr[j - 1] && two[j - 2] + 1 < row[j])
+            if (swapped && two[j - 2] + 1 < row[j])
                 row[j] = two[j - 2] + 1;
         }
     }

@@ -28,7 +28,8 @@ bool weir_str_ends(struct weir_str s, struct weir_str suffix);
 struct weir_str weir_str_trim(struct weir_str s);
 /** The part before the first `sep`; *rest is what follows it, absent when there was no `sep`. */
 struct weir_str weir_str_cut(struct weir_str s, char sep, struct weir_str *rest);
-/** The next element of a comma-separated list (RFC 9110 5.6.1), trimmed; empty ones are skipped. False at the end. */
+/** The next element of a comma-separated list (RFC 9110 5.6.1), trimmed; empty ones are skipped.
+ * False at the end. */
 bool weir_str_next_element(struct weir_str *list, struct weir_str *element);
 /** Is `token` (without case) an element of the list? */
 bool weir_str_has_token(struct weir_str list, struct weir_str token);
@@ -38,7 +39,8 @@ bool weir_str_to_u64(struct weir_str s, uint64_t *value);
 size_t weir_u64_to_str(uint64_t value, char *out);
 /** A malloc'ed, terminated copy; NULL without memory. The caller frees it. */
 char *weir_str_dup(struct weir_str s);
-/** Edit distance of short names (for did-you-mean): insert, delete, replace, swap. Above 64 bytes: the longer length. */
+/** Edit distance of short names (for did-you-mean): insert, delete, replace, swap. Above 64 bytes:
+ * the longer length. */
 unsigned weir_str_distance(struct weir_str a, struct weir_str b);
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <limits.h>
 
+static const uint64_t AFTER_MS_MAX = (uint64_t)1 << 48; /* 8900 years: the sum can not overflow */
+
 void weir_wheel_init(struct weir_wheel *wheel, uint64_t now_ms)
 {
     *wheel = (struct weir_wheel){ .tick = now_ms / WEIR_TICK_MS };
@@ -21,15 +23,16 @@ static void wheel_insert(struct weir_wheel *wheel, struct weir_timer *timer)
 
     while (level < WEIR_WHEEL_LEVELS - 1 && away >> (6 * (level + 1)))
         level++;
-    if (away >> (6 * WEIR_WHEEL_LEVELS)) /* beyond the last level: look again when it has gone round */
+    if (away >>
+        (6 * WEIR_WHEEL_LEVELS)) /* beyond the last level: look again when it has gone round */
         tick = wheel->tick + ((uint64_t)1 << (6 * WEIR_WHEEL_LEVELS)) - 1;
     slot = (unsigned)(tick >> (6 * level)) % WEIR_WHEEL_SLOTS;
     weir_list_push_back(&wheel->slots[level][slot], &timer->link);
     wheel->used[level] |= (uint64_t)1 << slot;
 }
 
-void weir_timer_start(struct weir_wheel *wheel, struct weir_timer *timer, uint64_t now_ms, uint64_t after_ms, weir_timer_fn fn,
-                      void *arg)
+void weir_timer_start(struct weir_wheel *wheel, struct weir_timer *timer, uint64_t now_ms,
+                      uint64_t after_ms, weir_timer_fn fn, void *arg)
 {
     if (weir_timer_armed(timer))
         weir_list_remove(&timer->link);
@@ -37,6 +40,8 @@ void weir_timer_start(struct weir_wheel *wheel, struct weir_timer *timer, uint64
         wheel->armed++;
     timer->fn = fn;
     timer->arg = arg;
+    if (after_ms > AFTER_MS_MAX)
+        after_ms = AFTER_MS_MAX;
     timer->tick = (now_ms + after_ms + WEIR_TICK_MS - 1) / WEIR_TICK_MS;
     wheel_insert(wheel, timer);
 }
@@ -47,6 +52,15 @@ void weir_timer_stop(struct weir_wheel *wheel, struct weir_timer *timer)
         return;
     weir_list_remove(&timer->link);
     wheel->armed--;
+}
+
+/* Nothing can fire before the next slot of level 1 comes: no need to look at each tick of a long
+ * sleep. */
+static void wheel_skip(struct weir_wheel *wheel, uint64_t now)
+{
+    uint64_t next = (wheel->tick | (WEIR_WHEEL_SLOTS - 1)) + 1;
+
+    wheel->tick = next <= now ? next : now + 1;
 }
 
 /* A slot of a higher level has come: its timers are nearer now. */
@@ -70,7 +84,8 @@ static void wheel_fire(struct weir_wheel *wheel)
     wheel->used[0] &= ~((uint64_t)1 << slot);
     wheel->tick++; /* what a callback arms for now fires with the next tick */
     while (!weir_list_empty(&due)) {
-        struct weir_timer *timer = weir_list_entry(weir_list_pop_front(&due), struct weir_timer, link);
+        struct weir_timer *timer =
+            weir_list_entry(weir_list_pop_front(&due), struct weir_timer, link);
 
         wheel->armed--;
         timer->fn(timer, timer->arg);
@@ -91,27 +106,35 @@ void weir_wheel_advance(struct weir_wheel *wheel, uint64_t now_ms)
                 break;
             wheel_cascade(wheel, level);
         }
-        wheel_fire(wheel);
+        if (wheel->used[0])
+            wheel_fire(wheel);
+        else
+            wheel_skip(wheel, now);
     }
+}
+
+/* The earliest tick at which a slot of this level may have work: fires (level 0) or cascades. */
+static uint64_t level_next(const struct weir_wheel *wheel, int level)
+{
+    unsigned shift = 6 * (unsigned)level, first;
+    uint64_t base = wheel->tick >> shift, bits = wheel->used[level];
+
+    if (wheel->tick & (((uint64_t)1 << shift) - 1))
+        base++; /* the slot that we are in has cascaded: what it holds is for the next round */
+    first = (unsigned)base % WEIR_WHEEL_SLOTS;
+    bits = first ? bits >> first | bits << (WEIR_WHEEL_SLOTS - first) : bits;
+    return (base + (unsigned)__builtin_ctzll(bits)) << shift;
 }
 
 int weir_wheel_next_ms(const struct weir_wheel *wheel, uint64_t now_ms)
 {
-    uint64_t best = UINT64_MAX, at;
+    uint64_t best = UINT64_MAX / WEIR_TICK_MS;
 
     if (!wheel->armed)
         return -1;
     for (int level = 0; level < WEIR_WHEEL_LEVELS; level++) {
-        unsigned shift = 6 * (unsigned)level, first;
-        uint64_t base = wheel->tick >> shift, bits = wheel->used[level];
+        uint64_t at = wheel->used[level] ? level_next(wheel, level) : best;
 
-        if (!bits)
-            continue;
-        first = (unsigned)base % WEIR_WHEEL_SLOTS;
-        bits = first ? bits >> first | bits << (64 - first) : bits;
-        at = (base + (unsigned)__builtin_ctzll(bits)) << shift;
-        if (level && at < wheel->tick) /* this slot was passed in this round: it is due in the next */
-            at += (uint64_t)WEIR_WHEEL_SLOTS << shift;
         if (at < best)
             best = at;
     }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * wheel.h: many timers of one thread, O(1) to arm and disarm. Four levels of 64 slots over ticks of 4 ms (Varghese and
- * Lauck, "Hashed and Hierarchical Timing Wheels", 1987): 256 ms, 16 s, 17 min, 18 h; longer ones wait in the last.
- * A timer fires at its time or up to a tick late, never early. No memory of its own.
+ * wheel.h: many timers of one thread, O(1) to arm and disarm. Four levels of 64 slots over ticks of
+ * 4 ms (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987): 256 ms, 16 s, 17 min,
+ * 18 h; longer ones wait in the last. A timer fires at its time or up to a tick late, never early.
+ * No memory of its own.
  */
 #ifndef BASE_WHEEL_H
 #define BASE_WHEEL_H
@@ -33,8 +34,8 @@ struct weir_wheel {
 
 void weir_wheel_init(struct weir_wheel *wheel, uint64_t now_ms);
 /** Arms, or arms anew. `now_ms` as of weir_wheel_advance's clock. */
-void weir_timer_start(struct weir_wheel *wheel, struct weir_timer *timer, uint64_t now_ms, uint64_t after_ms, weir_timer_fn fn,
-                      void *arg);
+void weir_timer_start(struct weir_wheel *wheel, struct weir_timer *timer, uint64_t now_ms,
+                      uint64_t after_ms, weir_timer_fn fn, void *arg);
 /** Disarms; harmless when it is not armed. */
 void weir_timer_stop(struct weir_wheel *wheel, struct weir_timer *timer);
 static inline bool weir_timer_armed(const struct weir_timer *timer)
