@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * io.h: sockets of one worker behind a backend, in completion style. io_epoll.c is the one there is.
+ * io.h: sockets of one worker behind a backend, in completion style. io_epoll.c is the one there
+ * is.
  *
- * Rules that let a backend be epoll or io_uring: received bytes are borrowed for the callback; a send takes what it can
- * take without the caller's memory (epoll: what the kernel takes now; a ring: what it copies for its next submission) and
- * the caller offers the rest after on_writable; an operation is never completed inside the call that asked for it; a
- * descriptor leaves (close, release) only when no operation is in flight, and the backend says so by on_released.
+ * Rules that let a backend be epoll or io_uring: received bytes are borrowed for the callback; a
+ * send takes what it can take without the caller's memory (epoll: what the kernel takes now; a
+ * ring: what it copies for its next submission) and the caller offers the rest after on_writable;
+ * an operation is never completed inside the call that asked for it; a descriptor leaves (close,
+ * release) only when no operation is in flight, and the backend says so by on_released.
  */
 #ifndef NET_IO_H
 #define NET_IO_H
@@ -20,33 +22,49 @@ struct weir_sock;
 struct weir_sock_sink {
     void (*on_recv)(struct weir_sock *sock, const uint8_t *data, size_t len); /* borrowed */
     void (*on_eof)(struct weir_sock *sock);
-    void (*on_writable)(struct weir_sock *sock); /* after a send that did not take all; also: connected */
+    void (*on_writable)(
+        struct weir_sock *sock); /* after a send that did not take all; also: connected */
     void (*on_fail)(struct weir_sock *sock, int sys);
-    void (*on_released)(struct weir_sock *sock); /* no operation in flight; fd is closed or, after release, the caller's */
+    void (*on_released)(struct weir_sock *sock); /* no operation in flight; fd is closed or, after
+                                                    release, the caller's */
 };
 
-/** Embedded in what owns a socket; type-stable, so that a stale event finds a sock that is closed, never foreign memory. */
+/**
+ * Embedded in what owns a socket; type-stable, so that a stale event finds a sock that is closed,
+ * never foreign memory. 0-filled before weir_sock_add, but for what that needs. The flags belong to
+ * the backend; owners read them.
+ */
 struct weir_sock {
     const struct weir_sock_sink *sink;
-    struct weir_list link; /* backend: ready to be read, or going */
+    struct weir_list link; /* backend: looked at in the next turn, or going */
     int fd;
+    int16_t sys;           /* errno of `broken` */
     bool receiving : 1;    /* wanted by the owner */
     bool readable : 1;     /* there may be bytes */
     bool hungup : 1;       /* the peer has sent FIN or RST: a short read is not the end */
+    bool eof : 1;          /* on_eof was called */
     bool blocked : 1;      /* a send did not take all */
-    bool connecting : 1;
+    bool connecting : 1;   /* set by the owner before add, when connect() is in progress */
     bool going : 1;        /* closed or being released */
     bool keep_fd : 1;      /* released: the descriptor stays open */
-    bool failed : 1;
+    bool broken : 1;       /* a send failed; on_fail comes, after what can still be read */
+    bool failed : 1;       /* on_fail was called; nothing comes any more but on_released */
+    bool recv_doubted : 1; /* said EAGAIN once where bytes were promised */
+    bool send_doubted : 1; /* said EAGAIN once where room was believed */
 };
 
-/** A listening socket that is served by this loop. */
+/** A listening socket that is served by this loop. Its memory outlives the turn in which it is
+ * stopped. */
 struct weir_lsock {
     int fd;
     void (*on_accept)(struct weir_lsock *lsock, int fd, const struct sockaddr *peer, socklen_t len);
-    void (*on_fail)(struct weir_lsock *lsock, int sys); /* EMFILE, ENOMEM, …: accepting pauses for 50 ms by itself */
+    void (*on_fail)(struct weir_lsock *lsock,
+                    int sys); /* EMFILE, ENOMEM, …: accepting pauses for 50 ms by itself */
     struct weir_timer pause;
     struct weir_loop *loop;
+    unsigned burst;  /* accepted at most in the next turn: grows while there are more, so that one
+                        costs no EAGAIN */
+    unsigned streak; /* bursts that were full */
     bool on, paused;
 };
 
@@ -56,13 +74,18 @@ struct weir_io_ops {
     void (*close)(struct weir_loop *loop);
     /** Watches a foreign descriptor (libuv's): when it is readable, wait() says so. */
     int (*watch_uv)(struct weir_loop *loop, int fd);
-    /** Waits at most `ms` (-1: no limit), hands out events. Returns 1 when libuv's descriptor is ready, else 0. */
-    int (*wait)(struct weir_loop *loop, int ms);
-    /** What remains of this turn: reads of sockets that were made readable again, releases. */
-    bool (*pending)(struct weir_loop *loop);
+    /** Waits at most `ms` (-1: no limit), calls weir_loop_woke, hands out events. True when libuv's
+     * descriptor is ready. */
+    bool (*wait)(struct weir_loop *loop, int ms);
+    /** The end of a turn: what left in it is told on_released. */
+    void (*reap)(struct weir_loop *loop);
+    /** Is there work that needs no event (sockets made readable again, releases)? Then the loop
+     * does not block. */
+    bool (*pending)(const struct weir_loop *loop);
     int (*add)(struct weir_loop *loop, struct weir_sock *sock);
     void (*recv)(struct weir_loop *loop, struct weir_sock *sock, bool on);
-    ssize_t (*send)(struct weir_loop *loop, struct weir_sock *sock, const struct iovec *iov, int count);
+    ssize_t (*send)(struct weir_loop *loop, struct weir_sock *sock, const struct iovec *iov,
+                    int count);
     void (*leave)(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd);
     int (*listen)(struct weir_loop *loop, struct weir_lsock *lsock, bool on);
 };
@@ -73,7 +96,8 @@ struct weir_io {
 
 extern const struct weir_io_ops weir_io_epoll;
 
-/** `sock->fd` and `sock->sink` are set; non-blocking. 0, WEIR_ENOMEM, WEIR_ESYS. Nothing is received before recv(on). */
+/** `sock->fd` and `sock->sink` are set. 0, WEIR_ENOMEM, WEIR_ESYS. Nothing is received before
+ * recv(on). */
 static inline int weir_sock_add(struct weir_loop *loop, struct weir_sock *sock)
 {
     return loop->io->ops->add(loop, sock);
@@ -82,12 +106,15 @@ static inline void weir_sock_recv(struct weir_loop *loop, struct weir_sock *sock
 {
     loop->io->ops->recv(loop, sock, on);
 }
-/** Bytes taken (0 to all), or -errno. */
-static inline ssize_t weir_sock_send(struct weir_loop *loop, struct weir_sock *sock, const struct iovec *iov, int count)
+/** Bytes taken (0 to all; when not all: on_writable comes), or -errno: on_fail comes in a later
+ * turn. */
+static inline ssize_t weir_sock_send(struct weir_loop *loop, struct weir_sock *sock,
+                                     const struct iovec *iov, int count)
 {
     return loop->io->ops->send(loop, sock, iov, count);
 }
-/** Ends in on_released, at the end of a turn. With `keep_fd` the descriptor is then the caller's. */
+/** Ends in on_released, at the end of a turn. With `keep_fd` the descriptor is then the caller's.
+ * Nothing else comes. */
 static inline void weir_sock_leave(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd)
 {
     loop->io->ops->leave(loop, sock, keep_fd);

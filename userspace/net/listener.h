@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** listener.h: opening a listening socket, apart from serving it: a keeper may hand the descriptors over. */
+/** listener.h: opening a listening socket, apart from serving it: a keeper may hand the descriptors
+ * over. */
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
 
@@ -14,9 +15,11 @@ struct weir_listen_opts {
     bool reuseport;
 };
 
-/** A bound, listening, non-blocking, close-on-exec socket; or -errno. A stale UNIX socket that nobody serves is replaced. */
+/** A bound, listening, non-blocking, close-on-exec socket; or -errno. A stale UNIX socket that
+ * nobody serves is replaced. */
 int weir_listen_open(const struct weir_addr *addr, const struct weir_listen_opts *opts);
-/** Serves `lsock->fd` on this loop (callbacks set), or stops to. The descriptor stays the caller's. */
+/** Serves `lsock->fd` on this loop (callbacks set), or stops to. The descriptor stays the caller's.
+ */
 int weir_listen_serve(struct weir_loop *loop, struct weir_lsock *lsock, bool on);
 
 #endif

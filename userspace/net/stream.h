@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * stream.h: a connection as a stream of bytes: TCP (tcp.h), or TLS over another stream (tls.h). No HTTP.
+ * stream.h: a connection as a stream of bytes: TCP (tcp.h), or TLS over another stream (tls.h). No
+ * HTTP.
  *
  *   opening ──on_open──▶ open ──weir_stream_close──▶ closing ──on_closed──▶ gone
  *      └──────on_error──▶ dead ──weir_stream_close──▶ closing
  *
- * Who holds a stream closes it, exactly once, also after on_error; memory of the holder and of the stream is freed only in
- * or after on_closed, which always comes, at the end of a turn. Events never come inside a call to the stream. After
- * on_eof no on_data comes; writing goes on (half-close). Loop thread only.
+ * Who holds a stream closes it, exactly once, also after on_error; memory of the holder and of the
+ * stream is freed only in or after on_closed, which always comes, at the end of a turn. Events
+ * never come inside a call to the stream. After on_eof no on_data comes; writing goes on
+ * (half-close). Loop thread only.
  */
 #ifndef NET_STREAM_H
 #define NET_STREAM_H
@@ -19,11 +21,13 @@
 struct weir_stream;
 
 struct weir_stream_sink {
-    void (*on_open)(void *arg);                                     /* connected, handshake done; not for accepted TCP */
-    void (*on_data)(void *arg, const uint8_t *data, size_t len);    /* borrowed for the call; keep what you need */
-    void (*on_eof)(void *arg);                                      /* FIN; for TLS after close_notify */
-    void (*on_drained)(void *arg);                                  /* pending has fallen to 0 after a write that pended */
-    void (*on_error)(void *arg, enum weir_err err, int sys);        /* dead; WEIR_ETRUNCATED: TLS ended by FIN alone */
+    void (*on_open)(void *arg); /* connected, handshake done; not for accepted TCP */
+    void (*on_data)(void *arg, const uint8_t *data,
+                    size_t len);   /* borrowed for the call; keep what you need */
+    void (*on_eof)(void *arg);     /* FIN; for TLS after close_notify */
+    void (*on_drained)(void *arg); /* pending has fallen to 0 after a write that pended */
+    void (*on_error)(void *arg, enum weir_err err,
+                     int sys); /* dead; WEIR_ETRUNCATED: TLS ended by FIN alone */
     void (*on_closed)(void *arg);
 };
 
@@ -31,8 +35,9 @@ struct weir_stream_sink {
 struct weir_tls_info {
     struct weir_str version, cipher, sni, alpn; /* "TLSv1.3"; alpn and sni may be absent */
     bool resumed;
-    struct weir_str client_subject; /* of a verified client certificate (RFC 2253), absent without one */
-    const void *policy;             /* which certificate policy answered: a request for another host gets 421 */
+    struct weir_str
+        client_subject; /* of a verified client certificate (RFC 2253), absent without one */
+    const void *policy; /* which certificate policy answered: a request for another host gets 421 */
 };
 
 /** What leaves a loop with a stream, for another loop to adopt. */
@@ -59,7 +64,8 @@ struct weir_stream {
     struct weir_loop *loop;
 };
 
-static inline void weir_stream_set_sink(struct weir_stream *stream, const struct weir_stream_sink *sink, void *arg)
+static inline void weir_stream_set_sink(struct weir_stream *stream,
+                                        const struct weir_stream_sink *sink, void *arg)
 {
     stream->sink = sink;
     stream->arg = arg;
@@ -71,8 +77,9 @@ static inline void weir_stream_read(struct weir_stream *stream, bool on)
 }
 /**
  * Writes all of it: what the kernel does not take now is copied and sent later. Writers stop while
- * weir_stream_pending() >= WEIR_STREAM_HIGH_BYTES and go on at on_drained. 0 or WEIR_ENOMEM (nothing was taken then and
- * the stream is to be closed). A stream that has failed takes and drops the bytes; on_error tells.
+ * weir_stream_pending() >= WEIR_STREAM_HIGH_BYTES and go on at on_drained. 0 or WEIR_ENOMEM (some
+ * of it may have been sent then: the stream is to be closed). A stream that has failed takes and
+ * drops the bytes; on_error tells.
  */
 static inline int weir_stream_write(struct weir_stream *stream, const struct iovec *iov, int count)
 {
@@ -88,14 +95,16 @@ static inline void weir_stream_shutdown(struct weir_stream *stream)
 {
     stream->ops->shutdown(stream);
 }
-/** Drops what is pending and closes; then on_closed. `reset`: by RST, so that the peer cannot take a cut for an end. */
+/** Drops what is pending and closes; then on_closed. `reset`: by RST, so that the peer cannot take
+ * a cut for an end. */
 static inline void weir_stream_close(struct weir_stream *stream, bool reset)
 {
     stream->ops->close(stream, reset);
 }
 /**
- * Takes an idle stream (nothing pending, nothing unread) off its loop: false when it cannot leave now, and nothing has
- * changed. Otherwise the stream is gone when on_closed has come, and `parcel` can be adopted by any loop from then on.
+ * Takes an idle stream (nothing pending, nothing unread) off its loop: false when it cannot leave
+ * now, and nothing has changed. Otherwise the stream is gone when on_closed has come, and `parcel`
+ * can be adopted by any loop from then on.
  */
 static inline bool weir_stream_release(struct weir_stream *stream, struct weir_parcel *parcel)
 {

@@ -1,0 +1,550 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * io_epoll.c: sockets by edge-triggered epoll.
+ *
+ * A socket is registered once, for everything, and never touched by epoll_ctl again: whether its
+ * owner wants bytes is a flag. An edge sets `readable`; a read that came back short clears it
+ * (unless the peer has hung up: then the end is still to be read), so a small request costs one
+ * recv and no EAGAIN. What is left for later stands in one of three lists:
+ *
+ *   ready    looked at in the next turn, which does not block: reads beyond WEIR_READS_TURN_MAX,
+ * recv(on) while readable, a failed send that is to be told, and doubts (below) starved  the kernel
+ * had no memory: looked at again after STARVED_MS, so that this never spins going    closed or
+ * released: told at the end of the turn, when no event of the batch can name it any more
+ *
+ * Doubts: with edges, an EAGAIN that is not true (signals, injected faults, memory) would be waited
+ * on for ever. So an EAGAIN where an edge had promised bytes or room is believed only when it is
+ * said twice, a turn apart. That is rare in truth: an edge is followed by bytes, and a full socket
+ * takes a part before it takes nothing.
+ *
+ * Listening sockets are level-triggered, and exclusive: one of several loops that share one is
+ * woken.
+ */
+#include "net/io.h"
+
+#include "base/panic.h"
+#include "weir/error.h"
+#include "weir/limits.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+    EVENTS_TURN_MAX = 256,
+    STARVED_MS = 2,
+    ACCEPT_PAUSE_MS = 50,
+    ACCEPT_STREAK = 4, /* full bursts before a larger one is tried */
+    TRIES_MAX = 8,     /* of a call that was interrupted, or that has no reason to fail */
+};
+
+/* What a registration's data is: the kind in the low bits of a pointer. */
+enum { DATA_SOCK = 0, DATA_LSOCK = 1, DATA_UV = 2, DATA_KIND = 3 };
+
+struct io_epoll {
+    struct weir_io io;
+    int fd;
+    struct weir_list ready, starved, going;
+    struct epoll_event events[EVENTS_TURN_MAX];
+};
+
+static struct io_epoll *epoll_of(const struct weir_loop *loop)
+{
+    return (struct io_epoll *)loop->io;
+}
+
+static int epoll_open(struct weir_loop *loop)
+{
+    struct io_epoll *io = calloc(1, sizeof(*io));
+
+    if (!io)
+        return WEIR_ENOMEM;
+    io->io.ops = &weir_io_epoll;
+    io->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (io->fd < 0) {
+        free(io);
+        return weir_err_from_errno(errno);
+    }
+    weir_list_init(&io->ready);
+    weir_list_init(&io->starved);
+    weir_list_init(&io->going);
+    loop->io = &io->io;
+    return 0;
+}
+
+static void epoll_close(struct weir_loop *loop)
+{
+    struct io_epoll *io = epoll_of(loop);
+
+    weir_assert(weir_list_empty(&io->ready) && weir_list_empty(&io->starved));
+    weir_assert(weir_list_empty(&io->going));
+    close(io->fd);
+    free(io);
+    loop->io = NULL;
+}
+
+static int epoll_register(struct weir_loop *loop, int fd, uint32_t events, void *ptr, unsigned kind)
+{
+    struct epoll_event event = { .events = events, .data.u64 = (uintptr_t)ptr | kind };
+
+    if (epoll_ctl(epoll_of(loop)->fd, EPOLL_CTL_ADD, fd, &event) == 0)
+        return 0;
+    return errno == ENOMEM || errno == ENOSPC ? WEIR_ENOMEM : WEIR_ESYS;
+}
+
+/* For descriptors that live on. It has no reason to fail; were it to, their events would name
+ * memory of the past. */
+static void epoll_unregister(struct weir_loop *loop, int fd)
+{
+    for (int i = 0; i < TRIES_MAX; i++)
+        if (epoll_ctl(epoll_of(loop)->fd, EPOLL_CTL_DEL, fd, NULL) == 0 || errno == ENOENT)
+            return;
+}
+
+static int epoll_watch_uv(struct weir_loop *loop, int fd)
+{
+    return epoll_register(loop, fd, EPOLLIN, NULL, DATA_UV);
+}
+
+static void sock_queue(struct weir_list *list, struct weir_sock *sock)
+{
+    if (sock->going)
+        return;
+    weir_list_remove(&sock->link);
+    weir_list_push_back(list, &sock->link);
+}
+
+static int epoll_add(struct weir_loop *loop, struct weir_sock *sock)
+{
+    weir_list_init(&sock->link);
+    return epoll_register(loop, sock->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, sock,
+                          DATA_SOCK);
+}
+
+static void epoll_leave(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd)
+{
+    weir_assert(!sock->going);
+    sock_queue(&epoll_of(loop)->going, sock);
+    sock->going = true;
+    sock->receiving = false;
+    sock->keep_fd = keep_fd;
+}
+
+/* Closing the descriptor ends its registration: nobody else holds the description of a socket of
+ * ours. */
+static void epoll_reap(struct weir_loop *loop)
+{
+    struct io_epoll *io = epoll_of(loop);
+    struct weir_list now;
+
+    if (WEIR_LIKELY(weir_list_empty(&io->going)))
+        return;
+    weir_list_take_all(&now, &io->going); /* who leaves meanwhile is told in the next turn */
+    while (!weir_list_empty(&now)) {
+        struct weir_sock *sock = weir_list_entry(weir_list_pop_front(&now), struct weir_sock, link);
+
+        if (sock->keep_fd)
+            epoll_unregister(loop, sock->fd);
+        else
+            close(sock->fd);
+        sock->sink->on_released(sock);
+    }
+}
+
+static bool epoll_pending(const struct weir_loop *loop)
+{
+    const struct io_epoll *io = epoll_of(loop);
+
+    return !weir_list_empty(&io->ready) || !weir_list_empty(&io->going);
+}
+
+static int sock_error(const struct weir_sock *sock)
+{
+    int sys = 0;
+    socklen_t len = sizeof(sys);
+
+    if (getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &sys, &len))
+        return errno;
+    return sys;
+}
+
+static void sock_fail(struct weir_sock *sock, int sys)
+{
+    weir_list_remove(&sock->link);
+    sock->failed = true;
+    sock->receiving = sock->blocked = false;
+    sock->sink->on_fail(sock, sys);
+}
+
+/* The end of the peer's bytes. A send that failed before is told now. */
+static void sock_at_eof(struct weir_sock *sock)
+{
+    sock->readable = sock->receiving = false;
+    if (!sock->eof) {
+        sock->eof = true;
+        sock->sink->on_eof(sock);
+    }
+    if (sock->broken && !sock->going)
+        sock_fail(sock, sock->sys);
+}
+
+/* recv took nothing. */
+static void sock_unread(struct weir_loop *loop, struct weir_sock *sock, int sys)
+{
+    struct io_epoll *io = epoll_of(loop);
+
+    switch (sys) {
+    case EAGAIN:
+        if (!sock->recv_doubted) {
+            sock->recv_doubted = true;
+            sock_queue(&io->ready, sock);
+            return;
+        }
+        sock->recv_doubted = sock->readable = false;
+        sys = sock->broken ? sock->sys : sock->hungup ? sock_error(sock) : 0;
+        if (sys)
+            sock_fail(sock, sys);
+        return;
+    case EINTR:
+        sock_queue(&io->ready, sock);
+        return;
+    case ENOMEM:
+    case ENOBUFS:
+        sock_queue(&io->starved, sock);
+        return;
+    default:
+        sock_fail(sock, sock->broken ? sock->sys : sys);
+    }
+}
+
+static void sock_read(struct weir_loop *loop, struct weir_sock *sock)
+{
+    for (int i = 0; i < WEIR_READS_TURN_MAX; i++) {
+        ssize_t n = recv(sock->fd, loop->read_buffer, WEIR_READ_BUFFER_BYTES, MSG_DONTWAIT);
+
+        if (WEIR_UNLIKELY(n <= 0)) {
+            if (n == 0)
+                sock_at_eof(sock);
+            else
+                sock_unread(loop, sock, errno);
+            return;
+        }
+        sock->recv_doubted = false;
+        if (n < WEIR_READ_BUFFER_BYTES && !sock->hungup)
+            sock->readable = false; /* what comes from now on is a new edge */
+        sock->sink->on_recv(sock, loop->read_buffer, (size_t)n);
+        if (!sock->readable || !sock->receiving)
+            return;
+    }
+    sock_queue(&epoll_of(loop)->ready, sock);
+}
+
+/* RST, or a send that failed. What had come before it is worth more than the news: an early answer
+ * of an upstream that then resets is read first, now or when its owner reads again. */
+static void sock_ended(struct weir_loop *loop, struct weir_sock *sock)
+{
+    int unread = 0, sys;
+
+    if (!sock->eof) {
+        sock->readable = sock->hungup = true;
+        if (sock->receiving) {
+            sock_read(loop, sock);
+            return;
+        }
+        if (ioctl(sock->fd, FIONREAD, &unread) == 0 && unread > 0)
+            return;
+    }
+    sys = sock->broken ? sock->sys : sock_error(sock);
+    if (sys)
+        sock_fail(sock, sys);
+}
+
+/* Is it connected now? Otherwise nothing more is to be done with this event. */
+static bool sock_connected(struct weir_sock *sock, uint32_t events)
+{
+    int sys;
+
+    if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+        return false;
+    sock->connecting = false;
+    sys = sock_error(sock);
+    if (sys)
+        sock_fail(sock, sys);
+    else
+        sock->sink->on_writable(sock);
+    return !sock->going && !sock->failed;
+}
+
+static void sock_event(struct weir_loop *loop, struct weir_sock *sock, uint32_t events)
+{
+    if (sock->going || sock->failed)
+        return;
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        sock->hungup = true;
+    if (WEIR_UNLIKELY(sock->connecting)) {
+        if (!sock_connected(sock, events))
+            return;
+    } else if (sock->blocked && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
+        sock->blocked = false;
+        sock->sink->on_writable(sock);
+        if (sock->going || sock->failed)
+            return;
+    }
+    if (!(events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+        return;
+    if (!sock->eof)
+        sock->readable = true;
+    if (sock->receiving)
+        sock_read(loop, sock);
+    else if (events & EPOLLERR)
+        sock_ended(loop, sock);
+}
+
+/* One of the ready or starved list. */
+static void sock_resume(struct weir_loop *loop, struct weir_sock *sock)
+{
+    if (sock->blocked && !sock->broken) { /* a doubt, or no memory: the owner tries once more */
+        sock->blocked = false;
+        sock->sink->on_writable(sock);
+        if (sock->going || sock->failed)
+            return;
+    }
+    if (sock->broken)
+        sock_ended(loop, sock);
+    else if (sock->receiving && sock->readable)
+        sock_read(loop, sock);
+}
+
+static void epoll_recv(struct weir_loop *loop, struct weir_sock *sock, bool on)
+{
+    if (sock->going || sock->failed || sock->eof)
+        return;
+    sock->receiving = on;
+    if (on && sock->readable)
+        sock_queue(&epoll_of(loop)->ready, sock);
+}
+
+static ssize_t sock_send(int fd, const struct iovec *iov, int count)
+{
+    struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count };
+
+    if (count == 1)
+        return send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* send took nothing. */
+static ssize_t sock_unsent(struct weir_loop *loop, struct weir_sock *sock, int sys)
+{
+    struct io_epoll *io = epoll_of(loop);
+
+    switch (sys) {
+    case EAGAIN:
+        sock->blocked = true;
+        if (!sock->send_doubted) {
+            sock->send_doubted = true;
+            sock_queue(&io->ready, sock);
+        }
+        return 0;
+    case EINTR:
+    case ENOMEM:
+    case ENOBUFS:
+        sock->blocked = true;
+        sock_queue(&io->starved, sock);
+        return 0;
+    default:
+        sock->broken = true;
+        sock->blocked = false;
+        sock->sys = (int16_t)sys;
+        sock_queue(&io->ready, sock);
+        return -sys;
+    }
+}
+
+static ssize_t epoll_send(struct weir_loop *loop, struct weir_sock *sock, const struct iovec *iov,
+                          int count)
+{
+    ssize_t n;
+    int tries = 0;
+
+    if (WEIR_UNLIKELY(sock->going || sock->failed || sock->broken))
+        return -EPIPE;
+    do
+        n = sock_send(sock->fd, iov, count);
+    while (WEIR_UNLIKELY(n < 0) && errno == EINTR && ++tries < TRIES_MAX);
+    if (WEIR_UNLIKELY(n < 0))
+        return sock_unsent(loop, sock, errno);
+    sock->send_doubted = false;
+    sock->blocked = (size_t)n < (count == 1 ? iov->iov_len : weir_iov_len(iov, count));
+    return n;
+}
+
+static int lsock_register(struct weir_lsock *lsock)
+{
+    return epoll_register(lsock->loop, lsock->fd, EPOLLIN | EPOLLEXCLUSIVE, lsock, DATA_LSOCK);
+}
+
+static void lsock_pause(struct weir_lsock *lsock);
+
+static void on_pause_over(struct weir_timer *timer, void *arg)
+{
+    struct weir_lsock *lsock = arg;
+
+    lsock->paused = false;
+    if (lsock_register(lsock))
+        lsock_pause(lsock);
+}
+
+static void lsock_pause(struct weir_lsock *lsock)
+{
+    lsock->paused = true;
+    weir_loop_timer(lsock->loop, &lsock->pause, ACCEPT_PAUSE_MS, on_pause_over, lsock);
+}
+
+/* Errors that concern the one connection that was to be accepted (accept(2)). */
+static bool accept_may_go_on(int sys)
+{
+    switch (sys) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* False: no more for now. */
+static bool lsock_accept(struct weir_lsock *lsock)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof(peer);
+    int fd = accept4(lsock->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (WEIR_LIKELY(fd >= 0)) {
+        lsock->on_accept(lsock, fd, (struct sockaddr *)&peer, len);
+        return lsock->on && !lsock->paused;
+    }
+    if (accept_may_go_on(errno))
+        return true;
+    if (errno != EAGAIN) {
+        int sys = errno;
+
+        epoll_unregister(lsock->loop, lsock->fd);
+        lsock_pause(lsock);
+        lsock->on_fail(lsock, sys);
+    }
+    return false;
+}
+
+static void lsock_event(struct weir_lsock *lsock)
+{
+    unsigned n = 0;
+
+    if (!lsock->on || lsock->paused)
+        return;
+    while (n < lsock->burst && lsock_accept(lsock))
+        n++;
+    if (n < lsock->burst) {
+        lsock->burst = n ? n : 1;
+        lsock->streak = 0;
+    } else if (++lsock->streak >= ACCEPT_STREAK && n < WEIR_ACCEPTS_TURN_MAX) {
+        lsock->burst *= 2;
+        lsock->streak = 0;
+    }
+}
+
+static int epoll_listen(struct weir_loop *loop, struct weir_lsock *lsock, bool on)
+{
+    int err = 0;
+
+    if (on == lsock->on)
+        return 0;
+    lsock->loop = loop;
+    if (on) {
+        lsock->burst = 1;
+        lsock->streak = 0;
+        err = lsock_register(lsock);
+    } else if (lsock->paused) {
+        weir_timer_stop(&loop->wheel, &lsock->pause);
+        lsock->paused = false;
+    } else {
+        epoll_unregister(loop, lsock->fd);
+    }
+    if (!err)
+        lsock->on = on;
+    return err;
+}
+
+/* Hands out a batch. True when libuv's descriptor was in it. */
+static bool epoll_hand_out(struct weir_loop *loop, const struct epoll_event *events, int count)
+{
+    bool uv = false;
+
+    for (int i = 0; i < count; i++) {
+        uintptr_t data = (uintptr_t)events[i].data.u64;
+        void *ptr = (void *)(data & ~(uintptr_t)DATA_KIND);
+
+        if (i + 1 < count) /* many connections: none of them is in a cache any more */
+            __builtin_prefetch((void *)(uintptr_t)events[i + 1].data.u64);
+        switch (data & DATA_KIND) {
+        case DATA_SOCK:
+            sock_event(loop, ptr, events[i].events);
+            break;
+        case DATA_LSOCK:
+            lsock_event(ptr);
+            break;
+        default:
+            uv = true;
+        }
+    }
+    return uv;
+}
+
+static bool epoll_wait_turn(struct weir_loop *loop, int ms)
+{
+    struct io_epoll *io = epoll_of(loop);
+    struct weir_list again, starved;
+    bool uv;
+    int n;
+
+    weir_list_take_all(&again, &io->ready); /* what is queued from now on is for the next turn */
+    weir_list_take_all(&starved, &io->starved);
+    if (!weir_list_empty(&starved) && (ms < 0 || ms > STARVED_MS))
+        ms = STARVED_MS;
+    n = epoll_wait(io->fd, io->events, EVENTS_TURN_MAX,
+                   ms); /* interrupted: a turn without events */
+    weir_loop_woke(loop);
+    uv = epoll_hand_out(loop, io->events, n);
+    while (WEIR_UNLIKELY(!weir_list_empty(&again)))
+        sock_resume(loop, weir_list_entry(weir_list_pop_front(&again), struct weir_sock, link));
+    while (WEIR_UNLIKELY(!weir_list_empty(&starved)))
+        sock_resume(loop, weir_list_entry(weir_list_pop_front(&starved), struct weir_sock, link));
+    return uv;
+}
+
+const struct weir_io_ops weir_io_epoll = {
+    .name = "epoll",
+    .open = epoll_open,
+    .close = epoll_close,
+    .watch_uv = epoll_watch_uv,
+    .wait = epoll_wait_turn,
+    .reap = epoll_reap,
+    .pending = epoll_pending,
+    .add = epoll_add,
+    .recv = epoll_recv,
+    .send = epoll_send,
+    .leave = epoll_leave,
+    .listen = epoll_listen,
+};
