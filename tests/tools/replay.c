@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** replay.c: feeds files, and all files of folders, to a fuzz target without a fuzzer. Also an empty input. */
+/** replay.c: feeds files, and all files of folders, to a fuzz target without a fuzzer. Also an
+ * empty input. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdint.h>

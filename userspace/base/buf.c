@@ -111,6 +111,7 @@ static void buf_copy(struct weir_buf *buf, struct weir_chunk **fresh, const char
 
         if (!chunk || chunk->end == chunk->size) {
             chunk = *fresh;
+            weir_assert(chunk != NULL); /* buf_reserve made as many as are needed */
             *fresh = chunk->next;
             chunk->next = NULL;
             if (buf->last)

@@ -106,7 +106,7 @@ void weir_log(struct weir_log *log, enum weir_log_level level, const char *forma
     len = wrote < 0 ? 0 : (size_t)wrote;
     if (len >= sizeof(text)) {
         len = sizeof(text) - 1;
-        memcpy(text + len - 3, "...", 3);
+        memset(text + len - 3, '.', 3);
     }
     if (log && log->json) {
         memcpy(line, "{\"ts\":\"", 7);

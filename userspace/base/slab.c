@@ -66,6 +66,7 @@ void *weir_slab_get(struct weir_slab *slab)
     if (!slab->free && slab_grow(slab))
         return NULL;
     object = slab->free;
+    weir_assert(object != NULL); /* a page holds at least one */
     ASAN_UNPOISON_MEMORY_REGION(object, slab->bytes);
     memcpy(&slab->free, object, sizeof(void *));
     memset(object, 0, slab->bytes);

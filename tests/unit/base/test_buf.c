@@ -13,7 +13,7 @@ enum { MODEL_MAX = 1 << 20, PIECE_MAX = 48 * 1024 };
 
 struct model {
     struct weir_buf buf;
-    char *bytes;
+    char bytes[MODEL_MAX];
     size_t len;
 };
 
@@ -101,13 +101,11 @@ static void model_splice(struct model *to, struct model *from)
 
 static void behaves_like_an_array(void **state)
 {
+    static struct model models[2];
     struct weir_buf_cache cache;
-    struct model models[2];
 
     weir_buf_cache_init(&cache, 4);
     for (int i = 0; i < 2; i++) {
-        models[i].bytes = malloc(MODEL_MAX);
-        models[i].len = 0;
         weir_buf_init(&models[i].buf, &cache);
     }
     for (int step = 0; step < 20000; step++) {
@@ -136,7 +134,6 @@ static void behaves_like_an_array(void **state)
     for (int i = 0; i < 2; i++) {
         weir_buf_clear(&models[i].buf);
         assert_int_equal(models[i].buf.len, 0);
-        free(models[i].bytes);
     }
     weir_buf_cache_fini(&cache);
     assert_int_equal(cache.count, 0);
