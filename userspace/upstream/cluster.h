@@ -81,6 +81,8 @@ struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster, st
 /** Closes its idle connections; the active ones must be gone. Call weir_cluster_view_close first and turn the loop. */
 void weir_cluster_view_close(struct weir_cluster_view *view);
 void weir_cluster_view_free(struct weir_cluster_view *view);
+/** Connections that are not closed yet, idle ones too: 0 when the view may be freed. */
+unsigned weir_cluster_view_conns(const struct weir_cluster_view *view);
 
 /** Balancing: a server that is up and not in choice->tried; NULL: none. */
 struct weir_server *weir_cluster_pick(struct weir_cluster_view *view, struct weir_peer_choice *choice);

@@ -29,6 +29,9 @@ struct weir_upconn {
     bool dead;                   /* the stream has failed */
     bool in_event;               /* an event of the stream is being handled: memory and codec stay */
     bool paused;                 /* the codec asked not to be fed */
+    bool slot;                   /* it counts in connections_max */
+    bool late;                   /* it ended while no exchange was open: the next sender is told */
+    int fault;                   /* dead: enum weir_err */
     struct weir_list link;       /* idle: of the server's idle ones; else of the view's busy ones */
     struct weir_list lru;        /* idle: of all the view's idle ones, newest first */
     struct weir_cluster_view *view;
@@ -75,6 +78,7 @@ struct weir_acquire {
     uint8_t state;
     uint64_t started_us;
     uint8_t asks;         /* questions asked so far */
+    uint8_t connects;     /* addresses tried so far */
     struct weir_ask *ask; /* the question in flight */
 };
 
@@ -91,7 +95,8 @@ void weir_pool_cancel(struct weir_acquire *acq);
 void weir_pool_release(struct weir_upconn **connp);
 /**
  * Takes the stream out of a connection for a tunnel; the connection is gone, the stream is the caller's to close. The
- * caller sets its sink (and reads) before it returns to the loop. What had come behind the 101 is moved to `rest` (NULL:
+ * caller sets its sink (and reads) before it returns to the loop; it has not ended the exchange before (no done, no
+ * reset), and has looked at conn->eof: that is not told again. What had come behind the 101 is moved to `rest` (NULL:
  * dropped). Called inside an event of the exchange (on_head), those bytes are not known yet: they come as the stream's
  * first on_data, as soon as the event returns.
  */

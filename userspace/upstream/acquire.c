@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * acquire.c: those who found no idle connection.
+ *
+ *   begin ──▶ promised: a connection of this worker is being released in an event that is still going on
+ *         ──▶ asking: another worker says that it has one; 20 ms, then on
+ *         ──▶ connecting ◀──▶ queued: connections_max is reached
+ *   any of them ──▶ ready | failed ──end of turn──▶ fn
+ *
+ * All that wait for a server stand in one line; whatever becomes free first (given, released, connected) goes to the
+ * head of it, and a connection that was made for somebody who got another goes to the pool. So a connection that is
+ * being made is never made in vain, and an answer never comes too late.
+ */
+#include "upstream/acquire.h"
+
+static void acquire_go_on(struct weir_acquire *acq);
+static void acquire_connect(struct weir_acquire *acq);
+static void acquire_connect_now(struct weir_acquire *acq);
+
+static void on_timer(struct weir_timer *timer, void *arg);
+
+/* What an acquire is in when it leaves a state, and what it needs in the next. */
+static void acquire_set_state(struct weir_acquire *acq, enum weir_acquire_state next)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+
+    weir_timer_stop(&acq->view->loop->wheel, &acq->timer);
+    if (acq->state == ACQUIRE_PROMISED)
+        sv->promised--;
+    else if (acq->state == ACQUIRE_QUEUED)
+        atomic_fetch_sub(&acq->server->queued, 1);
+    else if (acq->state == ACQUIRE_CONNECTING && acq->conn) {
+        acq->conn->acq = NULL; /* it goes on, for the pool */
+        acq->conn = NULL;
+    }
+    if (next == ACQUIRE_PROMISED)
+        sv->promised++;
+    else if (next == ACQUIRE_QUEUED)
+        atomic_fetch_add(&acq->server->queued, 1);
+    acq->state = (uint8_t)next;
+}
+
+static void acquire_wait(struct weir_acquire *acq)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+
+    weir_list_push_back(&sv->waiting, &acq->link);
+    weir_count(&sv->waiting_count, 1);
+}
+
+static void acquire_leave(struct weir_acquire *acq, enum weir_acquire_state next)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+
+    weir_share_forget(acq);
+    acquire_set_state(acq, next);
+    weir_list_remove(&acq->link);
+    weir_count(&sv->waiting_count, UINT64_MAX); /* + -1 */
+}
+
+static void on_failed(void *arg)
+{
+    struct weir_acquire *acq = arg;
+    struct weir_error error = acq->error;
+
+    acq->state = ACQUIRE_NONE;
+    acq->fn(acq->arg, NULL, &error);
+}
+
+static void acquire_fail(struct weir_acquire *acq, struct weir_error error)
+{
+    acquire_leave(acq, ACQUIRE_FAILED);
+    acq->error = error;
+    weir_loop_defer(acq->view->loop, &acq->later, on_failed, acq);
+}
+
+/* Between the promise and the end of the turn the connection may have ended. */
+static void acquire_lost(struct weir_acquire *acq)
+{
+    struct weir_upconn *conn = acq->conn;
+    bool used = conn->requests > 0;
+
+    acq->conn = NULL;
+    conn->acq = NULL;
+    acq->state = ACQUIRE_NONE;
+    weir_upconn_close(conn);
+    acquire_wait(acq);
+    if (used)
+        acquire_go_on(acq);
+    else
+        acquire_fail(acq, weir_connect_error(WEIR_EUPCLOSED, 0));
+}
+
+static void on_ready(void *arg)
+{
+    struct weir_acquire *acq = arg;
+    struct weir_upconn *conn = acq->conn;
+
+    weir_assert(conn && conn->acq == acq && conn->state == UPCONN_READY);
+    if (conn->eof || conn->dead || conn->no_pool) {
+        acquire_lost(acq);
+        return;
+    }
+    acq->state = ACQUIRE_NONE;
+    acq->conn = NULL;
+    conn->acq = NULL;
+    weir_pool_hold(conn);
+    acq->fn(acq->arg, conn, NULL);
+}
+
+void weir_acquire_ready(struct weir_acquire *acq, struct weir_upconn *conn)
+{
+    if (acq->conn == conn)
+        acq->conn = NULL; /* made for it: not to be parted from it */
+    acquire_leave(acq, ACQUIRE_READY);
+    acq->conn = conn;
+    conn->acq = acq;
+    weir_upconn_set_state(conn, UPCONN_READY);
+    weir_loop_defer(acq->view->loop, &acq->later, on_ready, acq);
+}
+
+struct weir_acquire *weir_acquire_first(struct weir_server_view *sv, const struct weir_upconn *conn)
+{
+    weir_list_each(pos, tmp, &sv->waiting) {
+        struct weir_acquire *acq = weir_list_entry(pos, struct weir_acquire, link);
+
+        if (!acq->opts.fresh || conn->requests == 0)
+            return acq;
+    }
+    return NULL;
+}
+
+static uint64_t acquire_age_ms(const struct weir_acquire *acq)
+{
+    return (acq->view->loop->now_us - acq->started_us) / 1000;
+}
+
+static uint32_t connect_timeout(const struct weir_acquire *acq)
+{
+    return acq->opts.connect_timeout_ms ? acq->opts.connect_timeout_ms : WEIR_CONNECT_TIMEOUT_MS;
+}
+
+/* connections_max is reached. First counted, then looked once more: who frees one does it the other way round. */
+static void acquire_queue(struct weir_acquire *acq)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+    uint64_t limit = acq->opts.queue_timeout_ms ? acq->opts.queue_timeout_ms : UPSTREAM_QUEUE_MS;
+    uint64_t age = acquire_age_ms(acq);
+
+    acquire_set_state(acq, ACQUIRE_QUEUED);
+    if (weir_slot_take(acq->server)) {
+        acquire_connect_now(acq);
+        return;
+    }
+    if (acq->opts.fresh && !weir_list_empty(&sv->idle)) /* its slot is wanted; it is given back when it is closed */
+        weir_upconn_close(weir_list_entry(sv->idle.prev, struct weir_upconn, link));
+    weir_loop_timer(acq->view->loop, &acq->timer, age < limit ? limit - age : 0, on_timer, acq);
+}
+
+static void acquire_connect(struct weir_acquire *acq)
+{
+    if (weir_slot_take(acq->server))
+        acquire_connect_now(acq);
+    else
+        acquire_queue(acq);
+}
+
+/* The slot has been taken. */
+static void acquire_connect_now(struct weir_acquire *acq)
+{
+    struct weir_error error;
+    struct weir_upconn *conn;
+
+    acquire_set_state(acq, ACQUIRE_CONNECTING);
+    acq->connects++;
+    conn = weir_connect(acq->view, acq->server, connect_timeout(acq), &error);
+    if (!conn) {
+        weir_slot_put(acq->view, acq->server);
+        acquire_fail(acq, error);
+        return;
+    }
+    acq->conn = conn;
+    conn->acq = acq;
+}
+
+static void acquire_go_on(struct weir_acquire *acq)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+
+    if (!acq->opts.fresh && sv->releasing > sv->promised) {
+        acquire_set_state(acq, ACQUIRE_PROMISED);
+    } else if (!acq->opts.fresh && weir_share_ask(acq)) {
+        acquire_set_state(acq, ACQUIRE_ASKING);
+        weir_loop_timer(acq->view->loop, &acq->timer, UPSTREAM_ASK_MS, on_timer, acq);
+    } else {
+        acquire_connect(acq);
+    }
+}
+
+void weir_acquire_begin(struct weir_acquire *acq)
+{
+    acquire_wait(acq);
+    acquire_go_on(acq);
+}
+
+static void on_timer(struct weir_timer *timer, void *arg)
+{
+    struct weir_acquire *acq = arg;
+
+    if (acq->state == ACQUIRE_ASKING) /* its answer is still welcome */
+        acquire_connect(acq);
+    else if (acq->state == ACQUIRE_QUEUED)
+        acquire_fail(acq, (struct weir_error){ WEIR_EQUEUE, WEIR_BY_US, WEIR_RETRY_UNSENT, 0, "queue" });
+}
+
+void weir_pool_asked_in_vain(struct weir_acquire *acq)
+{
+    if (acq->state == ACQUIRE_ASKING)
+        acquire_go_on(acq);
+}
+
+void weir_pool_retry(struct weir_cluster_view *view, struct weir_server_view *sv)
+{
+    weir_list_each(pos, tmp, &sv->waiting) {
+        struct weir_acquire *acq = weir_list_entry(pos, struct weir_acquire, link);
+
+        if (acq->state == ACQUIRE_QUEUED)
+            acq->asks = 0; /* something has changed since they said no */
+        else if (acq->state != ACQUIRE_PROMISED || sv->promised <= sv->releasing)
+            continue;
+        acquire_go_on(acq);
+    }
+}
+
+/* A name may have several addresses: the next one, while the time for connecting lasts. */
+static bool acquire_try_next(struct weir_acquire *acq)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+    unsigned max = sv->addr_count < 3 ? sv->addr_count : 3;
+
+    return acq->connects < max && acquire_age_ms(acq) < connect_timeout(acq);
+}
+
+void weir_pool_connect_failed(struct weir_upconn *conn, enum weir_err code, int sys)
+{
+    struct weir_acquire *acq = conn->acq;
+
+    weir_count(&server_view(conn->view, conn->server)->failed, 1);
+    conn->acq = NULL;
+    weir_upconn_close(conn);
+    if (!acq)
+        return;
+    acq->conn = NULL;
+    if (acquire_try_next(acq))
+        acquire_connect(acq);
+    else
+        acquire_fail(acq, weir_connect_error(code, sys));
+}
+
+void weir_pool_cancel(struct weir_acquire *acq)
+{
+    struct weir_upconn *conn = acq->conn;
+
+    weir_later_cancel(&acq->later);
+    if (acq->state == ACQUIRE_READY) {
+        acq->state = ACQUIRE_NONE;
+        acq->conn = NULL;
+        conn->acq = NULL;
+        weir_pool_offer(conn);
+    } else if (acq->state == ACQUIRE_FAILED) {
+        acq->state = ACQUIRE_NONE;
+    } else if (acq->state != ACQUIRE_NONE) {
+        acquire_leave(acq, ACQUIRE_NONE);
+    }
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** connector.c: a new connection to a server: which address, plain or TLS, how long, and what its failure is called. */
+#include "net/tcp.h"
+#include "upstream/state.h"
+
+struct weir_error weir_connect_error(enum weir_err code, int sys)
+{
+    struct weir_error error = { .code = code, .by = WEIR_BY_UPSTREAM, .retry = WEIR_RETRY_UNSENT, .sys = sys, .where = "connect" };
+
+    switch (code) {
+    case WEIR_ECONNREFUSED:
+    case WEIR_ECONNTIME:
+    case WEIR_ECONNECT:
+    case WEIR_EUPTLS:
+    case WEIR_EUPVERIFY:
+    case WEIR_EUPCLOSED:
+    case WEIR_EDNS:
+        break;
+    case WEIR_ETIMEDOUT:
+    case WEIR_ETLSTIME:
+        error.code = WEIR_ECONNTIME;
+        break;
+    case WEIR_ETLS:
+        error.code = WEIR_EUPTLS;
+        break;
+    case WEIR_EMFILE:
+    case WEIR_ENOMEM:
+    case WEIR_EADDRINUSE: /* no local port is free */
+        error.by = WEIR_BY_US;
+        break;
+    default:
+        error.code = WEIR_ECONNECT;
+        break;
+    }
+    return error;
+}
+
+bool weir_slot_take(struct weir_server *server)
+{
+    int64_t max = server->cluster->conf->connections_max;
+
+    if (max == WEIR_UNLIMITED)
+        return true;
+    if (atomic_fetch_add(&server->conns, 1) < (uint64_t)max)
+        return true;
+    atomic_fetch_sub(&server->conns, 1);
+    return false;
+}
+
+void weir_slot_put(struct weir_cluster_view *view, struct weir_server *server)
+{
+    if (server->cluster->conf->connections_max == WEIR_UNLIMITED)
+        return;
+    atomic_fetch_sub(&server->conns, 1);
+    if (atomic_load(&server->queued))
+        weir_share_wake(view, server);
+}
+
+struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server, const struct weir_addr *addr,
+                                        uint32_t timeout_ms, const struct weir_stream_sink *sink, void *arg, int *sys)
+{
+    const struct weir_cluster *cluster = server->cluster;
+    bool source = cluster->source.len && cluster->source.sa.sa_family == addr->sa.sa_family;
+    struct weir_tcp_opts opts = { .source = source ? &cluster->source : NULL, .connect_timeout_ms = timeout_ms };
+
+    *sys = 0;
+    if (cluster->tls)
+        return weir_tls_connect(cluster->tls, loop, addr, &opts, server->host, server->sessions, sink, arg, sys);
+    return weir_tcp_connect(loop, addr, &opts, sink, arg, sys);
+}
+
+/* TCP keeps its time by itself; the handshake above it is in our hands. */
+static void on_timeout(struct weir_timer *timer, void *arg)
+{
+    struct weir_upconn *conn = weir_cast(struct weir_upconn, arg, WEIR_UPCONN_MAGIC);
+
+    weir_pool_connect_failed(conn, WEIR_ECONNTIME, 0);
+}
+
+struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server, uint32_t timeout_ms, struct weir_error *error)
+{
+    struct weir_server_view *sv = server_view(view, server);
+    struct weir_upconn *conn;
+    int sys = 0;
+
+    if (!sv->addr_count) {
+        *error = weir_connect_error(WEIR_EDNS, 0);
+        return NULL;
+    }
+    conn = weir_upconn_new(view, server);
+    if (!conn) {
+        *error = weir_connect_error(WEIR_ENOMEM, 0);
+        return NULL;
+    }
+    conn->addr = sv->addrs[sv->addr_next++ % sv->addr_count];
+    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms, &weir_upconn_sink, conn, &sys);
+    if (!conn->stream) {
+        weir_count(&sv->failed, 1);
+        weir_upconn_free(conn);
+        *error = weir_connect_error(sys ? weir_err_from_errno(sys) : WEIR_ENOMEM, sys);
+        return NULL;
+    }
+    conn->slot = true;
+    weir_upconn_set_state(conn, UPCONN_CONNECTING);
+    if (view->cluster->tls)
+        weir_loop_timer(view->loop, &conn->timer, timeout_ms, on_timeout, conn);
+    return conn;
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * health.c: active checks: is a server to be given requests? One loop checks for all workers, over connections of its own.
+ *
+ *   waiting ──every ± 10 %──▶ probing ──good | bad | timeout──▶ closing ──on_closed──▶ waiting
+ *
+ * A server begins up. `fall` bad checks in a row take it down, `rise` good ones up; a change is one line in the log. The
+ * exchange of an http check is in health_http.c.
+ */
+#include "upstream/health.h"
+
+#include "net/tcp.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void health_wait(struct weir_health *health, uint64_t ms);
+
+static const struct weir_health_conf *health_conf(const struct weir_health *health)
+{
+    return &health->server->cluster->conf->health;
+}
+
+static void health_free(struct weir_health *health)
+{
+    weir_health_http_fini(health);
+    free(health->addrs);
+    free(health);
+}
+
+/* Not all servers, nor all proxies, at the same moment: a tenth more or less (xorshift, Marsaglia 2003). */
+static uint64_t health_jitter(struct weir_health *health, uint64_t ms)
+{
+    uint32_t x = health->random;
+
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    health->random = x;
+    return ms - ms / 10 + x % (ms / 5 + 1);
+}
+
+static void health_change(struct weir_health *health, bool up, const char *why)
+{
+    struct weir_server *server = health->server;
+    uint64_t now_ms = health->loop->now_ms, seconds = (now_ms - server->since_ms) / 1000;
+
+    server->since_ms = now_ms;
+    if (up)
+        weir_log(server->cluster->log, WEIR_LOG_INFO, "upstream %.*s: server %s is up: %u good checks in a row; it was down for %llu s",
+                 WEIR_FMT(server->cluster->conf->name), server->text, health->good, (unsigned long long)seconds);
+    else
+        weir_log(server->cluster->log, WEIR_LOG_WARN, "upstream %.*s: server %s is down: %s (%u checks in a row); it was up for %llu s",
+                 WEIR_FMT(server->cluster->conf->name), server->text, why, health->bad, (unsigned long long)seconds);
+    weir_server_set_flag(server, WEIR_SERVER_HEALTHY, up);
+}
+
+static void health_judge(struct weir_health *health, const char *fault)
+{
+    const struct weir_health_conf *conf = health_conf(health);
+    bool up = atomic_load(&health->server->flags) & WEIR_SERVER_HEALTHY;
+
+    if (!fault) {
+        health->good++;
+        health->bad = 0;
+        if (!up && health->good >= conf->rise) {
+            weir_server_set_fault(health->server, "");
+            health_change(health, true, NULL);
+        }
+        return;
+    }
+    health->bad++;
+    health->good = 0;
+    weir_server_set_fault(health->server, fault);
+    if (up && health->bad >= conf->fall)
+        health_change(health, false, fault);
+}
+
+void weir_health_end(struct weir_health *health, const char *fault)
+{
+    if (health->ended)
+        return;
+    health->ended = true;
+    weir_timer_stop(&health->loop->wheel, &health->timer);
+    health_judge(health, fault);
+    weir_stream_close(health->stream, false);
+}
+
+static void on_open(void *arg)
+{
+    struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
+
+    if (health_conf(health)->type == WEIR_HEALTH_HTTP)
+        weir_health_http_begin(health);
+    else
+        weir_health_end(health, NULL);
+}
+
+static void on_data(void *arg, const uint8_t *data, size_t len)
+{
+    struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
+
+    if (!health->ended)
+        weir_health_http_feed(health, data, len);
+}
+
+static void on_eof(void *arg)
+{
+    struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
+
+    weir_health_end(health, weir_err_text(WEIR_EUPCLOSED));
+}
+
+static void on_drained(void *arg)
+{
+}
+
+static void on_error(void *arg, enum weir_err err, int sys)
+{
+    struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
+
+    weir_health_end(health, weir_err_text(health->opened || err == WEIR_EUPVERIFY ? err : weir_connect_error(err, sys).code));
+}
+
+static void on_closed(void *arg)
+{
+    struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
+
+    health->stream = NULL;
+    weir_health_http_fini(health);
+    if (health->stopped)
+        health_free(health);
+    else
+        health_wait(health, health_jitter(health, (uint64_t)health_conf(health)->every_ms));
+}
+
+static const struct weir_stream_sink sink = {
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_drained = on_drained,
+    .on_error = on_error,
+    .on_closed = on_closed,
+};
+
+static void on_timeout(struct weir_timer *timer, void *arg)
+{
+    struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
+
+    weir_health_end(health, health->opened ? "no answer in time" : "no connection in time");
+}
+
+/* The next address of the server; false when it has none: then it is down without our help. */
+static bool health_address(struct weir_health *health, struct weir_addr *addr)
+{
+    unsigned count;
+
+    free(health->addrs);
+    health->addrs = weir_server_copy_addrs(health->server, &count);
+    if (!health->addrs)
+        return false;
+    *addr = health->addrs[health->next++ % count];
+    return true;
+}
+
+static void on_due(struct weir_timer *timer, void *arg)
+{
+    struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
+    const struct weir_health_conf *conf = health_conf(health);
+    uint32_t timeout_ms = (uint32_t)conf->timeout_ms;
+    struct weir_addr addr;
+    int sys = 0;
+
+    health->ended = health->opened = false;
+    if (!health_address(health, &addr)) {
+        health_wait(health, health_jitter(health, (uint64_t)conf->every_ms));
+        return;
+    }
+    if (conf->type == WEIR_HEALTH_TCP)
+        health->stream = weir_tcp_connect(health->loop, &addr, &(struct weir_tcp_opts){ .connect_timeout_ms = timeout_ms }, &sink, health, &sys);
+    else
+        health->stream = weir_connect_stream(health->loop, health->server, &addr, timeout_ms, &sink, health, &sys);
+    if (health->stream) {
+        weir_loop_timer(health->loop, &health->timer, timeout_ms, on_timeout, health);
+        return;
+    }
+    health_judge(health, weir_err_text(sys ? weir_connect_error(weir_err_from_errno(sys), sys).code : WEIR_ENOMEM));
+    health_wait(health, health_jitter(health, (uint64_t)conf->every_ms));
+}
+
+static void health_wait(struct weir_health *health, uint64_t ms)
+{
+    weir_loop_timer(health->loop, &health->timer, ms, on_due, health);
+}
+
+int weir_health_start(struct weir_server *server, struct weir_loop *loop)
+{
+    struct weir_health *health;
+
+    server->since_ms = loop->now_ms;
+    if (server->cluster->conf->health.type == WEIR_HEALTH_NONE || server->health)
+        return 0;
+    health = calloc(1, sizeof(*health));
+    if (!health)
+        return WEIR_ENOMEM;
+    health->magic = WEIR_HEALTH_MAGIC;
+    health->server = server;
+    health->loop = loop;
+    health->random = (uint32_t)(loop->now_us ^ (server->index * 2654435761u)) | 1;
+    server->health = health;
+    health_wait(health, health_jitter(health, (uint64_t)server->cluster->conf->health.every_ms) / 8);
+    return 0;
+}
+
+void weir_health_stop(struct weir_server *server)
+{
+    struct weir_health *health = server->health;
+
+    if (!health)
+        return;
+    server->health = NULL;
+    health->stopped = true;
+    weir_timer_stop(&health->loop->wheel, &health->timer);
+    if (!health->stream)
+        health_free(health);
+    else if (!health->ended) {
+        health->ended = true;
+        weir_stream_close(health->stream, false);
+    }
+}
