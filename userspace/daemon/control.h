@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * control.h: the admin: HTTP/1.1 and JSON over a UNIX socket, and the part that only reads over
+ * TCP. It lives on a loop of its own, so that a stuck worker can still be looked at, and it never
+ * waits for a worker: what needs one is asked from a thread, with a deadline.
+ */
+#ifndef DAEMON_CONTROL_H
+#define DAEMON_CONTROL_H
+
+#include "daemon/conf.h"
+#include "net/loop.h"
+#include "proxy/service.h"
+
+struct weir_control;
+
+enum weir_control_state { WEIR_CONTROL_STARTING, WEIR_CONTROL_READY, WEIR_CONTROL_DRAINING };
+
+struct weir_control_opts {
+    struct weir_loop *loop;
+    struct weir_log *log;
+    const struct weir_conf *conf;
+    struct weir_service *service;
+    void (*on_drain)(void *arg); /* POST /v1/drain: begin; weir_control_drained ends it */
+    void *arg;
+};
+
+struct weir_control *weir_control_new(const struct weir_control_opts *opts);
+/** Binds the socket at `path` (NULL: none) and admin.listen. 0, or an error with *fault filled. */
+int weir_control_open(struct weir_control *control, const char *path, struct weir_tls_fault *fault)
+    __attribute__((warn_unused_result));
+void weir_control_set_state(struct weir_control *control, enum weir_control_state state);
+/** Answers those who asked for the drain: what was left, and how long it took. */
+void weir_control_drained(struct weir_control *control, bool clean, uint64_t took_ms);
+/** Waits at most `ms` for a question to the workers that is under way. False: it still hangs. */
+bool weir_control_quiesce(struct weir_control *control, unsigned ms);
+/** Closes all connections; turn the loop until weir_control_idle, then free. */
+void weir_control_close(struct weir_control *control);
+bool weir_control_idle(const struct weir_control *control);
+void weir_control_free(struct weir_control *control);
+
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/log_target.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <syslog.h>
+#include <unistd.h>
+
+static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG, LOG_DEBUG };
+static const char journal_path[] = "/run/systemd/journal/socket";
+
+static int file_open(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static void journal_open(struct weir_log_target *target)
+{
+    target->journal.sun_family = AF_UNIX;
+    memcpy(target->journal.sun_path, journal_path, sizeof(journal_path));
+    if (access(journal_path, F_OK) == 0)
+        target->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+int weir_log_target_open(struct weir_log_target *target, const struct weir_log_conf *conf)
+{
+    *target = (struct weir_log_target){ .to = conf->to, .fd = -1 };
+    target->json = conf->format == WEIR_LOG_AS_JSON;
+    switch (conf->to) {
+    case WEIR_LOG_TO_FILE:
+        target->path = weir_str_dup(conf->file);
+        if (!target->path)
+            return -ENOMEM;
+        target->fd = file_open(target->path);
+        if (target->fd < 0) {
+            int err = target->fd;
+
+            weir_log_target_close(target);
+            return err;
+        }
+        return 0;
+    case WEIR_LOG_TO_SYSLOG:
+        openlog("weir", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+        return 0;
+    case WEIR_LOG_TO_JOURNAL:
+        journal_open(target);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+/* One line, one write: lines of threads never mix. */
+static void write_line(int fd, const char *prefix, const char *line, size_t len)
+{
+    struct iovec iov[] = {
+        { (void *)prefix, strlen(prefix) },
+        { (void *)line, len },
+        { (void *)"\n", 1 },
+    };
+
+    while (writev(fd, iov, 3) < 0 && errno == EINTR)
+        ;
+}
+
+/* Without the time, which syslog and the journal put there themselves. */
+static void skip_time(bool json, const char **line, size_t *len)
+{
+    const char *space = json ? NULL : memchr(*line, ' ', *len);
+
+    if (!space)
+        return;
+    *len -= (size_t)(space + 1 - *line);
+    *line = space + 1;
+}
+
+static bool journal_send(struct weir_log_target *target, int priority, const char *line, size_t len)
+{
+    char head[64];
+    int n = snprintf(head, sizeof(head), "PRIORITY=%d\nSYSLOG_IDENTIFIER=weir\nMESSAGE=", priority);
+    struct iovec iov[] = { { head, (size_t)n }, { (void *)line, len }, { (void *)"\n", 1 } };
+    struct msghdr msg = {
+        .msg_name = &target->journal,
+        .msg_namelen = sizeof(target->journal),
+        .msg_iov = iov,
+        .msg_iovlen = 3,
+    };
+
+    return target->fd >= 0 && sendmsg(target->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+void weir_log_target_write(void *arg, enum weir_log_level level, const char *line, size_t len)
+{
+    struct weir_log_target *target = arg;
+    int priority = priorities[level];
+    char prefix[8];
+
+    switch (target->to) {
+    case WEIR_LOG_TO_FILE:
+        write_line(target->fd, "", line, len);
+        return;
+    case WEIR_LOG_TO_SYSLOG:
+        skip_time(target->json, &line, &len);
+        syslog(priority, "%.*s", (int)len, line);
+        return;
+    case WEIR_LOG_TO_JOURNAL:
+        skip_time(target->json, &line, &len);
+        if (journal_send(target, priority, line, len))
+            return;
+        snprintf(prefix, sizeof(prefix), "<%d>", priority);
+        write_line(STDERR_FILENO, prefix, line, len);
+        return;
+    default:
+        write_line(STDERR_FILENO, "", line, len);
+    }
+}
+
+int weir_log_target_reopen(struct weir_log_target *target)
+{
+    int fd, err = 0;
+
+    if (target->to != WEIR_LOG_TO_FILE)
+        return 0;
+    fd = file_open(target->path);
+    if (fd < 0)
+        return fd;
+    if (dup3(fd, target->fd, O_CLOEXEC) < 0) /* the number stays: writers need no lock */
+        err = -errno;
+    close(fd);
+    return err;
+}
+
+void weir_log_target_chown(struct weir_log_target *target, unsigned uid, unsigned gid)
+{
+    struct stat st;
+
+    if (target->to == WEIR_LOG_TO_FILE && fstat(target->fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        st.st_uid == geteuid() && st.st_nlink == 1)
+        (void)!fchown(target->fd, uid, gid);
+}
+
+void weir_log_target_close(struct weir_log_target *target)
+{
+    if (target->fd >= 0)
+        close(target->fd);
+    if (target->to == WEIR_LOG_TO_SYSLOG)
+        closelog();
+    free(target->path);
+    target->path = NULL;
+    target->fd = -1;
+    target->to = WEIR_LOG_TO_STDERR;
+}

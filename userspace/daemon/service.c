@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/service.h"
+
+#include "base/clock.h"
+#include "daemon/control.h"
+#include "daemon/lock.h"
+#include "daemon/log_target.h"
+#include "daemon/notify.h"
+#include "daemon/privilege.h"
+#include "weir/weir.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+enum {
+    DRAIN_POLL_MS = 10,
+    QUIESCE_MS = 2000,
+    CLOSE_TURNS_MAX = 200,
+    CLOSE_TURN_MS = 10,
+    ANSWER_MS = 50, /* for the answer of `weir drain` to leave before the end */
+};
+
+static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
+enum { CAUGHT_COUNT = sizeof(caught) / sizeof(caught[0]) };
+
+enum daemon_state { DAEMON_RUNNING, DAEMON_ANNOUNCING, DAEMON_DRAINING, DAEMON_STOPPED };
+
+struct weir_daemon {
+    const struct weir_daemon_opts *opts;
+    const struct weir_conf *conf;
+    enum daemon_state state;
+    struct weir_log_target target;
+    struct weir_log *log;
+    struct weir_lock lock;
+    struct weir_loop loop;
+    struct weir_service *service;
+    struct weir_control *control;
+    struct weir_timer timer;
+    uv_signal_t signals[CAUGHT_COUNT];
+    unsigned signals_open;
+    uint64_t drain_ms; /* when draining began */
+    uint64_t asked_ms; /* when the end was asked for */
+    bool clean;
+};
+
+/* ---- the end ------------------------------------------------------------------------------ */
+
+static void daemon_stop(struct weir_daemon *daemon)
+{
+    if (daemon->state == DAEMON_STOPPED)
+        return;
+    daemon->state = DAEMON_STOPPED;
+    if (daemon->control)
+        weir_control_drained(daemon->control, daemon->clean,
+                             daemon->loop.now_ms - daemon->asked_ms);
+    weir_loop_stop(&daemon->loop);
+}
+
+static void on_drain_poll(struct weir_timer *timer, void *arg)
+{
+    struct weir_daemon *daemon = arg;
+    int64_t limit = daemon->conf->proxy.drain_ms;
+    uint64_t waited = daemon->loop.now_ms - daemon->drain_ms;
+
+    if (weir_service_idle(daemon->service)) {
+        daemon->clean = true;
+        weir_log(daemon->log, WEIR_LOG_INFO, "drained in %llu ms", (unsigned long long)waited);
+        daemon_stop(daemon);
+        return;
+    }
+    if (limit >= 0 && waited >= (uint64_t)limit) {
+        weir_log(daemon->log, WEIR_LOG_WARN,
+                 "shutdown.drain (%lld ms) is over; closing the connections that are left",
+                 (long long)limit);
+        daemon_stop(daemon);
+        return;
+    }
+    weir_loop_timer(&daemon->loop, timer, DRAIN_POLL_MS, on_drain_poll, daemon);
+}
+
+static void daemon_drain(struct weir_daemon *daemon)
+{
+    daemon->state = DAEMON_DRAINING;
+    daemon->drain_ms = daemon->loop.now_ms;
+    weir_log(daemon->log, WEIR_LOG_INFO, "draining: no new connections, requests in flight end");
+    weir_service_drain(daemon->service);
+    weir_loop_timer(&daemon->loop, &daemon->timer, 0, on_drain_poll, daemon);
+}
+
+static void on_announced(struct weir_timer *timer, void *arg)
+{
+    (void)timer;
+    daemon_drain(arg);
+}
+
+static void daemon_end(struct weir_daemon *daemon, bool announce, const char *why)
+{
+    int64_t ms = daemon->conf->proxy.announce_ms;
+
+    if (daemon->state == DAEMON_ANNOUNCING || daemon->state == DAEMON_DRAINING) {
+        weir_log(daemon->log, WEIR_LOG_WARN, "%s again: stopping now", why);
+        daemon_stop(daemon);
+        return;
+    }
+    if (daemon->state != DAEMON_RUNNING)
+        return;
+    daemon->asked_ms = daemon->loop.now_ms;
+    weir_notify("STOPPING=1");
+    if (daemon->control)
+        weir_control_set_state(daemon->control, WEIR_CONTROL_DRAINING);
+    if (!announce || ms <= 0) {
+        weir_log(daemon->log, WEIR_LOG_INFO, "%s", why);
+        daemon_drain(daemon);
+        return;
+    }
+    weir_log(daemon->log, WEIR_LOG_INFO, "%s: /readyz says 503 for %lld ms, still accepting", why,
+             (long long)ms);
+    daemon->state = DAEMON_ANNOUNCING;
+    weir_loop_timer(&daemon->loop, &daemon->timer, (uint64_t)ms, on_announced, daemon);
+}
+
+static void on_control_drain(void *arg)
+{
+    struct weir_daemon *daemon = arg;
+
+    if (daemon->state == DAEMON_RUNNING)
+        daemon_end(daemon, true, "drain was asked for by the admin");
+}
+
+/* ---- signals ------------------------------------------------------------------------------ */
+
+static void daemon_reopen(struct weir_daemon *daemon)
+{
+    int err = weir_log_target_reopen(&daemon->target);
+
+    if (err)
+        weir_log(daemon->log, WEIR_LOG_ERROR,
+                 "SIGUSR1: '%s' cannot be opened anew: %s; the old file is kept",
+                 daemon->target.path, strerror(-err));
+    weir_service_reopen_logs(daemon->service);
+    weir_log(daemon->log, WEIR_LOG_INFO, "SIGUSR1: logs were reopened");
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct weir_daemon *daemon = handle->data;
+
+    switch (number) {
+    case SIGTERM:
+        daemon_end(daemon, true, "SIGTERM");
+        break;
+    case SIGINT:
+        daemon_end(daemon, false, "SIGINT");
+        break;
+    case SIGHUP:
+        weir_log(daemon->log, WEIR_LOG_WARN,
+                 "SIGHUP: reload is not built yet; restart to apply changes");
+        break;
+    case SIGUSR1:
+        daemon_reopen(daemon);
+        break;
+    default:
+        weir_log(daemon->log, WEIR_LOG_WARN,
+                 "SIGUSR2: upgrade is not built yet; stop this daemon and start the new one");
+        break;
+    }
+}
+
+static int signals_open(struct weir_daemon *daemon)
+{
+    for (unsigned i = 0; i < CAUGHT_COUNT; i++) {
+        uv_signal_t *handle = &daemon->signals[i];
+
+        if (uv_signal_init(&daemon->loop.uv, handle) != 0)
+            return WEIR_ENOMEM;
+        handle->data = daemon;
+        daemon->signals_open++;
+        if (uv_signal_start(handle, on_signal, caught[i]) != 0)
+            return WEIR_ESYS;
+    }
+    return 0;
+}
+
+static void signals_close(struct weir_daemon *daemon)
+{
+    for (unsigned i = 0; i < daemon->signals_open; i++)
+        uv_close((uv_handle_t *)&daemon->signals[i], NULL);
+}
+
+/* ---- the start, one stage each ------------------------------------------------------------ */
+
+static int log_open(struct weir_daemon *daemon)
+{
+    const struct weir_log_conf *conf = &daemon->conf->log;
+    struct weir_log_opts opts = {
+        .size = sizeof(opts),
+        .level = (enum weir_log_level)conf->level,
+        .json = conf->format == WEIR_LOG_AS_JSON,
+        .fn = weir_log_target_write,
+        .arg = &daemon->target,
+    };
+    int err = weir_log_target_open(&daemon->target, conf);
+
+    if (err) {
+        weir_log(NULL, WEIR_LOG_ERROR, "log.to: '%.*s' cannot be opened: %s", WEIR_FMT(conf->file),
+                 strerror(-err));
+        return WEIR_EXIT_USAGE;
+    }
+    daemon->log = weir_log_new(&opts);
+    return daemon->log ? WEIR_EXIT_DONE : WEIR_EXIT_FAILED;
+}
+
+static int lock_take(struct weir_daemon *daemon)
+{
+    struct weir_str instance = daemon->conf->instance;
+    char path[WEIR_PATH_BYTES] = "the lock";
+    pid_t holder = 0;
+    int err;
+
+    if (daemon->opts->no_admin)
+        return WEIR_EXIT_DONE;
+    if (!weir_instance_valid(instance)) {
+        weir_log(daemon->log, WEIR_LOG_ERROR,
+                 "instance '%.*s': only letters, digits, '-', '_' and '.', at most %d",
+                 WEIR_FMT(instance), WEIR_INSTANCE_BYTES_MAX);
+        return WEIR_EXIT_USAGE;
+    }
+    err =
+        weir_instance_path(instance, "lock", path) ? weir_instance_mkdir(instance) : -ENAMETOOLONG;
+    if (!err)
+        err = weir_lock_take(&daemon->lock, path, &holder);
+    if (err == -EEXIST) {
+        weir_log(daemon->log, WEIR_LOG_ERROR,
+                 "instance '%.*s' runs already, with pid %d; stop it, or give this one another "
+                 "name (`instance:` or -i)",
+                 WEIR_FMT(instance), (int)holder);
+        return WEIR_EXIT_FAILED;
+    }
+    if (err) {
+        weir_log(daemon->log, WEIR_LOG_ERROR, "%s cannot be made: %s%s", path, strerror(-err),
+                 err == -EPERM ? "; its folder belongs to somebody else" : "");
+        return WEIR_EXIT_FAILED;
+    }
+    return WEIR_EXIT_DONE;
+}
+
+static int control_open(struct weir_daemon *daemon)
+{
+    const struct weir_admin_conf *admin = &daemon->conf->admin;
+    struct weir_control_opts opts = {
+        .loop = &daemon->loop,
+        .log = daemon->log,
+        .conf = daemon->conf,
+        .service = daemon->service,
+        .on_drain = on_control_drain,
+        .arg = daemon,
+    };
+    struct weir_tls_fault fault = { "" };
+    char path[WEIR_PATH_BYTES];
+    bool fits = true;
+
+    if (daemon->opts->no_admin)
+        return WEIR_EXIT_DONE;
+    if (admin->socket_said)
+        fits = snprintf(path, sizeof(path), "%.*s", WEIR_FMT(admin->socket)) < WEIR_PATH_BYTES;
+    else
+        fits = weir_instance_path(daemon->conf->instance, "admin.sock", path);
+    daemon->control = weir_control_new(&opts);
+    if (!daemon->control || !fits) {
+        weir_log(daemon->log, WEIR_LOG_ERROR, "admin.socket: %s",
+                 fits ? "out of memory" : "the path is too long");
+        return WEIR_EXIT_FAILED;
+    }
+    if (weir_control_open(daemon->control, path, &fault) != 0) {
+        weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
+        return WEIR_EXIT_FAILED;
+    }
+    return WEIR_EXIT_DONE;
+}
+
+static int proxy_open(struct weir_daemon *daemon)
+{
+    struct weir_service_opts opts = { .log = daemon->log };
+    struct weir_tls_fault fault = { "" };
+
+    daemon->service = weir_service_new(&daemon->conf->proxy, &opts, &fault);
+    if (!daemon->service) {
+        weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
+        return WEIR_EXIT_USAGE;
+    }
+    if (weir_service_open(daemon->service, &fault) != 0) {
+        weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
+        return WEIR_EXIT_FAILED;
+    }
+    return WEIR_EXIT_DONE;
+}
+
+static int rights_drop(struct weir_daemon *daemon)
+{
+    struct weir_user user;
+    const char *what = "";
+    int err;
+
+    if (weir_user_find(&user, daemon->conf->user, daemon->log) != 0) {
+        weir_log(daemon->log, WEIR_LOG_ERROR, "there is no user 'nobody' either; set `user`");
+        return WEIR_EXIT_HOST;
+    }
+    if (user.change) {
+        char dir[WEIR_PATH_BYTES];
+
+        weir_log_target_chown(&daemon->target, user.uid, user.gid);
+        /* so that lock and socket can be removed at the end; `nobody` is shared by others */
+        if (!user.nobody && !daemon->opts->no_admin &&
+            weir_instance_dir(daemon->conf->instance, dir))
+            (void)!chown(dir, user.uid, user.gid);
+    }
+    err = weir_user_become(&user, &what);
+    if (err) {
+        weir_log(daemon->log, WEIR_LOG_ERROR,
+                 "becoming user '%s': %s: %s; start weir as that user, or set `user: root`",
+                 user.name, what, strerror(-err));
+        return WEIR_EXIT_HOST;
+    }
+    return WEIR_EXIT_DONE;
+}
+
+static void say_listening(const struct weir_daemon *daemon)
+{
+    const struct weir_proxy_conf *conf = &daemon->conf->proxy;
+    const struct weir_listener_conf *listeners = conf->listeners.at;
+
+    for (size_t i = 0; i < conf->listeners.count; i++) {
+        const struct weir_listener_conf *listener = &listeners[i];
+
+        for (size_t j = 0; j < listener->bind.count; j++)
+            weir_log(daemon->log, WEIR_LOG_INFO, "listening on %.*s (%.*s, %s)",
+                     WEIR_FMT(listener->bind.at[j]), WEIR_FMT(listener->name),
+                     listener->tls_on ? "https" : "http");
+    }
+}
+
+static int daemon_start(struct weir_daemon *daemon)
+{
+    int status = lock_take(daemon);
+
+    if (status)
+        return status;
+    weir_nofile_raise(weir_nofile_needed(daemon->conf->proxy.limits.connections), daemon->log);
+    status = proxy_open(daemon);
+    if (!status)
+        status = control_open(daemon);
+    if (!status)
+        status = rights_drop(daemon);
+    if (status)
+        return status;
+    if (signals_open(daemon) != 0 || weir_service_start(daemon->service) != 0) {
+        weir_log(daemon->log, WEIR_LOG_ERROR, "the workers cannot be started");
+        return WEIR_EXIT_FAILED;
+    }
+    return WEIR_EXIT_DONE;
+}
+
+static void daemon_serve(struct weir_daemon *daemon)
+{
+    unsigned workers = weir_service_workers(daemon->service);
+
+    say_listening(daemon);
+    weir_log(daemon->log, WEIR_LOG_INFO, "weir %s is ready, instance %.*s, %u worker%s, pid %d",
+             weir_version(), WEIR_FMT(daemon->conf->instance), workers, workers == 1 ? "" : "s",
+             (int)getpid());
+    if (daemon->control)
+        weir_control_set_state(daemon->control, WEIR_CONTROL_READY);
+    weir_notify("READY=1");
+    weir_loop_run(&daemon->loop);
+}
+
+/* The admin goes first: it holds pointers into the service. */
+static void control_close(struct weir_daemon *daemon)
+{
+    uint64_t until;
+
+    if (!daemon->control)
+        return;
+    if (!weir_control_quiesce(daemon->control, QUIESCE_MS)) {
+        weir_log(daemon->log, WEIR_LOG_ERROR,
+                 "a worker does not answer: ending without waiting for it");
+        weir_lock_drop(&daemon->lock);
+        _exit(WEIR_EXIT_FAILED);
+    }
+    until = weir_clock_us() + ANSWER_MS * 1000;
+    while (daemon->asked_ms && !weir_control_idle(daemon->control) && weir_clock_us() < until)
+        weir_loop_turn(&daemon->loop, 1);
+    weir_control_close(daemon->control);
+    for (int i = 0; i < CLOSE_TURNS_MAX && !weir_control_idle(daemon->control); i++)
+        weir_loop_turn(&daemon->loop, CLOSE_TURN_MS);
+    weir_control_free(daemon->control);
+    daemon->control = NULL;
+}
+
+static void daemon_fini(struct weir_daemon *daemon)
+{
+    control_close(daemon);
+    if (daemon->service) {
+        weir_service_stop(daemon->service);
+        weir_service_free(daemon->service);
+    }
+    weir_timer_stop(&daemon->loop.wheel, &daemon->timer);
+    signals_close(daemon);
+    weir_loop_turn(&daemon->loop, 0);
+    weir_loop_turn(&daemon->loop, 0);
+    weir_loop_fini(&daemon->loop);
+    if (daemon->lock.fd >= 0) {
+        weir_lock_drop(&daemon->lock);
+        weir_instance_rmdir(daemon->conf->instance);
+    }
+}
+
+int weir_daemon_run(const struct weir_daemon_opts *opts)
+{
+    struct weir_daemon daemon = { .opts = opts, .conf = opts->conf, .lock = { .fd = -1 } };
+    int status;
+
+    signal(SIGPIPE, SIG_IGN);
+    status = log_open(&daemon);
+    if (status)
+        return status;
+    if (weir_loop_init(&daemon.loop, 0, daemon.log) != 0) {
+        weir_log(daemon.log, WEIR_LOG_ERROR, "the main loop cannot be made");
+        status = WEIR_EXIT_FAILED;
+    } else {
+        status = daemon_start(&daemon);
+        if (!status)
+            daemon_serve(&daemon);
+        daemon_fini(&daemon);
+    }
+    if (!status)
+        weir_log(daemon.log, WEIR_LOG_INFO, "stopped");
+    weir_log_free(daemon.log);
+    weir_log_target_close(&daemon.target);
+    return status;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * service.h: the daemon: the composition root that joins configuration, proxy service and admin.
+ *
+ *   log ▶ lock ▶ descriptors ▶ proxy (certificates read) ▶ bind ▶ drop rights ▶ threads ▶ run
+ *
+ *   running ─SIGTERM─▶ announcing ─▶ draining ─▶ stopped      SIGINT goes to draining at once,
+ *                                                              a second signal to stopped
+ */
+#ifndef DAEMON_SERVICE_H
+#define DAEMON_SERVICE_H
+
+#include "daemon/conf.h"
+
+/** Exit statuses of every verb (INTERFACE, "Commands"). */
+enum { WEIR_EXIT_DONE = 0, WEIR_EXIT_FAILED = 1, WEIR_EXIT_USAGE = 2, WEIR_EXIT_HOST = 3 };
+
+struct weir_daemon_opts {
+    const struct weir_conf *conf; /* outlives the run */
+    bool no_admin;                /* weir proxy: no instance, no lock, no admin socket */
+};
+
+/** Runs until it is told to stop; returns an exit status. What went wrong was logged. */
+int weir_daemon_run(const struct weir_daemon_opts *opts);
+
+#endif
