@@ -5,7 +5,8 @@
 
 #include "proxy/policy.h"
 
-/** What a line can tell; absent strings and zeros are left out or "-". All borrowed for the call. */
+/** What a line can tell; absent strings and zeros are left out or "-". All borrowed for the call.
+ */
 struct weir_access_record {
     uint64_t wall_us; /* when the head was there */
     struct weir_str id, listener, route, client, method, host, path, query, protocol;
@@ -23,12 +24,20 @@ struct weir_access_record {
 
 struct weir_access_log;
 
-/** Opens the target. The same target twice is one descriptor. NULL with *fault. `conf` outlives it. */
-struct weir_access_log *weir_access_log_open(const struct weir_access_log_conf *conf, struct weir_tls_fault *fault);
+/** Opens the target. Logs of one file are descriptors of their own that append whole lines. NULL
+ * with *fault. `conf` outlives it. */
+struct weir_access_log *weir_access_log_open(const struct weir_access_log_conf *conf,
+                                             struct weir_tls_fault *fault);
 void weir_access_log_close(struct weir_access_log *log);
-/** Any worker; one write(2) (or nothing, when the sample or `off` says so). A full pipe drops the line and counts it, never blocks. */
+/** Any worker; one write(2) (or nothing, when the sample or `off` says so). A full pipe drops the
+ * line and counts it, never blocks. */
 void weir_access_log_write(struct weir_access_log *log, const struct weir_access_record *record);
-/** Opens the file anew (SIGUSR1). Any thread. */
+/** Where lost lines are told, at most once a second; NULL: standard error. Before the first write.
+ */
+void weir_access_log_set_log(struct weir_access_log *log, struct weir_log *to);
+/** Lines that could not be written. */
+uint64_t weir_access_log_lost(const struct weir_access_log *log);
+/** Opens the file anew (SIGUSR1); each line goes to the old one or the new one. Any thread. */
 void weir_access_log_reopen(struct weir_access_log *log);
 
 #endif
