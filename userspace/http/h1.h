@@ -2,6 +2,9 @@
 /**
  * h1.h: HTTP/1.0 and 1.1 (RFC 9112), both roles, by llhttp behind the guard. One exchange at a time: a pipelined request
  * waits, unread, until the answer before it is done. Embedded in the connection: an idle codec holds no memory but this.
+ *
+ * A sink may call send, consume, reset and done from inside its events; the codec's memory stays until feed or eof has
+ * returned. After the head of a tunnel (101, or 2xx to CONNECT) feed takes nothing more: the bytes are the holder's.
  */
 #ifndef HTTP_H1_H
 #define HTTP_H1_H
@@ -19,10 +22,15 @@ struct weir_h1 {
     struct weir_hstream self;
     struct weir_h1_head *partial;
     struct weir_h1_chunk *chunk;
-    uint64_t left_in, left_out;  /* of a body with a length */
+    const struct weir_str *upgrade; /* client role: the protocol that the request in flight asks for */
+    uint64_t left_in, left_out;     /* of a body with a length */
     uint8_t role, in, out, out_body;
-    uint8_t asked;               /* client role: enum weir_method of the request in flight */
-    bool keep_alive, upgrade_asked, dead, closing, http10_peer, paused, feeding;
+    uint8_t asked;                  /* enum weir_method of the request in flight */
+    uint8_t informationals;
+    bool keep_alive;                /* as far as the peer's head says, and no byte came that belongs to nothing */
+    bool keep_alive_asked;          /* server role: the client is 1.0 and asked for it: it is told */
+    bool answered;                  /* client role: the final head has come */
+    bool dead, closing, http10_peer, paused;
 };
 
 /** `limits` outlives the codec. */

@@ -4,6 +4,7 @@
 #define HTTP_PATH_H
 
 #include "base/arena.h"
+#include "weir/error.h"
 
 enum weir_paths { WEIR_PATHS_NORMALIZE, WEIR_PATHS_STRICT, WEIR_PATHS_RAW };
 
