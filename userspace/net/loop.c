@@ -38,6 +38,7 @@ static int loop_open_uv(struct weir_loop *loop)
         weir_assert(uv_loop_close(&loop->uv) == 0);
         return WEIR_ESYS;
     }
+    uv_run(&loop->uv, UV_RUN_NOWAIT); /* registers it */
     return 0;
 }
 
@@ -171,7 +172,7 @@ static int loop_wait_ms(struct weir_loop *loop, int max_ms)
 
     if (uv_ms == 0) {
         uv_run(&loop->uv, UV_RUN_NOWAIT);
-        uv_ms = uv_backend_timeout(&loop->uv);
+        return 0; /* a turn that has run something does not block */
     }
     if (loop->io->ops->pending(loop) || !weir_list_empty(&loop->heavy) ||
         !weir_list_empty(&loop->deferred))

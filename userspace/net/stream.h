@@ -20,6 +20,7 @@
 
 struct weir_stream;
 
+/** on_open and on_drained may be NULL. */
 struct weir_stream_sink {
     void (*on_open)(void *arg); /* connected, handshake done; not for accepted TCP */
     void (*on_data)(void *arg, const uint8_t *data,
@@ -77,9 +78,9 @@ static inline void weir_stream_read(struct weir_stream *stream, bool on)
 }
 /**
  * Writes all of it: what the kernel does not take now is copied and sent later. Writers stop while
- * weir_stream_pending() >= WEIR_STREAM_HIGH_BYTES and go on at on_drained. 0 or WEIR_ENOMEM (some
- * of it may have been sent then: the stream is to be closed). A stream that has failed takes and
- * drops the bytes; on_error tells.
+ * weir_stream_pending() >= WEIR_STREAM_HIGH_BYTES and go on at on_drained. 0, WEIR_ENOMEM (some of
+ * it may have been sent then: the stream is to be closed), WEIR_EINVAL (after
+ * weir_stream_shutdown). A stream that has failed takes and drops the bytes; on_error tells.
  */
 static inline int weir_stream_write(struct weir_stream *stream, const struct iovec *iov, int count)
 {

@@ -266,7 +266,9 @@ static int tcp_write(struct weir_stream *stream, const struct iovec *iov, int co
     struct tcp_extra *extra;
     int err;
 
-    weir_assert(!tcp->shut && !tcp->sock.going);
+    weir_assert(!tcp->sock.going);
+    if (WEIR_UNLIKELY(tcp->shut))
+        return WEIR_EINVAL;
     if (WEIR_UNLIKELY(tcp_broken(tcp)) || len == 0)
         return 0;
     if (WEIR_LIKELY(!tcp->extra)) {
