@@ -146,11 +146,11 @@ int weir_resolve_ares_open(struct weir_resolver *resolver)
     struct ares_options dns = {
         .timeout = RESOLVE_QUERY_MS,
         .tries = RESOLVE_TRIES,
-        .lookups = "b",
+        .lookups = (char *)"b",
         .sock_state_cb = on_socket,
         .sock_state_cb_data = resolver,
     };
-    struct ares_options hosts = { .lookups = "f" };
+    struct ares_options hosts = { .lookups = (char *)"f" };
     int err;
 
     weir_list_init(&resolver->polls);
