@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * builtin.h: the filters that come with weir. Each is written with the public headers alone; a
- * program uses one so:
+ * builtin.h: the filters that come with weir, written with the public headers alone. In a program:
  *
- *     static const struct weir_rate_limit_conf conf = { .rate = 5, .burst = 10, .status = 429,
- * .ban_ms = WEIR_UNLIMITED }; char fault[256]; void *self =
- * weir_filter_rate_limit_type.create(&conf, fault, sizeof(fault)); struct weir_filter_ref use = {
- * weir_filter_rate_limit_type.filter, self };
+ *     static const struct weir_rate_limit_conf conf = { .rate = 5, .burst = 10 };
+ *     char fault[256];
+ *     struct weir_filter_ref use = { weir_filter_rate_limit_type.filter };
+ *
+ *     use.self = weir_filter_rate_limit_type.create(&conf, fault, sizeof(fault));
  */
 #ifndef WEIR_BUILTIN_H
 #define WEIR_BUILTIN_H
@@ -32,9 +32,9 @@ struct weir_rate_limit_conf {
     struct weir_str
         key;     /* "client" (an IPv6 client is its /64), "route", "header:NAME"; absent: client */
     double rate; /* requests a second */
-    int64_t burst;  /* requests that may come at once */
-    int64_t status; /* of the refusal */
-    int64_t ban_ms; /* ban whom we refuse for this long; WEIR_UNLIMITED: off */
+    int64_t burst;  /* requests that may come at once; 0: 200 */
+    int64_t status; /* of the refusal; 0: 429 */
+    int64_t ban_ms; /* ban whom we refuse for this long; 0, WEIR_UNLIMITED: off */
 };
 
 WEIR_API extern const struct weir_filter_type weir_filter_headers_type;

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * headers.c: the filter `headers`: removes, sets and adds fields of what goes to the upstream and
+ * of what goes to the client. Everything that can be wrong is found when the configuration is read:
+ * names, framing fields, bytes of values, unknown $names. Public headers alone.
+ */
+#include "weir/builtin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+/* clang-format off */
+#define VARIABLES(X) X(client) X(id) X(host) X(path) X(query)
+#define VARIABLE_ENUM(name) VAR_##name,
+enum variable { VAR_LITERAL, VARIABLES(VARIABLE_ENUM) VAR_COUNT };
+#define VARIABLE_NAME(name) [VAR_##name] = #name,
+static const char *const variable_names[VAR_COUNT] = { VARIABLES(VARIABLE_NAME) };
+/* clang-format on */
+
+/* A piece of a value: text of the configuration, or a variable. */
+struct piece {
+    enum variable variable;
+    struct weir_str text;
+};
+
+struct edit {
+    enum { EDIT_REMOVE, EDIT_SET, EDIT_ADD } what;
+    const char *name;
+    struct piece *pieces; /* NULL: `value` as it is */
+    size_t piece_count;
+    struct weir_str value;
+};
+
+struct edits {
+    struct edit *at;
+    size_t count;
+};
+
+struct headers {
+    struct edits request, response;
+};
+
+struct fault {
+    char *text;
+    size_t bytes;
+};
+
+#define SHOWN(s) (int)((s).len < 64 ? (s).len : 64), (s).ptr
+
+/* ---- at configuration ---- */
+
+static bool is_token(struct weir_str name)
+{
+    static const char marks[] = "!#$%&'*+-.^_`|~";
+
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool alnum = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+
+        if (!alnum && (!c || !strchr(marks, c)))
+            return false;
+    }
+    return name.len > 0;
+}
+
+/* Fields that frame a message or belong to one hop are weir's own; Host decides who is meant. */
+static bool is_framing(struct weir_str name)
+{
+    static const char *const framing[] = {
+        "host",    "content-length", "transfer-encoding", "connection",       "te",
+        "trailer", "upgrade",        "keep-alive",        "proxy-connection",
+    };
+
+    for (size_t i = 0; i < sizeof(framing) / sizeof(framing[0]); i++)
+        if (strlen(framing[i]) == name.len && !strncasecmp(framing[i], name.ptr, name.len))
+            return true;
+    return false;
+}
+
+static bool name_ok(struct weir_str name, const struct fault *fault)
+{
+    if (!is_token(name)) {
+        snprintf(fault->text, fault->bytes, "'%.*s' is not a field name", SHOWN(name));
+        return false;
+    }
+    if (is_framing(name)) {
+        snprintf(fault->text, fault->bytes,
+                 "'%.*s' frames a message or belongs to one hop: weir sets it itself%s",
+                 SHOWN(name), name.len == 4 ? " (the route's `host` names another)" : "");
+        return false;
+    }
+    return true;
+}
+
+static bool value_ok(struct weir_str value, const struct fault *fault)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned char c = (unsigned char)value.ptr[i];
+
+        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            snprintf(fault->text, fault->bytes, "a value has a control byte (0x%02x)", c);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The variable whose name begins `text`; its name ends where letters end. */
+static enum variable variable_at(struct weir_str text, size_t *len)
+{
+    *len = 0;
+    while (*len < text.len &&
+           ((text.ptr[*len] >= 'a' && text.ptr[*len] <= 'z') || text.ptr[*len] == '_'))
+        ++*len;
+    for (unsigned i = VAR_LITERAL + 1; i < VAR_COUNT; i++)
+        if (strlen(variable_names[i]) == *len && !memcmp(variable_names[i], text.ptr, *len))
+            return (enum variable)i;
+    return VAR_LITERAL;
+}
+
+/* Cuts a piece off the front of `text`. A '$' that no letter follows is a dollar; "$$" is one too.
+ */
+static bool cut_piece(struct weir_str *text, struct piece *piece, const struct fault *fault)
+{
+    size_t len = 1, name_len;
+    struct weir_str rest = { text->ptr + 1, text->len - 1 };
+
+    *piece = (struct piece){ VAR_LITERAL, { text->ptr, 1 } };
+    if (text->ptr[0] != '$') {
+        while (len < text->len && text->ptr[len] != '$')
+            len++;
+        piece->text.len = len;
+    } else if (rest.len && rest.ptr[0] == '$') {
+        len = 2;
+    } else {
+        piece->variable = variable_at(rest, &name_len);
+        len += name_len;
+        if (name_len && piece->variable == VAR_LITERAL) {
+            snprintf(fault->text, fault->bytes,
+                     "there is no '$%.*s'; there are $client $id $host $path $query, and $$ is a "
+                     "dollar",
+                     (int)(name_len < 64 ? name_len : 64), rest.ptr);
+            return false;
+        }
+    }
+    text->ptr += len;
+    text->len -= len;
+    return true;
+}
+
+static bool edit_value(struct edit *edit, struct weir_str value, const struct fault *fault)
+{
+    size_t room = 1;
+
+    edit->value = value.ptr ? value : WEIR_STR("");
+    if (!value_ok(value, fault))
+        return false;
+    if (!value.len || !memchr(value.ptr, '$', value.len))
+        return true;
+    for (size_t i = 0; i < value.len; i++)
+        room += 2 * (value.ptr[i] == '$');
+    edit->pieces = calloc(room, sizeof(*edit->pieces));
+    if (!edit->pieces) {
+        snprintf(fault->text, fault->bytes, "out of memory");
+        return false;
+    }
+    while (value.len)
+        if (!cut_piece(&value, &edit->pieces[edit->piece_count++], fault))
+            return false;
+    return true;
+}
+
+static bool add_pairs(struct edits *edits, int what, const struct weir_pairs *pairs,
+                      const struct fault *fault)
+{
+    for (size_t i = 0; i < pairs->count; i++) {
+        struct edit *edit = &edits->at[edits->count++];
+
+        edit->what = what;
+        if (!name_ok(pairs->at[i].name, fault) || !edit_value(edit, pairs->at[i].value, fault))
+            return false;
+        edit->name = strndup(pairs->at[i].name.ptr, pairs->at[i].name.len);
+    }
+    return true;
+}
+
+static bool edits_init(struct edits *edits, const struct weir_headers_edit *conf,
+                       const struct fault *fault)
+{
+    size_t room = conf->remove.count + conf->set.count + conf->add.count;
+
+    if (!room)
+        return true;
+    edits->at = calloc(room, sizeof(*edits->at));
+    if (!edits->at) {
+        snprintf(fault->text, fault->bytes, "out of memory");
+        return false;
+    }
+    for (size_t i = 0; i < conf->remove.count; i++) {
+        if (!name_ok(conf->remove.at[i], fault))
+            return false;
+        edits->at[edits->count++].name = strndup(conf->remove.at[i].ptr, conf->remove.at[i].len);
+    }
+    if (!add_pairs(edits, EDIT_SET, &conf->set, fault) ||
+        !add_pairs(edits, EDIT_ADD, &conf->add, fault))
+        return false;
+    for (size_t i = 0; i < edits->count; i++) {
+        if (!edits->at[i].name) {
+            snprintf(fault->text, fault->bytes, "out of memory");
+            return false;
+        }
+    }
+    return true;
+}
+
+static void edits_fini(struct edits *edits)
+{
+    for (size_t i = 0; i < edits->count; i++) {
+        free((char *)edits->at[i].name);
+        free(edits->at[i].pieces);
+    }
+    free(edits->at);
+}
+
+static void headers_fini(void *self)
+{
+    struct headers *headers = self;
+
+    edits_fini(&headers->request);
+    edits_fini(&headers->response);
+    free(headers);
+}
+
+static void *headers_create(const void *arg, char *text, size_t bytes)
+{
+    const struct weir_headers_conf *conf = arg;
+    const struct fault fault = { text, bytes };
+    struct headers *headers = calloc(1, sizeof(*headers));
+
+    if (!headers) {
+        snprintf(text, bytes, "out of memory");
+        return NULL;
+    }
+    if (edits_init(&headers->request, &conf->request, &fault) &&
+        edits_init(&headers->response, &conf->response, &fault))
+        return headers;
+    headers_fini(headers);
+    return NULL;
+}
+
+/* ---- in a request ---- */
+
+static struct weir_str piece_text(struct weir_req *req, const struct piece *piece)
+{
+    switch (piece->variable) {
+    case VAR_client:
+        return weir_req_client(req);
+    case VAR_id:
+        return weir_req_id(req);
+    case VAR_host:
+        return weir_message_host(weir_req_request(req));
+    case VAR_path:
+        return weir_message_path(weir_req_request(req));
+    case VAR_query: /* as in a redirect: with its '?', so that $path$query is the whole target */
+        return weir_message_query(weir_req_request(req));
+    default:
+        return piece->text;
+    }
+}
+
+/* Into memory of the request; absent without memory. */
+static struct weir_str edit_text(struct weir_req *req, const struct edit *edit)
+{
+    struct weir_str text = { NULL, 0 };
+    size_t len = 0;
+    char *at;
+
+    if (!edit->pieces)
+        return edit->value;
+    for (size_t i = 0; i < edit->piece_count; i++)
+        len += piece_text(req, &edit->pieces[i]).len + 1;
+    at = weir_req_alloc(req, len);
+    if (!at)
+        return text;
+    text.ptr = at;
+    for (size_t i = 0; i < edit->piece_count; i++) {
+        struct weir_str part = piece_text(req, &edit->pieces[i]);
+
+        if (edit->pieces[i].variable == VAR_query && part.ptr)
+            *at++ = '?';
+        if (part.len)
+            memcpy(at, part.ptr, part.len);
+        at += part.len;
+    }
+    text.len = (size_t)(at - text.ptr);
+    return text;
+}
+
+static int edit_apply(struct weir_req *req, const struct edit *edit, struct weir_message *msg)
+{
+    struct weir_str value;
+    int n;
+
+    if (edit->what == EDIT_REMOVE) {
+        n = weir_message_remove(msg, edit->name);
+        return n < 0 ? n : 0;
+    }
+    value = edit_text(req, edit);
+    if (!value.ptr)
+        return WEIR_ENOMEM;
+    return edit->what == EDIT_SET ? weir_message_set(msg, edit->name, value)
+                                  : weir_message_add(msg, edit->name, value);
+}
+
+/* A field that could not be set may be what somebody's security relies on: the request ends. */
+static enum weir_verdict edits_apply(struct weir_req *req, const struct edits *edits,
+                                     struct weir_message *msg)
+{
+    for (size_t i = 0; i < edits->count; i++) {
+        int err = edit_apply(req, &edits->at[i], msg);
+
+        if (err)
+            return weir_req_fail(req, (enum weir_err)err, WEIR_BY_US);
+    }
+    return WEIR_NEXT;
+}
+
+static enum weir_verdict headers_request(struct weir_req *req, void *self,
+                                         struct weir_message *upstream)
+{
+    return edits_apply(req, &((struct headers *)self)->request, upstream);
+}
+
+static enum weir_verdict headers_response(struct weir_req *req, void *self,
+                                          struct weir_message *answer)
+{
+    return edits_apply(req, &((struct headers *)self)->response, answer);
+}
+
+static const struct weir_filter headers_filter = {
+    .size = sizeof(struct weir_filter),
+    .name = "headers",
+    .upstream_request = headers_request,
+    .response = headers_response,
+    .fini = headers_fini,
+};
+
+#define EDIT_ROW(field, kind, sentence)                      \
+    {                                                        \
+        .name = #field, .type = (kind), .text = (sentence),  \
+        .offset = offsetof(struct weir_headers_edit, field), \
+    }
+static const struct weir_conf_item edit_rows[] = {
+    EDIT_ROW(set, WEIR_CONF_MAP,
+             "fields that replace all of their name; $client $id $host $path $query"),
+    EDIT_ROW(add, WEIR_CONF_MAP, "fields that are added to those that are there"),
+    EDIT_ROW(remove, WEIR_CONF_STRS, "names of fields that are removed, before `set` and `add`"),
+    { 0 },
+};
+
+#define SIDE_ROW(field, sentence)                                                         \
+    {                                                                                     \
+        .name = #field, .type = WEIR_CONF_SECTION, .rows = edit_rows, .text = (sentence), \
+        .offset = offsetof(struct weir_headers_conf, field),                              \
+    }
+static const struct weir_conf_item headers_rows[] = {
+    SIDE_ROW(request, "what is sent to the upstream"),
+    SIDE_ROW(response, "what goes to the client, also of weir's own answers"),
+    { 0 },
+};
+
+const struct weir_filter_type weir_filter_headers_type = {
+    .size = sizeof(struct weir_filter_type),
+    .name = "headers",
+    .text = "removes, sets and adds header fields of requests and responses",
+    .rows = headers_rows,
+    .bytes = sizeof(struct weir_headers_conf),
+    .filter = &headers_filter,
+    .create = headers_create,
+};
