@@ -24,7 +24,7 @@ struct weir_h1_chunk {
     uint64_t left; /* CHUNK_DATA */
     uint8_t state;
     uint8_t digits; /* CHUNK_LINE */
-    bool in_ext, had_cr, ended, quoted, escaped;
+    bool in_gap, in_ext, had_cr, ended, quoted, escaped;
     uint16_t line;     /* bytes of this line */
     enum weir_err err; /* ours, when a callback stopped the parse */
     bool in_value;
@@ -141,8 +141,8 @@ static int execute(struct weir_h1_chunk *chunk, const char *data, size_t len)
     return chunk->state == CHUNK_TRAILER ? WEIR_EBADTRAILER : WEIR_EBADCHUNK;
 }
 
-/* An extension is visible text; quotes only matter in that a backslash in them may stand before a
- * quote. */
+/* Extensions are passed over here, since llhttp takes only some of them (not `a=b;c`). One is visible
+ * text; quotes only matter in that a backslash in them may stand before a quote. */
 static bool ext_byte_ok(struct weir_h1_chunk *chunk, uint8_t c)
 {
     if (c != '\t' && (c < ' ' || c > '~'))
@@ -169,14 +169,15 @@ static bool line_byte_ok(struct weir_h1_chunk *chunk, uint8_t c)
         return c == '\n';
     if (c == '\r') {
         chunk->had_cr = true;
-        return chunk->digits > 0 && !chunk->quoted;
+        return chunk->digits > 0 && !chunk->quoted && (chunk->in_ext || !chunk->in_gap);
     }
     if (chunk->in_ext)
         return ext_byte_ok(chunk, c);
-    if (weir_is_hex((char)c))
+    if (weir_is_hex((char)c) && !chunk->in_gap)
         return ++chunk->digits <= SIZE_DIGITS_MAX;
+    chunk->in_gap = true; /* spaces may stand before an extension, and only there */
     chunk->in_ext = c == ';';
-    return chunk->in_ext && chunk->digits > 0;
+    return (chunk->in_ext || c == ' ' || c == '\t') && chunk->digits > 0;
 }
 
 static void line_begin(struct weir_h1_chunk *chunk)
@@ -184,21 +185,25 @@ static void line_begin(struct weir_h1_chunk *chunk)
     chunk->state = CHUNK_LINE;
     chunk->digits = 0;
     chunk->line = 0;
-    chunk->in_ext = chunk->had_cr = chunk->quoted = chunk->escaped = false;
+    chunk->in_gap = chunk->in_ext = chunk->had_cr = chunk->quoted = chunk->escaped = false;
 }
 
 static ssize_t feed_line(struct weir_h1_chunk *chunk, const uint8_t *data, size_t len)
 {
     bool whole = false;
-    size_t n = 0;
+    size_t n = 0, size = 0; /* bytes of the line, and those of its size */
     int err;
 
     while (n < len && !whole) {
         if (!line_byte_ok(chunk, data[n]))
             return WEIR_EBADCHUNK;
+        if (!chunk->in_gap && !chunk->had_cr)
+            size = n + 1;
         whole = data[n++] == '\n';
     }
-    err = execute(chunk, (const char *)data, n);
+    err = size ? execute(chunk, (const char *)data, size) : 0;
+    if (!err && whole)
+        err = execute(chunk, "\r\n", 2);
     if (err)
         return err;
     if (whole) {

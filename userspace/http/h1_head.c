@@ -211,6 +211,23 @@ static void finish_fields(struct weir_message *msg)
     }
 }
 
+/* Spaces and tabs at the end of a value mean nothing (RFC 9110 5.5), but llhttp refuses a tab
+ * behind a length. */
+static void blank_tabs(char *text, size_t len)
+{
+    char *tab = memchr(text, '\t', len);
+
+    while (tab) {
+        char *end = tab;
+
+        while (*end == ' ' || *end == '\t') /* ends: a head ends in CR LF */
+            end++;
+        if (*end == '\r')
+            memset(tab, ' ', (size_t)(end - tab));
+        tab = memchr(end, '\t', (size_t)(text + len - end));
+    }
+}
+
 int weir_h1_parse(const uint8_t *data, size_t len, bool request,
                   const struct weir_guard_limits *limits, struct weir_arena *arena,
                   struct weir_message **msgp)
@@ -226,6 +243,7 @@ int weir_h1_parse(const uint8_t *data, size_t len, bool request,
     parse.msg = weir_arena_alloc(arena, sizeof(*parse.msg));
     if (!text.ptr || !parse.msg)
         return WEIR_ENOMEM;
+    blank_tabs((char *)(uintptr_t)text.ptr, len);
     weir_message_init(parse.msg, arena, request);
     err = request ? parse_request(&parse, &parser, text.ptr, len)
                   : parse_response(&parse, &parser, text.ptr, len);
