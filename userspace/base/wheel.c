@@ -54,12 +54,15 @@ void weir_timer_stop(struct weir_wheel *wheel, struct weir_timer *timer)
     wheel->armed--;
 }
 
-/* Nothing can fire before the next slot of level 1 comes: no need to look at each tick of a long
- * sleep. */
+/* Nothing fires or cascades before the lowest level in use comes to its next slot: a long sleep is
+ * not walked tick by tick. */
 static void wheel_skip(struct weir_wheel *wheel, uint64_t now)
 {
-    uint64_t next = (wheel->tick | (WEIR_WHEEL_SLOTS - 1)) + 1;
+    uint64_t span = WEIR_WHEEL_SLOTS, next;
 
+    for (int level = 1; level < WEIR_WHEEL_LEVELS - 1 && !wheel->used[level]; level++)
+        span *= WEIR_WHEEL_SLOTS;
+    next = (wheel->tick | (span - 1)) + 1;
     wheel->tick = next <= now ? next : now + 1;
 }
 
