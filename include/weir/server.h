@@ -27,10 +27,11 @@ struct weir_proxy_opts {
     size_t size;
     unsigned workers;     /* threads; 0: one a CPU that this process may use */
     struct weir_log *log; /* NULL: standard error, level info */
-    uint32_t drain_ms;    /* how long weir_proxy_drain lets requests end; 0: 30000 */
+    uint32_t drain_ms;    /* how long requests may go on after weir_proxy_quit; 0: 30000 */
 };
 
-/** A filter of a route: the vtable and its `self`. `filter` outlives the proxy. */
+/** A filter of a route: the vtable, which outlives the proxy, and its `self`: weir_proxy_free ends it by filter->fini, once,
+ * in however many routes it is. When weir_proxy_add_route has failed it is still the caller's. */
 struct weir_filter_ref {
     const struct weir_filter *filter;
     void *self;
@@ -75,7 +76,7 @@ WEIR_API int weir_proxy_add_listener(struct weir_proxy *proxy, const struct weir
 WEIR_API int weir_proxy_start(struct weir_proxy *proxy) WEIR_MUST_CHECK;
 /** The port of a listener after the start, 0 when there is none of that name. */
 WEIR_API unsigned weir_proxy_port(const struct weir_proxy *proxy, const char *listener);
-/** weir_proxy_start, then waits until another thread or a signal handler of the program calls weir_proxy_quit. */
+/** weir_proxy_start, unless that was done; then waits until another thread or a signal handler of the program calls weir_proxy_quit. */
 WEIR_API int weir_proxy_run(struct weir_proxy *proxy) WEIR_MUST_CHECK;
 /** Ends weir_proxy_run: requests in flight end first, within drain_ms. Any thread; async-signal-safe. A second call ends at once. */
 WEIR_API void weir_proxy_quit(struct weir_proxy *proxy);
