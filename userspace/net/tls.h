@@ -2,9 +2,10 @@
 /**
  * tls.h: TLS as a stream over a stream. OpenSSL is called in net/tls*.c alone.
  *
- * A policy (server) or client context is immutable and shared by all threads, counted. A TLS stream owns its lower stream.
- * Handshake steps go through weir_loop_heavy, so that others are served between two of them. Ciphertext is fed from the
- * borrowed read buffer and written through one buffer of the worker: an idle connection holds no buffer.
+ * A policy (server) or client context is immutable and shared by all threads, counted. A TLS stream
+ * owns its lower stream. Handshake steps go through weir_loop_heavy, so that others are served
+ * between two of them. Ciphertext is fed from the borrowed read buffer and written through one
+ * buffer of the worker: an idle connection holds no buffer.
  */
 #ifndef NET_TLS_H
 #define NET_TLS_H
@@ -26,7 +27,8 @@ struct weir_tls_server_conf {
     int min_version;             /* WEIR_TLS_1_2 … */
     struct weir_strs alpn;
     bool tickets;
-    struct weir_str ticket_keys; /* absent or "auto": our own, rotated; else a file of 48 or 80 byte keys, first encrypts */
+    struct weir_str ticket_keys; /* absent or "auto": our own, rotated; else a file of 48 or 80 byte
+                                    keys, first encrypts */
     struct weir_str ciphers;     /* absent: OpenSSL's */
 };
 
@@ -47,37 +49,61 @@ struct weir_tls_fault {
     char text[512];
 };
 
-/** Loads and checks everything. NULL with *fault filled when something is wrong. */
-struct weir_tls_server *weir_tls_server_new(const struct weir_tls_server_conf *conf, struct weir_str name, struct weir_tls_fault *fault);
+/**
+ * Loads and checks everything. NULL with *fault filled when something is wrong; otherwise
+ * fault->text is empty, or a warning (a certificate that has expired).
+ */
+struct weir_tls_server *weir_tls_server_new(const struct weir_tls_server_conf *conf,
+                                            struct weir_str name, struct weir_tls_fault *fault);
 void weir_tls_server_put(struct weir_tls_server *policy);
-/** Would a request for `host` (no port) be served by the same certificate policy as the one that `sni` chose? */
-bool weir_tls_server_serves(const struct weir_tls_server *policy, const struct weir_tls_info *info, struct weir_str host);
+/** Makes a new ticket key now; the two before it still decrypt. Any thread. By itself it happens
+ * every hour. */
+int weir_tls_server_rotate(struct weir_tls_server *policy);
+/** Would a request for `host` (no port) be served by the same certificate policy as the one that
+ * `sni` chose? Yes for clients without SNI. */
+bool weir_tls_server_serves(const struct weir_tls_server *policy, const struct weir_tls_info *info,
+                            struct weir_str host);
 /** Visits the certificates: name, notAfter (seconds since 1970). */
 void weir_tls_server_certs(const struct weir_tls_server *policy,
-                           void (*fn)(void *arg, struct weir_str file, struct weir_str names, int64_t not_after), void *arg);
+                           void (*fn)(void *arg, struct weir_str file, struct weir_str names,
+                                      int64_t not_after),
+                           void *arg);
 /**
- * The server side over an accepted stream, which it takes: on_open after the handshake, on_error (WEIR_ETLS, WEIR_ERESET …)
- * when it fails. NULL without memory (the lower stream is then closed and no event comes).
+ * The server side over an accepted stream, which it takes: on_open after the handshake, on_error
+ * (WEIR_ETLS, WEIR_ERESET …) when it fails. NULL without memory (the lower stream is then closed
+ * and no event comes).
  */
-struct weir_stream *weir_tls_accept(struct weir_tls_server *policy, struct weir_stream **lower, const struct weir_stream_sink *sink,
-                                    void *arg);
+struct weir_stream *weir_tls_accept(struct weir_tls_server *policy, struct weir_stream **lower,
+                                    const struct weir_stream_sink *sink, void *arg);
 
-struct weir_tls_client *weir_tls_client_new(const struct weir_tls_client_conf *conf, struct weir_tls_fault *fault);
+struct weir_tls_client *weir_tls_client_new(const struct weir_tls_client_conf *conf,
+                                            struct weir_tls_fault *fault);
 void weir_tls_client_put(struct weir_tls_client *client);
-/** Sessions of one server, for resumption; any thread. */
+/** Sessions of one server and one client context, for resumption; any thread. Streams that were
+ * given them keep them alive. */
 struct weir_tls_sessions;
 struct weir_tls_sessions *weir_tls_sessions_new(void);
 void weir_tls_sessions_free(struct weir_tls_sessions *sessions);
 /**
- * Connects to `addr` and does the handshake: on_open when both are done. `name`: what the server's certificate must be for
- * (when conf.sni is absent). Errors WEIR_EUPTLS, WEIR_EUPVERIFY and those of weir_tcp_connect. NULL as weir_tcp_connect.
+ * Connects to `addr` and does the handshake: on_open when both are done. `name`: what the server's
+ * certificate must be for (when conf.sni is absent). Errors WEIR_EUPTLS, WEIR_EUPVERIFY and those
+ * of weir_tcp_connect. NULL as weir_tcp_connect.
  */
 struct weir_tcp_opts;
-struct weir_stream *weir_tls_connect(struct weir_tls_client *client, struct weir_loop *loop, const struct weir_addr *addr,
-                                     const struct weir_tcp_opts *opts, struct weir_str name, struct weir_tls_sessions *sessions,
+struct weir_stream *weir_tls_connect(struct weir_tls_client *client, struct weir_loop *loop,
+                                     const struct weir_addr *addr, const struct weir_tcp_opts *opts,
+                                     struct weir_str name, struct weir_tls_sessions *sessions,
                                      const struct weir_stream_sink *sink, void *arg, int *sys);
-/** A released stream on a new loop; NULL without memory (and then all is closed). Works for plain parcels as well. */
-struct weir_stream *weir_parcel_adopt(struct weir_parcel *parcel, struct weir_loop *loop, const struct weir_stream_sink *sink, void *arg);
+/** The same over a stream that is open already, which it takes. NULL: no memory, or no name to
+ * verify (*sys EINVAL). */
+struct weir_stream *weir_tls_connect_over(struct weir_tls_client *client,
+                                          struct weir_stream **lower, struct weir_str name,
+                                          struct weir_tls_sessions *sessions,
+                                          const struct weir_stream_sink *sink, void *arg, int *sys);
+/** A released stream on a new loop; NULL without memory (and then all is closed). Works for plain
+ * parcels as well. */
+struct weir_stream *weir_parcel_adopt(struct weir_parcel *parcel, struct weir_loop *loop,
+                                      const struct weir_stream_sink *sink, void *arg);
 /** Closes what is in a parcel that nobody will adopt. */
 void weir_parcel_drop(struct weir_parcel *parcel);
 

@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** test_tls.c: the TLS stream: handshakes cut anywhere, data, back-pressure, every ending, floods.
+ */
+#include "tls_kit.h"
+
+static struct weir_loop loop;
+static struct weir_tls_server *policy;
+static struct weir_tls_client *client, *client12;
+
+static int setup(void **state)
+{
+    const char *pem;
+
+    kit_dir_make(state);
+    pem = kit_pem("a.pem", "a.test", "DNS:a.test", false, 30, NULL);
+    policy = kit_server((struct weir_tls_server_conf){ .tickets = true }, pem, NULL, NULL);
+    client = kit_client((struct weir_tls_client_conf){ .verify = false });
+    client12 = kit_client((struct weir_tls_client_conf){ .verify = false });
+    return weir_loop_init(&loop, 0, NULL);
+}
+
+static int teardown(void **state)
+{
+    weir_loop_fini(&loop);
+    weir_tls_server_put(policy);
+    weir_tls_client_put(client);
+    weir_tls_client_put(client12);
+    return kit_dir_drop(state);
+}
+
+static void start(struct kit_conn *conn)
+{
+    kit_conn_start(conn, &loop, policy, client, "a.test", NULL);
+}
+
+static void start_12(struct kit_conn *conn)
+{
+    kit_conn_start(conn, &loop, policy, client12, "a.test", NULL);
+    SSL_set_max_proto_version(kit_ssl(&conn->client), TLS1_2_VERSION);
+}
+
+static void opened(struct kit_conn *conn)
+{
+    start(conn);
+    kit_conn_run(conn);
+    assert_int_equal(conn->server.opened, 1);
+    assert_int_equal(conn->client.opened, 1);
+}
+
+static void test_handshake_and_data_at_any_cut(void **state)
+{
+    static const size_t chunks[] = { 1, 2, 5, 6, 7, 100, 1000, SIZE_MAX };
+
+    for (size_t version = 0; version < 2; version++) {
+        for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+            struct kit_conn conn;
+
+            (version ? start_12 : start)(&conn);
+            kit_run(&conn.down, &conn.up, chunks[i]);
+            assert_int_equal(conn.server.opened, 1);
+            assert_int_equal(conn.client.opened, 1);
+            assert_string_equal(conn.server.info.version.ptr, version ? "TLSv1.2" : "TLSv1.3");
+            assert_string_equal(conn.server.info.sni.ptr, "a.test");
+            assert_null(conn.server.info.alpn.ptr);
+            conn.server.answer = "pong";
+            assert_int_equal(kit_write(&conn.client, "ping"), 0);
+            kit_run(&conn.down, &conn.up, chunks[i]);
+            assert_string_equal(conn.server.last, "ping");
+            assert_string_equal(conn.client.last, "pong");
+            kit_conn_end(&conn);
+        }
+    }
+}
+
+static void test_bulk_arrives_whole(void **state)
+{
+    size_t len = 900 * 1000;
+    uint8_t *data = malloc(len);
+    struct kit_conn conn;
+    struct iovec iov[3];
+    uint64_t hash;
+
+    for (size_t i = 0; i < len; i++)
+        data[i] = (uint8_t)(i * 31 + (i >> 8));
+    hash = kit_hash(0, data, len);
+    for (size_t cut = 0; cut < 40000; cut += 7919) {
+        opened(&conn);
+        iov[0] = (struct iovec){ data, cut };
+        iov[1] = (struct iovec){ data + cut, 100000 };
+        iov[2] = (struct iovec){ data + cut + 100000, len - cut - 100000 };
+        assert_int_equal(weir_stream_write(conn.client.stream, iov, 3), 0);
+        kit_run(&conn.down, &conn.up, cut % 2 ? 30000 : SIZE_MAX);
+        assert_int_equal(conn.server.received, len);
+        assert_true(conn.server.hash == hash);
+        kit_conn_end(&conn);
+    }
+    free(data);
+}
+
+static void test_small_pieces_are_one_record_and_one_write(void **state)
+{
+    struct iovec iov[3] = { { (void *)"HTTP/1.1 200 OK\r\n", 17 },
+                            { (void *)"\r\n", 2 },
+                            { (void *)"hello", 5 } };
+    struct kit_conn conn;
+    unsigned writes;
+    size_t before;
+
+    opened(&conn);
+    assert_int_equal(kit_write(&conn.server, "x"), 0); /* the ticket goes along */
+    assert_int_equal(conn.down.writes, 2);             /* the flight, and this */
+    kit_conn_run(&conn);
+    writes = conn.down.writes;
+    before = conn.client.received;
+    assert_int_equal(weir_stream_write(conn.server.stream, iov, 3), 0);
+    assert_int_equal(conn.down.writes, writes + 1);
+    assert_int_equal(conn.down.out.len, 5 + 24 + 1 + 16);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.client.received, before + 24);
+    kit_conn_end(&conn);
+}
+
+static void test_64k_is_one_write_and_one_on_data(void **state)
+{
+    static uint8_t data[64 * 1024];
+    struct iovec iov = { data, sizeof(data) };
+    struct kit_conn conn;
+    unsigned writes;
+
+    opened(&conn);
+    assert_int_equal(kit_write(&conn.server, "x"), 0);
+    kit_conn_run(&conn);
+    writes = conn.down.writes;
+    conn.client.calls = 0;
+    assert_int_equal(weir_stream_write(conn.server.stream, &iov, 1), 0);
+    assert_int_equal(conn.down.writes, writes + 1);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.client.received, 1 + sizeof(data));
+    assert_true(conn.client.calls <= 2); /* the wire hands over 64 KiB at a time */
+    kit_conn_end(&conn);
+}
+
+static void test_reading_stops_in_a_batch(void **state)
+{
+    static uint8_t data[150 * 1000];
+    struct iovec iov = { data, sizeof(data) };
+    struct kit_conn conn;
+    size_t seen = 0;
+
+    opened(&conn);
+    conn.server.stop_in_data = true;
+    assert_int_equal(weir_stream_write(conn.client.stream, &iov, 1), 0);
+    weir_stream_shutdown(conn.client.stream);
+    kit_conn_run(&conn);
+    for (int i = 0; i < 100 && !conn.server.eofs; i++) {
+        assert_true(conn.server.calls <= i + 1);
+        assert_int_equal(conn.down.reading, false);
+        seen = conn.server.received;
+        kit_read(&conn.server, true);
+        assert_int_equal(conn.server.received, seen); /* never inside the call */
+        kit_conn_run(&conn);
+    }
+    assert_int_equal(conn.server.received, sizeof(data));
+    assert_int_equal(conn.server.eofs, 1);
+    kit_conn_end(&conn);
+}
+
+static void test_nothing_comes_before_reading_is_asked_for(void **state)
+{
+    struct kit_conn conn;
+
+    start(&conn);
+    conn.server.read_at_open = false;
+    kit_conn_run(&conn);
+    assert_int_equal(kit_write(&conn.client, "early"), 0);
+    weir_stream_close(weir_take(&conn.client.stream), false);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.received, 0);
+    assert_int_equal(conn.server.eofs, 0);
+    kit_read(&conn.server, true);
+    kit_conn_run(&conn);
+    assert_string_equal(conn.server.last, "early");
+    assert_int_equal(conn.server.eofs, 1);
+    kit_conn_end(&conn);
+}
+
+static void test_half_close(void **state)
+{
+    struct kit_conn conn;
+
+    opened(&conn);
+    weir_stream_shutdown(conn.client.stream);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.eofs, 1);
+    assert_int_equal(conn.server.errors, 0);
+    assert_int_equal(kit_write(&conn.server, "still here"), 0);
+    assert_int_equal(kit_write(&conn.client, "too late"), WEIR_EINVAL);
+    kit_conn_run(&conn);
+    assert_string_equal(conn.client.last, "still here");
+    weir_stream_shutdown(conn.server.stream);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.client.eofs, 1);
+    kit_conn_end(&conn);
+}
+
+static void test_fin_alone_is_a_truncation(void **state)
+{
+    struct kit_conn conn;
+
+    opened(&conn);
+    assert_int_equal(kit_write(&conn.client, "half"), 0);
+    conn.up.fin = true;
+    kit_conn_run(&conn);
+    assert_string_equal(conn.server.last, "half");
+    assert_int_equal(conn.server.eofs, 0);
+    assert_int_equal(conn.server.errors, 1);
+    assert_int_equal(conn.server.err, WEIR_ETRUNCATED);
+    kit_close(&conn.server);
+    kit_conn_run(&conn);
+    conn.client.stream = NULL; /* its lower end was shut behind its back: drop it by hand below */
+    assert_int_equal(conn.server.closed, 1);
+    {
+        struct weir_tls *tls = conn.up.stream.arg;
+
+        conn.up.fin = false;
+        weir_stream_close(&tls->stream, true);
+        for (int i = 0; i < 3; i++)
+            weir_loop_turn(&loop, 0);
+    }
+    kit_wire_drop(&conn.down, &conn.up);
+}
+
+static void test_reset_is_told(void **state)
+{
+    struct kit_conn conn;
+
+    opened(&conn);
+    conn.client.reset = true;
+    kit_close(&conn.client);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.errors, 1);
+    assert_int_equal(conn.server.err, WEIR_ERESET);
+    kit_conn_end(&conn);
+}
+
+static void test_close_says_goodbye(void **state)
+{
+    struct kit_conn conn;
+
+    opened(&conn);
+    kit_close(&conn.client);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.eofs, 1);
+    kit_conn_end(&conn);
+}
+
+static void test_close_inside_every_event(void **state)
+{
+    static const enum kit_event events[] = { KIT_OPEN, KIT_DATA, KIT_EOF, KIT_DRAINED, KIT_ERROR };
+
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        for (int reset = 0; reset < 2; reset++) {
+            struct kit_conn conn;
+
+            start(&conn);
+            conn.server.close_in = events[i];
+            conn.server.reset = reset;
+            kit_conn_run(&conn);
+            if (conn.client.stream && conn.client.opened) {
+                if (!conn.down.closing && conn.server.opened)
+                    conn.down.stream.sink->on_drained(conn.down.stream.arg);
+                kit_write(&conn.client, "one");
+                kit_write(&conn.client, "two");
+                kit_conn_run(&conn);
+                if (events[i] == KIT_ERROR)
+                    conn.client.reset = true;
+                kit_close(&conn.client);
+                kit_conn_run(&conn);
+            }
+            assert_null(conn.server.stream);
+            assert_int_equal(conn.server.closed, 1);
+            kit_conn_end(&conn);
+        }
+    }
+}
+
+/* ---- what a hostile peer sends ---- */
+
+/* The server against bytes; returns the error, 0 when it waits for more. */
+static enum weir_err feed(const void *data, size_t len, size_t chunk, bool fin)
+{
+    struct kit_conn conn;
+    enum weir_err err;
+
+    kit_conn_start(&conn, &loop, policy, NULL, NULL, NULL);
+    assert_int_equal(weir_buf_append(&conn.up.out, data, len), 0);
+    conn.up.fin = fin;
+    conn.up.closing = true;
+    kit_run(&conn.down, &conn.up, chunk);
+    err = conn.server.err;
+    assert_int_equal(conn.server.opened, 0);
+    kit_conn_end(&conn);
+    return err;
+}
+
+static size_t hello(uint8_t *out, size_t max)
+{
+    struct kit_conn conn;
+    struct iovec iov;
+    size_t len;
+
+    start(&conn);
+    weir_loop_turn(&loop, 0);
+    assert_int_equal(weir_buf_peek(&conn.up.out, 0, &iov, 1), 1);
+    len = iov.iov_len;
+    assert_true(len > 100 && len < max);
+    memcpy(out, iov.iov_base, len);
+    kit_conn_end(&conn);
+    return len;
+}
+
+static void test_hello_cut_at_every_byte(void **state)
+{
+    uint8_t data[2048];
+    size_t len = hello(data, sizeof(data));
+
+    for (size_t i = 0; i < len; i++) {
+        assert_int_equal(feed(data, i, SIZE_MAX, true), WEIR_ECLOSED);
+        assert_int_equal(feed(data, i, SIZE_MAX, false), 0);
+    }
+}
+
+static void test_hello_with_every_byte_broken(void **state)
+{
+    uint8_t data[2048], broken[2048];
+    size_t len = hello(data, sizeof(data));
+
+    for (size_t i = 0; i < len; i++) {
+        enum weir_err err;
+
+        memcpy(broken, data, len);
+        broken[i] ^= 0x55;
+        err = feed(broken, len, SIZE_MAX, true);
+        assert_true(err == WEIR_ETLS || err == WEIR_ECLOSED); /* many bytes mean nothing */
+    }
+}
+
+static void test_garbage(void **state)
+{
+    uint8_t data[4096];
+    unsigned seed = 1;
+    const char http[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    assert_int_equal(feed(http, sizeof(http) - 1, SIZE_MAX, false), WEIR_ETLS);
+    assert_int_equal(feed(http, sizeof(http) - 1, 1, true), WEIR_ETLS);
+    for (int round = 0; round < 300; round++) {
+        enum weir_err err;
+
+        for (size_t i = 0; i < sizeof(data); i++)
+            data[i] = (uint8_t)(rand_r(&seed) >> 8);
+        if (round % 2)
+            memcpy(data, "\x16\x03\x01", 3);
+        err = feed(data, sizeof(data), round % 3 ? SIZE_MAX : 100, true);
+        assert_true(err == WEIR_ETLS || err == WEIR_ECLOSED);
+    }
+}
+
+static void test_records_that_are_too_long(void **state)
+{
+    static uint8_t data[70000] = { 0x16, 3, 1, 0xff, 0xff };
+
+    assert_int_equal(feed(data, sizeof(data), SIZE_MAX, false), WEIR_ETLS);
+}
+
+/* A hello that never ends, in whole records: the list of a handshake message has a bound. */
+static void test_endless_hello(void **state)
+{
+    static uint8_t data[300000];
+    size_t at = 0;
+
+    while (at + 1029 < sizeof(data)) {
+        memcpy(data + at, "\x16\x03\x01\x04\x00", 5);
+        memset(data + at + 5, 0, 1024);
+        if (at == 0)
+            memcpy(data + 5, "\x01\xff\xff\xff", 4);
+        at += 1029;
+    }
+    assert_int_equal(feed(data, at, SIZE_MAX, false), WEIR_ETLS);
+}
+
+static void test_held_bytes_are_bounded(void **state)
+{
+    static uint8_t data[300000];
+    struct kit_conn conn;
+
+    for (size_t at = 0; at + 1029 < sizeof(data); at += 1029)
+        memcpy(data + at, "\x17\x03\x01\x04\x00", 5);
+    kit_conn_start(&conn, &loop, policy, NULL, NULL, NULL);
+    assert_int_equal(weir_buf_append(&conn.up.out, data, sizeof(data)), 0);
+    conn.up.closing = true;
+    for (int i = 0; i < 100; i++) /* no turn of the loop: no step is taken */
+        kit_deliver(&conn.down, 10000);
+    assert_true(((struct weir_tls *)conn.server.stream)->held.len <= TLS_HELD_BYTES_MAX + 10000);
+    kit_conn_end(&conn);
+}
+
+static void test_flood_of_key_updates(void **state)
+{
+    for (int spread = 0; spread < 2; spread++) {
+        struct kit_conn conn;
+        int i;
+
+        opened(&conn);
+        for (i = 0; i < 1000 && !conn.server.errors; i++) {
+            struct weir_tls *tls = (struct weir_tls *)conn.client.stream;
+            struct tls_scratch *scratch = tls_bio_enter(tls);
+
+            assert_int_equal(SSL_key_update(tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+            assert_int_equal(SSL_do_handshake(tls->ssl), 1);
+            assert_int_equal(tls_bio_flush(tls, scratch), 0);
+            if (spread)
+                kit_conn_run(&conn);
+        }
+        kit_conn_run(&conn);
+        assert_int_equal(conn.server.err, WEIR_ETLS);
+        if (spread)
+            assert_true(i > TLS_MESSAGES_MAX && i < TLS_MESSAGES_MAX + 5);
+        kit_conn_end(&conn);
+    }
+}
+
+static void test_key_updates_with_data_go_on(void **state)
+{
+    struct kit_conn conn;
+
+    opened(&conn);
+    for (int i = 0; i < 200; i++) {
+        struct weir_tls *tls = (struct weir_tls *)conn.client.stream;
+
+        assert_int_equal(SSL_key_update(tls->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        assert_int_equal(kit_write(&conn.client, "ping"), 0);
+        kit_conn_run(&conn);
+        assert_int_equal(kit_write(&conn.server, "pong"), 0);
+        kit_conn_run(&conn);
+    }
+    assert_int_equal(conn.server.errors, 0);
+    assert_int_equal(conn.server.received, 800);
+    assert_int_equal(conn.client.received, 800);
+    kit_conn_end(&conn);
+}
+
+static void test_renegotiation_is_refused(void **state)
+{
+    struct weir_tls *tls;
+    struct tls_scratch *scratch;
+    struct kit_conn conn;
+
+    start_12(&conn);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.opened, 1);
+    tls = (struct weir_tls *)conn.client.stream;
+    SSL_clear_options(tls->ssl, SSL_OP_NO_RENEGOTIATION);
+    scratch = tls_bio_enter(tls);
+    assert_int_equal(SSL_renegotiate(tls->ssl), 1);
+    SSL_do_handshake(tls->ssl);
+    assert_true(scratch->out_len > 100); /* a second hello */
+    assert_int_equal(tls_bio_flush(tls, scratch), 0);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.opened, 1);
+    assert_int_equal(SSL_num_renegotiations(kit_ssl(&conn.server)), 0);
+    assert_int_equal(((struct weir_tls *)conn.server.stream)->messages, 1); /* a flood would end */
+    kit_conn_end(&conn);
+}
+
+static void test_broken_record_after_the_handshake(void **state)
+{
+    struct kit_conn conn;
+
+    opened(&conn);
+    weir_stream_shutdown(conn.server.stream); /* an alert has nowhere to go now */
+    assert_int_equal(weir_buf_append(&conn.up.out,
+                                     "\x17\x03\x03\x00\x20"
+                                     "0123456789abcdef0123456789abcdef",
+                                     37),
+                     0);
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.err, WEIR_ETLS);
+    kit_conn_end(&conn);
+}
+
+/* ---- our own troubles ---- */
+
+static void test_no_memory_below(void **state)
+{
+    struct kit_conn conn;
+
+    start(&conn);
+    conn.down.no_memory = true;
+    kit_conn_run(&conn);
+    assert_int_equal(conn.server.err, WEIR_ENOMEM);
+    kit_conn_end(&conn);
+    opened(&conn);
+    conn.down.no_memory = true;
+    assert_int_equal(kit_write(&conn.server, "x"), WEIR_ENOMEM);
+    kit_conn_end(&conn);
+    opened(&conn);
+    conn.down.no_memory = true;
+    SSL_key_update(kit_ssl(&conn.client), SSL_KEY_UPDATE_REQUESTED);
+    kit_write(&conn.client, "x");
+    kit_conn_run(&conn);
+    conn.down.no_memory = true;
+    kit_conn_end(&conn);
+}
+
+static void test_handshakes_take_turns(void **state)
+{
+    enum { COUNT = 8 };
+    struct kit_conn conns[COUNT];
+    int flights;
+
+    for (int i = 0; i < COUNT; i++)
+        start(&conns[i]);
+    weir_loop_turn(&loop, 0); /* the hellos are out */
+    for (int i = 0; i < COUNT; i++) {
+        kit_deliver(&conns[i].down, 50); /* half a hello takes no turn */
+        assert_true(weir_list_empty(&loop.heavy) || i == 0);
+    }
+    assert_true(weir_list_empty(&loop.heavy));
+    for (int i = 0; i < COUNT; i++)
+        kit_deliver(&conns[i].down, SIZE_MAX);
+    for (int turn = 1; turn <= COUNT; turn++) {
+        weir_loop_turn(&loop, 0);
+        flights = 0;
+        for (int i = 0; i < COUNT; i++)
+            flights += (int)conns[i].down.writes;
+        assert_int_equal(flights, turn);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        kit_conn_run(&conns[i]);
+        assert_int_equal(conns[i].server.opened, 1);
+        kit_conn_end(&conns[i]);
+    }
+}
+
+static void test_close_while_a_step_waits(void **state)
+{
+    struct kit_conn conn;
+
+    start(&conn);
+    weir_loop_turn(&loop, 0);
+    kit_deliver(&conn.down, SIZE_MAX);
+    assert_false(weir_list_empty(&loop.heavy));
+    kit_close(&conn.server);
+    assert_true(weir_list_empty(&loop.heavy));
+    kit_conn_end(&conn);
+}
+
+static void test_idle_holds_no_buffer(void **state)
+{
+    struct weir_tls *tls;
+    struct kit_conn conn;
+
+    opened(&conn);
+    conn.server.answer = "pong";
+    kit_write(&conn.client, "ping");
+    kit_conn_run(&conn);
+    tls = (struct weir_tls *)conn.server.stream;
+    assert_null(tls->held.first);
+    assert_false(SSL_has_pending(tls->ssl));
+    kit_conn_end(&conn);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_handshake_and_data_at_any_cut),
+        cmocka_unit_test(test_bulk_arrives_whole),
+        cmocka_unit_test(test_small_pieces_are_one_record_and_one_write),
+        cmocka_unit_test(test_64k_is_one_write_and_one_on_data),
+        cmocka_unit_test(test_reading_stops_in_a_batch),
+        cmocka_unit_test(test_nothing_comes_before_reading_is_asked_for),
+        cmocka_unit_test(test_half_close),
+        cmocka_unit_test(test_fin_alone_is_a_truncation),
+        cmocka_unit_test(test_reset_is_told),
+        cmocka_unit_test(test_close_says_goodbye),
+        cmocka_unit_test(test_close_inside_every_event),
+        cmocka_unit_test(test_hello_cut_at_every_byte),
+        cmocka_unit_test(test_hello_with_every_byte_broken),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_records_that_are_too_long),
+        cmocka_unit_test(test_endless_hello),
+        cmocka_unit_test(test_held_bytes_are_bounded),
+        cmocka_unit_test(test_flood_of_key_updates),
+        cmocka_unit_test(test_key_updates_with_data_go_on),
+        cmocka_unit_test(test_renegotiation_is_refused),
+        cmocka_unit_test(test_broken_record_after_the_handshake),
+        cmocka_unit_test(test_no_memory_below),
+        cmocka_unit_test(test_handshakes_take_turns),
+        cmocka_unit_test(test_close_while_a_step_waits),
+        cmocka_unit_test(test_idle_holds_no_buffer),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
