@@ -54,6 +54,7 @@ struct weir_filter {
     /** The head that goes to the client, also of weir's own answers. */
     enum weir_verdict (*response)(struct weir_req *req, void *self, struct weir_message *answer);
     weir_body_fn response_body;
+    /** Must not wait: the answer is already on its way. */
     enum weir_verdict (*response_trailer)(struct weir_req *req, void *self, struct weir_message *trailer);
     /** The upstream failed after it was connected; may forbid a retry by clearing `*again`, never force one. */
     enum weir_verdict (*error_while_proxy)(struct weir_req *req, void *self, const struct weir_error *error, bool *again);

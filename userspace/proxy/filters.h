@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * filters.h: runs the phases of a route's filters. Chains are made when a route is compiled: a phase that no filter has
+ * costs one test of a count.
+ */
+#ifndef PROXY_FILTERS_H
+#define PROXY_FILTERS_H
+
+#include "proxy/policy.h"
+
+enum weir_phase {
+    WEIR_PH_EARLY,
+    WEIR_PH_REQUEST,
+    WEIR_PH_PEER,
+    WEIR_PH_CONNECTED,
+    WEIR_PH_CONNECT_FAILED,
+    WEIR_PH_UP_REQUEST,
+    WEIR_PH_REQUEST_BODY,
+    WEIR_PH_UP_RESPONSE,
+    WEIR_PH_RESPONSE,
+    WEIR_PH_RESPONSE_BODY,
+    WEIR_PH_TRAILER,
+    WEIR_PH_PROXY_ERROR,
+    WEIR_PH_PROXY_FAILED,
+    WEIR_PH_LOGGING,
+    WEIR_PH_COUNT,
+};
+
+/** The filters that have a phase, in order: indices into the route's uses. */
+struct weir_chain {
+    uint8_t *at;
+    unsigned count;
+};
+
+struct weir_chains {
+    const struct weir_filter_use *uses;
+    unsigned use_count;
+    unsigned *state_offset;  /* of each filter in the request's state block */
+    unsigned *worker_offset; /* in the worker's block */
+    unsigned state_bytes, worker_bytes;
+    struct weir_chain phase[WEIR_PH_COUNT];
+};
+
+struct weir_req;
+
+/** At most 64 filters a route. 0, WEIR_ENOMEM, WEIR_ELIMIT. */
+int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *uses, size_t count) __attribute__((warn_unused_result));
+void weir_chains_fini(struct weir_chains *chains);
+
+/**
+ * Runs a phase that is not a body phase, from the filter at which it waited last, or from the first. `arg` is the phase's
+ * own argument (message, choice, error). NEXT when all have said so; WAIT: call again, in the same phase, after the wake.
+ */
+enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg, bool *again);
+
+#endif

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * forward.c: what a proxy adds to and takes from a message: who the client is, the path that is matched and forwarded,
+ * X-Forwarded-* or Forwarded, Via, the request id, hop-by-hop fields. (INTERFACE, listener keys.)
+ */
+#include "proxy/req.h"
+
+#include <stdio.h>
+
+/* --- who asks ---------------------------------------------------------------------------------- */
+
+static bool is_trusted(const struct weir_listener *listener, const struct weir_addr *addr)
+{
+    uint8_t bytes[16];
+
+    if (!listener->trusted_count || !weir_addr_bytes(addr, bytes))
+        return false;
+    for (size_t i = 0; i < listener->trusted_count; i++)
+        if (weir_prefix_has(&listener->trusted[i], bytes))
+            return true;
+    return false;
+}
+
+/* The rightmost element of the last X-Forwarded-For that is left of `*end`. */
+static bool last_hop(struct weir_str *list, struct weir_str *hop)
+{
+    while (list->len) {
+        size_t at = list->len;
+
+        while (at && list->ptr[at - 1] != ',')
+            at--;
+        *hop = weir_str_trim((struct weir_str){ list->ptr + at, list->len - at });
+        list->len = at ? at - 1 : 0;
+        if (hop->len)
+            return true;
+    }
+    return false;
+}
+
+/* The rightmost untrusted hop: walks X-Forwarded-For from the right while what told it is trusted. */
+static void find_client(struct weir_req *req)
+{
+    const struct weir_listener *listener = req->wl->listener;
+
+    weir_session_addr(req->session, &req->client_addr);
+    if (!listener->trusted_count)
+        return;
+    for (unsigned i = req->in.count; i-- > 0 && is_trusted(listener, &req->client_addr);) {
+        struct weir_str list = req->in.fields[i].value, hop;
+
+        if (req->in.fields[i].id != WEIR_F_X_FORWARDED_FOR)
+            continue;
+        while (is_trusted(listener, &req->client_addr) && last_hop(&list, &hop)) {
+            struct weir_addr addr;
+            char text[WEIR_ADDR_TEXT_MAX];
+            int n = snprintf(text, sizeof(text), memchr(hop.ptr, ':', hop.len) && hop.ptr[0] != '[' ? "[%.*s]:0" : "%.*s:0", WEIR_FMT(hop));
+
+            if (n < 0 || (size_t)n >= sizeof(text) || weir_addr_parse(&addr, (struct weir_str){ text, (size_t)n }))
+                return; /* not an address: nobody further left is believed */
+            req->client_addr = addr;
+        }
+    }
+}
+
+static void make_id(struct weir_req *req)
+{
+    static const char hex[] = "0123456789abcdef";
+    uint64_t words[2] = { weir_worker_random(req->worker), weir_worker_random(req->worker) };
+    char *out;
+    const struct weir_listener_conf *conf = req->wl->listener->conf;
+
+    if (is_trusted(req->wl->listener, &req->client_addr) && !weir_str_absent(conf->request_id)) {
+        req->id = weir_message_field(&req->in, WEIR_F_X_REQUEST_ID); /* a trusted proxy named it already */
+        if (req->id.len && req->id.len <= 128)
+            return;
+    }
+    out = weir_arena_text(&req->arena, 32);
+    if (!out)
+        return;
+    for (int i = 0; i < 32; i++)
+        out[i] = hex[words[i / 16] >> (i % 16 * 4) & 15];
+    req->id = (struct weir_str){ out, 32 };
+}
+
+/* Names with '_' are another name to CGI-like servers: X_Forwarded_For. */
+static int apply_underscores(struct weir_req *req)
+{
+    int how = req->wl->listener->conf->underscores;
+    unsigned kept = 0;
+
+    if (how == WEIR_UNDERSCORES_PASS)
+        return 0;
+    for (unsigned i = 0; i < req->in.count; i++) {
+        const struct weir_field *field = &req->in.fields[i];
+
+        if (field->id == WEIR_F_OTHER && memchr(field->name.ptr, '_', field->name.len)) {
+            if (how == WEIR_UNDERSCORES_REJECT)
+                return WEIR_EUNDERSCORE;
+            continue;
+        }
+        if (kept != i)
+            req->in.fields[kept] = *field;
+        kept++;
+    }
+    req->in.count = (uint16_t)kept;
+    return 0;
+}
+
+static int find_route(struct weir_req *req)
+{
+    const struct weir_listener *listener = req->wl->listener;
+    const struct weir_tls_info *tls = listener->tls ? weir_stream_tls(req->session->stream) : NULL;
+    struct weir_match_input in = { .msg = &req->in, .host = weir_host_name(req->in.host), .client = &req->client_addr, .port = listener->port };
+    int err;
+
+    if (tls) {
+        in.sni = tls->sni;
+        if (in.host.len && !weir_tls_server_serves(listener->tls, tls, in.host))
+            return WEIR_EMISDIRECTED;
+    }
+    err = weir_routes_find(&listener->routes, &in, req->worker->scratch, &req->route);
+    if (err)
+        return err;
+    if (!req->route)
+        return WEIR_ENOROUTE;
+    req->cluster = req->route->cluster;
+    return 0;
+}
+
+static bool upgrade_allowed(const struct weir_route_conf *conf, struct weir_str protocol)
+{
+    for (size_t i = 0; i < conf->upgrade.count; i++)
+        if (weir_str_ieq(conf->upgrade.at[i], protocol))
+            return true;
+    return false;
+}
+
+static int check_method(struct weir_req *req)
+{
+    switch (req->in.method_id) {
+    case WEIR_M_TRACE:
+        return WEIR_EMETHOD;
+    case WEIR_M_CONNECT:
+        return req->route->conf->connect ? 0 : WEIR_EMETHOD;
+    default:
+        return 0;
+    }
+}
+
+int weir_forward_begin(struct weir_req *req)
+{
+    struct weir_limit_conf const *limits;
+    int err;
+
+    find_client(req);
+    req->client = (struct weir_str){ req->client_text, weir_addr_print_ip(&req->client_addr, req->client_text) };
+    make_id(req);
+    if (atomic_load_explicit(&req->worker->service->pressure, memory_order_relaxed)) {
+        req->close_after = true;
+        return WEIR_EOVERLOAD;
+    }
+    err = apply_underscores(req);
+    if (!err && req->in.form != WEIR_T_AUTHORITY && req->in.form != WEIR_T_ASTERISK)
+        err = weir_path_apply((enum weir_paths)req->wl->listener->conf->paths, &req->in.path, &req->arena);
+    if (!err)
+        err = find_route(req);
+    if (!err)
+        err = check_method(req);
+    if (err)
+        return err;
+    limits = weir_req_limits(req);
+    if (limits->body >= 0 && req->in.body == WEIR_BODY_LENGTH && req->in.length > (uint64_t)limits->body) {
+        req->close_after = true;
+        return WEIR_EBODYSIZE;
+    }
+    if (limits->keepalive_requests > 0 && req->session->requests >= limits->keepalive_requests)
+        req->close_after = true;
+    if (req->worker->draining)
+        req->close_after = true;
+    if (req->close_after)
+        weir_codec_shutdown(req->down->codec);
+    if (req->in.upgrade.len && !upgrade_allowed(req->route->conf, req->in.upgrade))
+        req->in.upgrade = (struct weir_str){ NULL, 0 };
+    return 0;
+}
+
+/* --- to the upstream --------------------------------------------------------------------------- */
+
+static struct weir_str join(struct weir_arena *arena, struct weir_str a, struct weir_str sep, struct weir_str b)
+{
+    char *out = weir_arena_text(arena, a.len + sep.len + b.len);
+
+    if (!out)
+        return (struct weir_str){ NULL, 0 };
+    memcpy(out, a.ptr, a.len);
+    memcpy(out + a.len, sep.ptr, sep.len);
+    memcpy(out + a.len + sep.len, b.ptr, b.len);
+    return (struct weir_str){ out, a.len + sep.len + b.len };
+}
+
+static int push(struct weir_message *msg, enum weir_field_id id, struct weir_str value)
+{
+    return weir_str_absent(value) ? WEIR_ENOMEM : weir_message_push(msg, id, weir_field_name(id), value);
+}
+
+/* All X-Forwarded-For fields in one list. */
+static struct weir_str forwarded_for(struct weir_req *req, const struct weir_message *msg)
+{
+    struct weir_str list = { NULL, 0 };
+
+    for (unsigned i = 0; i < msg->count; i++)
+        if (msg->fields[i].id == WEIR_F_X_FORWARDED_FOR)
+            list = list.len ? join(&req->arena, list, WEIR_STR(", "), msg->fields[i].value) : msg->fields[i].value;
+    return list;
+}
+
+/* What an untrusted client sent of both kinds is removed in every mode; a trusted one's list is continued. */
+static int push_forwarded(struct weir_req *req, struct weir_message *up)
+{
+    const struct weir_listener *listener = req->wl->listener;
+    struct weir_addr peer;
+    char text[WEIR_ADDR_TEXT_MAX];
+    struct weir_str hop, list = { NULL, 0 }, forwarded = { NULL, 0 }, proto = listener->tls ? WEIR_STR("https") : WEIR_STR("http");
+    struct weir_str host = req->in.host;
+    bool trusted;
+    int err;
+
+    weir_session_addr(req->session, &peer);
+    trusted = is_trusted(listener, &peer);
+    hop = weir_arena_copy(&req->arena, (struct weir_str){ text, weir_addr_print_ip(&peer, text) });
+    if (trusted) {
+        struct weir_str told = weir_message_field(up, WEIR_F_X_FORWARDED_PROTO);
+
+        list = forwarded_for(req, up);
+        forwarded = weir_message_field(up, WEIR_F_FORWARDED);
+        proto = told.len ? told : proto;
+        told = weir_message_field(up, WEIR_F_X_FORWARDED_HOST);
+        host = told.len ? told : host;
+    }
+    if (up->has & (1ull << WEIR_F_X_FORWARDED_FOR | 1ull << WEIR_F_X_FORWARDED_PROTO | 1ull << WEIR_F_X_FORWARDED_HOST |
+                   1ull << WEIR_F_X_FORWARDED_PORT | 1ull << WEIR_F_FORWARDED)) {
+        weir_message_drop(up, WEIR_F_X_FORWARDED_FOR);
+        weir_message_drop(up, WEIR_F_X_FORWARDED_PROTO);
+        weir_message_drop(up, WEIR_F_X_FORWARDED_HOST);
+        weir_message_drop(up, WEIR_F_X_FORWARDED_PORT);
+        weir_message_drop(up, WEIR_F_FORWARDED);
+    }
+    switch (listener->conf->forwarded) {
+    case WEIR_FORWARDED_X:
+        err = push(up, WEIR_F_X_FORWARDED_FOR, list.len ? join(&req->arena, list, WEIR_STR(", "), hop) : hop);
+        if (!err)
+            err = push(up, WEIR_F_X_FORWARDED_PROTO, proto);
+        if (!err && host.len)
+            err = push(up, WEIR_F_X_FORWARDED_HOST, host);
+        return err;
+    case WEIR_FORWARDED_RFC7239: {
+        char one[512];
+        bool v6 = memchr(hop.ptr, ':', hop.len) != NULL;
+        int n = snprintf(one, sizeof(one), v6 ? "for=\"[%.*s]\";host=\"%.*s\";proto=%.*s" : "for=%.*s;host=\"%.*s\";proto=%.*s", WEIR_FMT(hop),
+                         (int)(host.len < 256 ? host.len : 256), host.ptr ? host.ptr : "", WEIR_FMT(proto));
+        struct weir_str element = weir_arena_copy(&req->arena, (struct weir_str){ one, n > 0 && (size_t)n < sizeof(one) ? (size_t)n : 0 });
+
+        return push(up, WEIR_F_FORWARDED, forwarded.len ? join(&req->arena, forwarded, WEIR_STR(", "), element) : element);
+    }
+    default:
+        return 0;
+    }
+}
+
+static int push_via(struct weir_req *req, struct weir_message *msg, bool http10)
+{
+    struct weir_str name = req->wl->listener->conf->via;
+
+    if (weir_str_absent(name) || !name.len)
+        return 0;
+    return push(msg, WEIR_F_VIA, join(&req->arena, http10 ? WEIR_STR("1.0") : WEIR_STR("1.1"), WEIR_STR(" "), name));
+}
+
+static struct weir_str host_for(const struct weir_req *req)
+{
+    switch (req->route->conf->host) {
+    case WEIR_HOST_SERVER:
+        return weir_server_name(req->server_chosen);
+    case WEIR_HOST_NAME:
+        return req->route->conf->host_name;
+    default:
+        return req->in.host;
+    }
+}
+
+int weir_forward_request(struct weir_req *req, struct weir_message *up)
+{
+    const struct weir_listener_conf *conf = req->wl->listener->conf;
+    int err = weir_message_clone(up, &req->in, &req->arena);
+
+    if (err)
+        return err;
+    weir_message_strip_hop(up);
+    if (up->form == WEIR_T_ABSOLUTE)
+        up->form = WEIR_T_ORIGIN;
+    up->host = host_for(req);
+    up->keep_alive = true;
+    up->http10 = false;
+    err = push_forwarded(req, up);
+    if (!err)
+        err = push_via(req, up, req->in.http10);
+    if (!err && !weir_str_absent(conf->request_id) && conf->request_id.len) {
+        weir_message_drop_name(up, conf->request_id);
+        err = req->id.len ? weir_message_push(up, weir_field_id(conf->request_id), conf->request_id, req->id) : WEIR_ENOMEM;
+    }
+    return err;
+}
+
+/* --- to the client ----------------------------------------------------------------------------- */
+
+int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
+{
+    if (answer->status != 101)
+        weir_message_strip_hop(answer);
+    answer->keep_alive = true;
+    return push_via(req, answer, answer->http10);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * memory.c: the memory ceiling. Every second: resident memory against the limit (a size, or a share of what the cgroup
+ * or the host has; that is read again each time). Above it service->pressure is set: the oldest idle connections go, new
+ * requests get 503, what runs goes on; it is lifted at 95 % of the limit.
+ */
+#include "proxy/memory.h"
+
+#include "proxy/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { LOOK_MS = 1000 };
+
+static uint64_t resident_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "re");
+    unsigned long size, resident = 0;
+
+    if (!f)
+        return 0;
+    if (fscanf(f, "%lu %lu", &size, &resident) != 2)
+        resident = 0;
+    fclose(f);
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static uint64_t number_in(const char *path)
+{
+    FILE *f = fopen(path, "re");
+    unsigned long long value = 0;
+
+    if (!f)
+        return 0;
+    if (fscanf(f, "%llu", &value) != 1)
+        value = 0;
+    fclose(f);
+    return value;
+}
+
+/* The tightest memory.max (v2) or memory.limit_in_bytes (v1) of this process's group and those above it. */
+static uint64_t cgroup_limit(void)
+{
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    char line[512], path[700];
+    uint64_t best = UINT64_MAX;
+
+    if (!f)
+        return best;
+    while (fgets(line, sizeof(line), f)) {
+        char *names = strchr(line, ':'), *dir = names ? strchr(names + 1, ':') : NULL;
+        bool v2, v1;
+
+        if (!dir)
+            continue;
+        *dir++ = 0;
+        names++;
+        dir[strcspn(dir, "\n")] = 0;
+        v2 = !names[0];
+        v1 = strstr(names, "memory") != NULL;
+        while (v1 || v2) {
+            char *up = strrchr(dir, '/');
+            uint64_t value;
+
+            snprintf(path, sizeof(path), v2 ? "/sys/fs/cgroup%s/memory.max" : "/sys/fs/cgroup/memory%s/memory.limit_in_bytes", dir);
+            value = number_in(path);
+            if (value && value < best)
+                best = value;
+            if (!up || !dir[0])
+                break;
+            *up = 0;
+        }
+    }
+    fclose(f);
+    return best;
+}
+
+static uint64_t limit_bytes(const struct weir_limit_conf *conf)
+{
+    uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), group;
+
+    if (conf->memory == WEIR_UNLIMITED)
+        return UINT64_MAX;
+    if (conf->memory > 0)
+        return (uint64_t)conf->memory;
+    group = cgroup_limit();
+    return (uint64_t)((double)(group < host ? group : host) * (conf->memory_share > 0 ? conf->memory_share : 0.75));
+}
+
+static void look(struct weir_service *service)
+{
+    uint64_t resident = resident_bytes(), limit = limit_bytes(&service->conf->limits);
+    bool was = atomic_load(&service->pressure), now = was ? resident > limit / 100 * 95 : resident > limit;
+
+    atomic_store(&service->resident_bytes, resident);
+    atomic_store(&service->limit_bytes, limit);
+    if (now == was)
+        return;
+    atomic_store(&service->pressure, now);
+    if (now)
+        weir_log(service->log, WEIR_LOG_WARN,
+                 "memory: %llu MiB resident is above limits.memory (%llu MiB): idle connections are closed and new requests get 503; "
+                 "raise limits.memory, or lower limits.connections",
+                 (unsigned long long)(resident >> 20), (unsigned long long)(limit >> 20));
+    else
+        weir_log(service->log, WEIR_LOG_INFO, "memory: %llu MiB resident is below limits.memory again", (unsigned long long)(resident >> 20));
+}
+
+static void on_look(struct weir_timer *timer, void *arg)
+{
+    struct weir_service *service = arg;
+
+    look(service);
+    weir_loop_timer(&service->workers[0].loop, timer, LOOK_MS, on_look, service);
+}
+
+void weir_memory_start(struct weir_service *service)
+{
+    look(service);
+    weir_loop_timer(&service->workers[0].loop, &service->memory_timer, LOOK_MS, on_look, service);
+}
+
+void weir_memory_stop(struct weir_service *service)
+{
+    weir_timer_stop(&service->workers[0].loop.wheel, &service->memory_timer);
+}
+
+bool weir_service_memory(const struct weir_service *service, uint64_t *resident, uint64_t *limit)
+{
+    *resident = atomic_load((_Atomic uint64_t *)&service->resident_bytes);
+    *limit = atomic_load((_Atomic uint64_t *)&service->limit_bytes);
+    return atomic_load((_Atomic bool *)&service->pressure);
+}

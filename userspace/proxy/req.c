@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * req.c: the request as a table of steps, driven by one loop. Read this first.
+ *
+ *   early ─▶ request ─▶ peer ─▶ connect ─▶ exchange ─▶ finish
+ *     │         │         ▲        │          │           ▲
+ *     │         │         │        ▼          ▼           │
+ *     └─────────┴────────(again)─ fail ◀──────┘           │
+ *               │                  └──(own answer)─▶ exchange
+ *               └──────(own answer)──────────────────▶ exchange
+ *
+ * A step sets the next step and says MORE, or says WAIT: an event (a connection, bytes, a wake, a deadline) then runs the
+ * machine again, in the same step. Steps are written so that running one again after a wait repeats nothing.
+ * The request never calls into the next step itself, and knows no protocol: it holds one weir_hstream of each side.
+ */
+#include "proxy/req.h"
+
+#include "base/clock.h"
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream *hs)
+{
+    struct weir_worker *worker = session->wl->worker;
+    struct weir_req *req = weir_slab_get(&worker->reqs);
+
+    if (!req)
+        return NULL;
+    req->magic = WEIR_REQ_MAGIC;
+    req->session = session;
+    req->worker = worker;
+    req->wl = session->wl;
+    req->down = hs;
+    req->cluster = -1;
+    req->replayable = true;
+    req->began_us = worker->loop.now_us;
+    req->recv_ms = worker->loop.now_ms;
+    weir_list_init(&req->parked_link);
+    weir_arena_init(&req->arena, &worker->loop.arenas);
+    weir_buf_init(&req->replay, &worker->loop.bufs);
+    weir_buf_init(&req->to_up.held, &worker->loop.bufs);
+    weir_buf_init(&req->to_up.raw, &worker->loop.bufs);
+    weir_buf_init(&req->to_down.held, &worker->loop.bufs);
+    weir_buf_init(&req->to_down.raw, &worker->loop.bufs);
+    weir_count(&req->wl->stats->in_flight, 1);
+    return req;
+}
+
+static void req_free(struct weir_req *req)
+{
+    struct weir_worker *worker = req->worker;
+
+    weir_arena_fini(&req->arena);
+    weir_slab_put(&worker->reqs, req);
+}
+
+/** Offloaded work has returned. */
+void weir_req_unpin(struct weir_req *req)
+{
+    if (--req->pins == 0 && req->over)
+        req_free(req);
+}
+
+/* --- errors ------------------------------------------------------------------------------------ */
+
+void weir_req_note_error(struct weir_req *req, enum weir_err code, enum weir_by by, enum weir_retry retry, int sys, const char *where)
+{
+    if (!req->error.code)
+        req->error = (struct weir_error){ code, by, retry, sys, where };
+}
+
+void weir_req_fault(struct weir_req *req, const struct weir_error *error)
+{
+    if (req->over || req->step >= WEIR_STEP_FAIL)
+        return;
+    if (!req->attempt_error.code)
+        req->attempt_error = *error;
+    weir_req_goto(req, WEIR_STEP_FAIL);
+}
+
+static void set_step(struct weir_req *req, enum weir_step step)
+{
+    req->step = (uint8_t)step;
+    req->cursor_phase = 0;
+}
+
+/* What a phase said, as a flow. */
+static enum weir_flow after_phase(struct weir_req *req, enum weir_verdict verdict, enum weir_step next, const char *where)
+{
+    switch (verdict) {
+    case WEIR_NEXT:
+        set_step(req, next);
+        return WEIR_FLOW_MORE;
+    case WEIR_WAIT:
+        return WEIR_FLOW_WAIT;
+    case WEIR_DONE:
+        if (req->own_answer) {
+            set_step(req, WEIR_STEP_EXCHANGE);
+            return WEIR_FLOW_MORE;
+        }
+        __attribute__((fallthrough)); /* done, but with no answer */
+    default:
+        weir_req_note_error(req, WEIR_EFILTER, WEIR_BY_US, WEIR_RETRY_NO, 0, where);
+        set_step(req, WEIR_STEP_FAIL);
+        return WEIR_FLOW_MORE;
+    }
+}
+
+/* --- steps ------------------------------------------------------------------------------------- */
+
+static enum weir_flow step_early(struct weir_req *req)
+{
+    if (!req->route) {
+        int err = weir_forward_begin(req);
+
+        if (err) {
+            weir_req_note_error(req, (enum weir_err)err, err == WEIR_EOVERLOAD || err == WEIR_ENOMEM ? WEIR_BY_US : WEIR_BY_CLIENT,
+                                WEIR_RETRY_NO, 0, "early_request");
+            set_step(req, WEIR_STEP_FAIL);
+            return WEIR_FLOW_MORE;
+        }
+        weir_req_watch(req);
+    }
+    return after_phase(req, weir_filters_run(req, WEIR_PH_EARLY, NULL, NULL), WEIR_STEP_REQUEST, "early_request");
+}
+
+static enum weir_flow step_request(struct weir_req *req)
+{
+    enum weir_verdict verdict = weir_filters_run(req, WEIR_PH_REQUEST, NULL, NULL);
+
+    if (verdict != WEIR_NEXT)
+        return after_phase(req, verdict, WEIR_STEP_PEER, "request");
+    if (req->cluster >= 0) {
+        weir_budget_earn(&req->worker->budgets[req->cluster], req->route->conf->retry.budget, req->worker->loop.now_ms);
+        set_step(req, WEIR_STEP_PEER);
+        return WEIR_FLOW_MORE;
+    }
+    if (weir_reply_route(req)) {
+        weir_req_note_error(req, WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "reply");
+        set_step(req, WEIR_STEP_FAIL);
+    } else {
+        set_step(req, WEIR_STEP_EXCHANGE);
+    }
+    return WEIR_FLOW_MORE;
+}
+
+static struct weir_cluster_view *req_view(const struct weir_req *req)
+{
+    return req->worker->views[req->cluster];
+}
+
+static enum weir_flow step_peer(struct weir_req *req)
+{
+    enum weir_verdict verdict;
+
+    if (req->cursor_phase == 0) {
+        req->choice = (struct weir_peer_choice){ .cluster = req->worker->service->clusters[req->cluster], .tried = req->tried };
+        req->choice.tried_count = req->attempts < WEIR_TRIED_MAX ? req->attempts : WEIR_TRIED_MAX;
+    }
+    verdict = weir_filters_run(req, WEIR_PH_PEER, &req->choice, NULL);
+    if (verdict != WEIR_NEXT)
+        return after_phase(req, verdict, WEIR_STEP_CONNECT, "upstream_peer");
+    req->server_chosen = (struct weir_server *)req->choice.server;
+    if (!req->server_chosen)
+        req->server_chosen = weir_cluster_pick(req_view(req), &req->choice);
+    if (!req->server_chosen) { /* all that are up were tried: again among all */
+        req->choice.tried_count = 0;
+        req->server_chosen = weir_cluster_pick(req_view(req), &req->choice);
+    }
+    if (!req->server_chosen) {
+        weir_req_note_error(req, WEIR_ENOPEER, WEIR_BY_UPSTREAM, WEIR_RETRY_NO, 0, "upstream_peer");
+        set_step(req, WEIR_STEP_FAIL);
+        return WEIR_FLOW_MORE;
+    }
+    set_step(req, WEIR_STEP_CONNECT);
+    return WEIR_FLOW_MORE;
+}
+
+static void on_acquired(void *arg, struct weir_upconn *conn, const struct weir_error *error)
+{
+    struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
+
+    if (!conn) {
+        weir_req_fault(req, error);
+        return;
+    }
+    req->conn = conn;
+    req->connect_us = conn->connect_us;
+    weir_req_run(req);
+}
+
+static bool acquire_pending(const struct weir_req *req)
+{
+    return req->acquire.fn != NULL;
+}
+
+static enum weir_flow step_connect(struct weir_req *req)
+{
+    if (!req->conn) {
+        const struct weir_timeouts *t = &req->route->conf->timeouts;
+        struct weir_acquire_opts opts = { .fresh = req->fresh,
+                                          .connect_timeout_ms = t->connect < 0 ? 0 : (uint32_t)t->connect,
+                                          .queue_timeout_ms = t->queue < 0 ? 0 : (uint32_t)t->queue };
+
+        if (acquire_pending(req))
+            return WEIR_FLOW_WAIT;
+        req->attempts++;
+        if (req->attempts <= WEIR_TRIED_MAX)
+            req->tried[req->attempts - 1] = req->server_chosen;
+        memset(&req->acquire, 0, sizeof(req->acquire));
+        req->conn = weir_pool_acquire(&req->acquire, req_view(req), req->server_chosen, &opts, on_acquired, req);
+        if (!req->conn) {
+            req->acquire.fn = on_acquired; /* pending: until on_acquired or a cancel */
+            weir_req_watch(req);
+            return WEIR_FLOW_WAIT;
+        }
+        req->connect_us = 0;
+    }
+    req->acquire.fn = NULL;
+    return after_phase(req, weir_filters_run(req, WEIR_PH_CONNECTED, NULL, NULL), WEIR_STEP_EXCHANGE, "connected_to_upstream");
+}
+
+static enum weir_flow step_exchange(struct weir_req *req)
+{
+    if (req->own_answer)
+        return weir_exchange_answer(req);
+    return req->up_open ? weir_exchange_resume(req) : weir_exchange_start(req);
+}
+
+/* A failed attempt: again, or not? */
+static bool attempt_again(struct weir_req *req)
+{
+    struct weir_retry_input in = { .conf = &req->route->conf->retry,
+                                   .error = &req->attempt_error,
+                                   .attempts = req->attempts,
+                                   .idempotent = weir_method_idempotent((enum weir_method)req->in.method_id),
+                                   .replayable = req->replayable,
+                                   .head_sent = req->head_sent,
+                                   .reused = req->conn && req->conn->reused,
+                                   .first_byte = req->response_started,
+                                   .stale_retried = req->stale_retried };
+    enum weir_retried why;
+    enum weir_retry_verdict verdict = weir_retry_decide(&in, &why);
+
+    if (verdict == WEIR_AGAIN_NO)
+        return false;
+    if (verdict == WEIR_AGAIN && !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
+        return false;
+    weir_count(&req->worker->stats.retries[req->cluster][why], 1);
+    if (verdict == WEIR_AGAIN_FRESH) {
+        req->stale_retried = req->fresh = true;
+        req->attempts--; /* it does not count, and its server is not to be avoided */
+    }
+    return true;
+}
+
+/* The phase of a failed attempt, then the verdict about another one. -1: still waiting. */
+static int fail_attempt(struct weir_req *req)
+{
+    bool connected = req->conn != NULL, again;
+    enum weir_verdict verdict;
+
+    if (req->cursor_phase == 0)
+        req->again = attempt_again(req);
+    again = connected ? req->again : false;
+    verdict = weir_filters_run(req, connected ? WEIR_PH_PROXY_ERROR : WEIR_PH_CONNECT_FAILED, &req->attempt_error, &again);
+    if (verdict == WEIR_WAIT)
+        return -1;
+    if (!connected)
+        again = again ? !req->head_sent && req->replayable && (int64_t)req->attempts < req->route->conf->retry.attempts : req->again;
+    if (verdict != WEIR_NEXT)
+        again = false;
+    if (!again)
+        weir_req_note_error(req, req->attempt_error.code, req->attempt_error.by, req->attempt_error.retry, req->attempt_error.sys,
+                            req->attempt_error.where);
+    return again;
+}
+
+static void let_go_of_upstream(struct weir_req *req)
+{
+    if (acquire_pending(req)) {
+        weir_pool_cancel(&req->acquire);
+        req->acquire.fn = NULL;
+    }
+    weir_exchange_release(req);
+}
+
+static enum weir_flow step_fail(struct weir_req *req)
+{
+    enum weir_verdict verdict;
+
+    req->acquire.fn = NULL;
+    if (req->attempt_error.code) {
+        int again = req->error.code ? 0 : fail_attempt(req);
+
+        if (again < 0)
+            return WEIR_FLOW_WAIT;
+        req->attempt_error.code = WEIR_OK;
+        req->cursor_phase = 0;
+        let_go_of_upstream(req);
+        if (again) {
+            weir_exchange_rewind(req);
+            set_step(req, WEIR_STEP_PEER);
+            return WEIR_FLOW_MORE;
+        }
+    }
+    let_go_of_upstream(req);
+    if (req->head_sent || !req->session) {
+        req->broken = true;
+        set_step(req, WEIR_STEP_FINISH);
+        return WEIR_FLOW_MORE;
+    }
+    verdict = weir_filters_run(req, WEIR_PH_PROXY_FAILED, &req->error, NULL);
+    if (verdict == WEIR_WAIT)
+        return WEIR_FLOW_WAIT;
+    if (!(verdict == WEIR_DONE && req->own_answer) && weir_reply_error(req)) {
+        req->broken = true;
+        set_step(req, WEIR_STEP_FINISH);
+        return WEIR_FLOW_MORE;
+    }
+    set_step(req, WEIR_STEP_EXCHANGE);
+    return WEIR_FLOW_MORE;
+}
+
+static void req_count(struct weir_req *req, int status, uint64_t took_us)
+{
+    struct weir_listener_stats *stats = req->wl->stats;
+    unsigned row = req->route ? req->route->index : stats->routes_count - 1;
+
+    weir_codes_add(&stats->routes[row].codes, (unsigned)status);
+    weir_histogram_add(&stats->routes[row].duration, took_us);
+    weir_count(&stats->in_flight, (uint64_t)-1);
+    if (req->error.code)
+        weir_error_stats_add(&req->worker->stats.errors, &req->error);
+    weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_IN], req->to_up.bytes);
+    weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_OUT], req->to_down.sent);
+}
+
+static void req_log(struct weir_req *req, int status, uint64_t took_us)
+{
+    struct weir_access_log *log = req->route ? req->route->log : req->wl->listener->routes.log;
+    struct weir_access_record record;
+    static const struct weir_str no = { NULL, 0 };
+
+    if (!log)
+        return;
+    record = (struct weir_access_record){
+        .wall_us = weir_clock_wall_us() - took_us,
+        .id = req->id,
+        .listener = req->wl->listener->conf->name,
+        .route = req->route ? req->route->conf->name : no,
+        .client = req->client,
+        .method = req->in.method,
+        .host = req->in.host,
+        .path = req->in.path,
+        .query = req->in.query,
+        .protocol = req->in.http10 ? WEIR_STR("HTTP/1.0") : WEIR_STR("HTTP/1.1"),
+        .status = status,
+        .bytes_in = req->to_up.bytes,
+        .bytes_out = req->to_down.sent,
+        .duration_us = took_us,
+        .upstream = req->cluster >= 0 ? weir_cluster_name(req->worker->service->clusters[req->cluster]) : no,
+        .server = req->server_chosen ? weir_server_name(req->server_chosen) : no,
+        .attempts = req->attempts,
+        .reused = req->was_reused,
+        .connect_us = req->connect_us,
+        .first_byte_us = req->first_byte_us > req->began_us ? req->first_byte_us - req->began_us : 0,
+        .user_agent = weir_message_field(&req->in, WEIR_F_USER_AGENT),
+        .referer = weir_message_field(&req->in, WEIR_F_REFERER),
+        .tls = req->session && !req->session->closed ? weir_stream_tls(req->session->stream) : NULL,
+        .error = req->error.code ? &req->error : NULL,
+        .mover = req->tunnel ? WEIR_STR("copy") : no,
+    };
+    weir_access_log_write(log, &record);
+}
+
+static enum weir_flow step_finish(struct weir_req *req)
+{
+    struct weir_session *session = req->session;
+    uint64_t now_us = weir_clock_us();
+    uint64_t took_us = now_us > req->began_us ? now_us - req->began_us : 0;
+    bool cut = req->broken && req->head_sent;
+    int status = req->head_sent ? req->out.status : req->error.code ? weir_err_status(req->error.code) : 499;
+    bool reusable = false;
+
+    weir_timer_stop(&req->worker->loop.wheel, &req->timer);
+    weir_park_cancel(req);
+    let_go_of_upstream(req);
+    req->cursor_phase = 0;
+    weir_filters_run(req, WEIR_PH_LOGGING, NULL, NULL);
+    req_count(req, status, took_us);
+    req_log(req, status, took_us);
+    weir_dir_fini(&req->to_up);
+    weir_dir_fini(&req->to_down);
+    weir_buf_clear(&req->replay);
+    req->over = true;
+    if (session) {
+        if (req->broken)
+            weir_hstream_reset(req->down, req->error.code ? req->error.code : WEIR_EINTERNAL);
+        else if (!req->tunnel)
+            reusable = weir_hstream_done(req->down) && !req->close_after;
+        req->session = NULL;
+        session->req = NULL;
+    }
+    if (!req->pins)
+        req_free(req);
+    if (session)
+        weir_session_request_done(session, reusable, cut);
+    return WEIR_FLOW_GONE;
+}
+
+/* --- the loop ---------------------------------------------------------------------------------- */
+
+static enum weir_flow (*const steps[WEIR_STEPS])(struct weir_req *) = {
+    [WEIR_STEP_EARLY] = step_early,       [WEIR_STEP_REQUEST] = step_request,   [WEIR_STEP_PEER] = step_peer,
+    [WEIR_STEP_CONNECT] = step_connect,   [WEIR_STEP_EXCHANGE] = step_exchange, [WEIR_STEP_FAIL] = step_fail,
+    [WEIR_STEP_FINISH] = step_finish,
+};
+
+void weir_req_run(struct weir_req *req)
+{
+    enum weir_flow flow;
+    uint8_t step;
+
+    if (req->running || req->over) /* an event inside a step: the loop below sees the step that it set */
+        return;
+    req->running = true;
+    do {
+        weir_assert(req->magic == WEIR_REQ_MAGIC && req->step < WEIR_STEPS); /* the one good place to be paranoid */
+        step = req->step;
+        flow = steps[step](req);
+        if (flow == WEIR_FLOW_GONE)
+            return;
+    } while (flow == WEIR_FLOW_MORE || req->step != step);
+    req->running = false;
+}
+
+void weir_req_goto(struct weir_req *req, enum weir_step step)
+{
+    set_step(req, step);
+    weir_req_run(req);
+}
+
+void weir_req_client_gone(struct weir_req *req, enum weir_err why)
+{
+    weir_req_note_error(req, why, WEIR_BY_CLIENT, WEIR_RETRY_NO, 0, "client");
+    req->client_gone = true;
+    req->broken = true;
+    weir_park_cancel(req);
+    weir_req_goto(req, WEIR_STEP_FINISH);
+}
+
+/* --- deadlines --------------------------------------------------------------------------------- */
+
+/* A deadline that is in force, and what it means when it passes. */
+struct deadline {
+    uint64_t at_ms;
+    enum weir_err code;
+    enum weir_by by;
+};
+
+static void sooner(struct deadline *best, uint64_t since_ms, int64_t timeout_ms, enum weir_err code, enum weir_by by)
+{
+    uint64_t at;
+
+    if (timeout_ms < 0)
+        return;
+    at = since_ms + (uint64_t)timeout_ms;
+    if (at < best->at_ms)
+        *best = (struct deadline){ at, code, by };
+}
+
+static struct deadline req_deadline(const struct weir_req *req)
+{
+    const struct weir_timeouts *t = &req->route->conf->timeouts;
+    struct deadline best = { UINT64_MAX, WEIR_OK, WEIR_BY_US };
+    bool down_blocked = req->session && weir_hstream_pending(req->down) > 0;
+    bool client_owes = !req->to_up.ended && !req->own_answer && !req->to_up.blocked && req->up_open;
+
+    sooner(&best, req->began_us / 1000, t->request, WEIR_EREQTIME, WEIR_BY_UPSTREAM);
+    if (client_owes)
+        sooner(&best, req->recv_ms, t->receive, WEIR_EBODYTIME, WEIR_BY_CLIENT);
+    if (down_blocked)
+        sooner(&best, req->send_ms, t->send, WEIR_ESENDTIME, WEIR_BY_CLIENT);
+    if (req->up_open && !req->response_started) {
+        if (req->to_up.end_sent)
+            sooner(&best, req->sent_us / 1000, t->first_byte, WEIR_EUPTIME, WEIR_BY_UPSTREAM);
+        else if (req->to_up.blocked) /* the upstream does not read */
+            sooner(&best, req->up_ms, t->idle, WEIR_EUPTIME, WEIR_BY_UPSTREAM);
+    } else if (req->up_open && !req->to_down.ended && !down_blocked) {
+        sooner(&best, req->up_ms, t->idle, WEIR_EUPIDLE, WEIR_BY_UPSTREAM);
+    }
+    return best;
+}
+
+/* Bytes a second of a body, once it has had time to start. */
+static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
+{
+    const struct weir_timeouts *t = &req->route->conf->timeouts;
+    uint64_t took_ms = now_ms - req->began_us / 1000;
+
+    if (t->body_rate_min <= 0 || req->to_up.ended || req->own_answer || !req->up_open || req->to_up.blocked || req->blocked_ever ||
+        req->response_started || took_ms < WEIR_BODY_RATE_GRACE_MS)
+        return false;
+    return req->to_up.bytes * 1000 / took_ms < (uint64_t)t->body_rate_min;
+}
+
+static void on_deadline(struct weir_timer *timer, void *arg)
+{
+    struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
+    struct deadline d = req_deadline(req);
+    uint64_t now_ms = req->worker->loop.now_ms;
+
+    (void)timer;
+    if (body_too_slow(req, now_ms))
+        d = (struct deadline){ now_ms, WEIR_EBODYTIME, WEIR_BY_CLIENT };
+    if (d.at_ms > now_ms) {
+        weir_req_watch(req);
+        return;
+    }
+    if (d.by == WEIR_BY_CLIENT || d.code == WEIR_EREQTIME) {
+        weir_req_note_error(req, d.code, d.by, WEIR_RETRY_NO, 0, "deadline");
+        weir_park_cancel(req);
+        req->attempt_error.code = WEIR_OK;
+        req->broken = req->head_sent || req->own_answer || d.code == WEIR_ESENDTIME;
+        weir_req_goto(req, req->broken ? WEIR_STEP_FINISH : WEIR_STEP_FAIL);
+        return;
+    }
+    weir_req_fault(req, &(struct weir_error){ d.code, d.by, WEIR_RETRY_IDEMPOTENT_ONLY, 0, "deadline" });
+}
+
+void weir_req_watch(struct weir_req *req)
+{
+    struct deadline d;
+    uint64_t now_ms = req->worker->loop.now_ms, at;
+
+    if (!req->route || req->over || req->tunnel)
+        return;
+    d = req_deadline(req);
+    at = d.at_ms;
+    if (!req->to_up.ended && req->route->conf->timeouts.body_rate_min > 0 && at > now_ms + 2000)
+        at = now_ms + 2000; /* look at the rate */
+    if (at == UINT64_MAX || (weir_timer_armed(&req->timer) && req->timer_ms <= at && req->timer_ms > now_ms))
+        return;
+    req->timer_ms = at;
+    weir_loop_timer(&req->worker->loop, &req->timer, at > now_ms ? at - now_ms : 0, on_deadline, req);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** request.c: what filters may ask of a request (include/weir/request.h). */
+#include "proxy/req.h"
+
+struct weir_message *weir_req_request(struct weir_req *req)
+{
+    return &req->in;
+}
+
+struct weir_message *weir_req_response(struct weir_req *req)
+{
+    return req->own_answer || req->response_started ? &req->out : NULL;
+}
+
+struct weir_str weir_req_id(const struct weir_req *req)
+{
+    return req->id;
+}
+
+struct weir_str weir_req_client(const struct weir_req *req)
+{
+    return req->client;
+}
+
+struct weir_str weir_req_listener(const struct weir_req *req)
+{
+    return req->wl->listener->conf->name;
+}
+
+struct weir_str weir_req_route(const struct weir_req *req)
+{
+    return req->route ? req->route->conf->name : (struct weir_str){ NULL, 0 };
+}
+
+struct weir_str weir_req_upstream(const struct weir_req *req)
+{
+    return req->cluster >= 0 ? weir_cluster_name(req->worker->service->clusters[req->cluster]) : (struct weir_str){ NULL, 0 };
+}
+
+struct weir_str weir_req_server(const struct weir_req *req)
+{
+    return req->server_chosen ? weir_server_name(req->server_chosen) : (struct weir_str){ NULL, 0 };
+}
+
+bool weir_req_is_tls(const struct weir_req *req)
+{
+    return req->wl->listener->tls != NULL;
+}
+
+const struct weir_error *weir_req_error(const struct weir_req *req)
+{
+    return req->error.code ? &req->error : NULL;
+}
+
+unsigned weir_req_attempts(const struct weir_req *req)
+{
+    return req->attempts;
+}
+
+void *weir_req_alloc(struct weir_req *req, size_t size)
+{
+    return weir_arena_zalloc(&req->arena, size);
+}
+
+struct weir_str weir_req_copy(struct weir_req *req, struct weir_str text)
+{
+    return weir_arena_copy(&req->arena, text);
+}
+
+int weir_req_set_upstream(struct weir_req *req, struct weir_str name)
+{
+    int cluster = weir_service_find_cluster(req->worker->service, name);
+
+    if (cluster < 0)
+        return WEIR_ENOENT;
+    req->cluster = cluster;
+    return 0;
+}
+
+enum weir_verdict weir_req_reply(struct weir_req *req, int status, struct weir_str body)
+{
+    if (req->head_sent || weir_reply_make(req, status, weir_arena_copy(&req->arena, body))) {
+        weir_req_note_error(req, req->head_sent ? WEIR_EFILTER : WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "reply");
+        return WEIR_FAIL;
+    }
+    return WEIR_DONE;
+}
+
+enum weir_verdict weir_req_fail(struct weir_req *req, enum weir_err code, enum weir_by by)
+{
+    weir_req_note_error(req, code, by, WEIR_RETRY_NO, 0, "filter");
+    return WEIR_FAIL;
+}
+
+int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why)
+{
+    const struct weir_listener *listener = req->wl->listener;
+    struct weir_loop *loop = &req->worker->loop;
+    struct weir_prefix prefix = { .bits = 128 };
+    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+    struct weir_addr peer;
+
+    if (!req->session)
+        return WEIR_EINVAL;
+    weir_session_addr(req->session, &peer);
+    if (!weir_addr_bytes(&peer, prefix.addr))
+        return WEIR_EADDR;
+    for (size_t i = 0; i < listener->trusted_count; i++)
+        if (weir_prefix_has(&listener->trusted[i], prefix.addr))
+            return WEIR_EDENIED;
+    if (memcmp(prefix.addr, mapped, sizeof(mapped))) {
+        prefix.bits = 64;
+        memset(prefix.addr + 8, 0, 8);
+    }
+    return weir_access_ban(req->worker->service->access, &prefix, for_ms, why, NULL, loop->now_ms);
+}

@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** service.c: a proxy from its policy to its threads. Set-up and take-down here; what a connection does is session.c. */
+#include "proxy/service.h"
+
+#include "proxy/client_count.h"
+#include "proxy/memory.h"
+#include "proxy/worker.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+/* --- compiling a policy -------------------------------------------------------------------------- */
+
+int weir_service_find_cluster(const struct weir_service *service, struct weir_str name)
+{
+    for (unsigned i = 0; i < service->cluster_count; i++)
+        if (weir_str_eq(weir_cluster_name(service->clusters[i]), name))
+            return (int)i;
+    return -1;
+}
+
+static int fault_of(struct weir_tls_fault *fault, const char *kind, struct weir_str name, int err)
+{
+    struct weir_tls_fault why = *fault;
+
+    snprintf(fault->text, sizeof(fault->text), "%s '%.*s': %.400s", kind, WEIR_FMT(name), why.text[0] ? why.text : weir_err_text((enum weir_err)err));
+    return err;
+}
+
+static struct weir_access_log *open_log(struct weir_service *service, const struct weir_access_log_conf *conf, int *err, struct weir_tls_fault *fault)
+{
+    struct weir_access_log *log;
+
+    if (conf->off || weir_str_absent(conf->to))
+        return NULL;
+    log = weir_access_log_open(conf, fault);
+    if (!log) {
+        *err = WEIR_ECONFIG;
+        return NULL;
+    }
+    service->logs[service->log_count++] = log;
+    return log;
+}
+
+static int compile_routes(struct weir_service *service, struct weir_listener *listener, unsigned *slot, struct weir_tls_fault *fault)
+{
+    const struct weir_route_conf *confs = listener->conf->routes.at;
+    int err = 0;
+
+    listener->routes.at = calloc(listener->conf->routes.count + 1, sizeof(*listener->routes.at));
+    if (!listener->routes.at)
+        return WEIR_ENOMEM;
+    listener->routes.log = open_log(service, &listener->conf->access_log, &err, fault);
+    for (unsigned i = 0; !err && i < listener->conf->routes.count; i++) {
+        struct weir_route *route = &listener->routes.at[i];
+
+        listener->routes.count++;
+        route->conf = &confs[i];
+        route->index = i;
+        route->slot = (*slot)++;
+        route->cluster = -1;
+        if (!weir_str_absent(confs[i].to)) {
+            route->cluster = weir_service_find_cluster(service, confs[i].to);
+            if (route->cluster < 0) {
+                snprintf(fault->text, sizeof(fault->text), "there is no upstream '%.*s'", WEIR_FMT(confs[i].to));
+                return WEIR_ECONFIG;
+            }
+        }
+        err = weir_chains_init(&route->chains, confs[i].filters, confs[i].filter_count);
+        if (!err)
+            err = weir_route_compile(route, fault);
+        if (!err)
+            route->log = open_log(service, &confs[i].access_log, &err, fault);
+        if (err)
+            return fault_of(fault, "route", confs[i].name, err);
+    }
+    return err;
+}
+
+static int compile_addrs(struct weir_service *service, struct weir_listener *listener, struct weir_tls_fault *fault)
+{
+    const struct weir_strs *binds = &listener->conf->bind, *trusted = &listener->conf->trusted_proxies;
+    unsigned fds = (unsigned)binds->count * service->worker_count;
+
+    listener->addrs = calloc(binds->count + 1, sizeof(*listener->addrs));
+    listener->fds = malloc((fds + 1) * sizeof(int));
+    listener->trusted = calloc(trusted->count + 1, sizeof(*listener->trusted));
+    if (!listener->addrs || !listener->fds || !listener->trusted)
+        return WEIR_ENOMEM;
+    for (unsigned i = 0; i < fds; i++)
+        listener->fds[i] = -1;
+    for (; listener->addr_count < binds->count; listener->addr_count++)
+        if (weir_addr_parse(&listener->addrs[listener->addr_count], binds->at[listener->addr_count])) {
+            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not an address", WEIR_FMT(binds->at[listener->addr_count]));
+            return WEIR_ECONFIG;
+        }
+    for (; listener->trusted_count < trusted->count; listener->trusted_count++)
+        if (weir_prefix_parse(&listener->trusted[listener->trusted_count], trusted->at[listener->trusted_count])) {
+            snprintf(fault->text, sizeof(fault->text), "trusted_proxies: '%.*s' is not a prefix", WEIR_FMT(trusted->at[listener->trusted_count]));
+            return WEIR_ECONFIG;
+        }
+    return 0;
+}
+
+static int compile_listener(struct weir_service *service, unsigned i, unsigned *slot, struct weir_tls_fault *fault)
+{
+    struct weir_listener *listener = &service->listeners[i];
+    const struct weir_limit_conf *limits;
+    int err;
+
+    listener->conf = &((const struct weir_listener_conf *)service->conf->listeners.at)[i];
+    listener->index = i;
+    limits = &listener->conf->limits;
+    listener->guard = (struct weir_guard_limits){ .head_bytes = limits->head > 0 ? (uint32_t)limits->head : 0,
+                                                  .head_count = limits->headers > 0 ? (uint32_t)limits->headers : 0 };
+    service->listener_count++;
+    err = compile_addrs(service, listener, fault);
+    if (!err)
+        err = compile_routes(service, listener, slot, fault);
+    if (!err && listener->conf->tls_on) {
+        listener->tls = weir_tls_server_new(&listener->conf->tls, listener->conf->name, fault);
+        err = listener->tls ? 0 : WEIR_ECONFIG;
+    }
+    if (limits->connections_per_client > 0 && !service->clients && !err) {
+        service->clients = weir_client_counts_new();
+        err = service->clients ? 0 : WEIR_ENOMEM;
+    }
+    return err ? fault_of(fault, "listener", listener->conf->name, err) : 0;
+}
+
+/* CPUs that this process may use: affinity, and the quota of its cgroup (cpu.max, rounded up). */
+static unsigned cpus_allowed(void)
+{
+    static const char *const files[] = { "/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/unified/cpu.max" };
+    unsigned cpus = 1;
+    cpu_set_t set;
+
+    if (!sched_getaffinity(0, sizeof(set), &set))
+        cpus = (unsigned)CPU_COUNT(&set);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        FILE *f = fopen(files[i], "re");
+        unsigned long quota, period;
+
+        if (!f)
+            continue;
+        if (fscanf(f, "%lu %lu", &quota, &period) == 2 && period && (quota + period - 1) / period < cpus)
+            cpus = (unsigned)((quota + period - 1) / period);
+        fclose(f);
+        break;
+    }
+    return cpus > 0 ? cpus : 1;
+}
+
+static int compile(struct weir_service *service, struct weir_tls_fault *fault)
+{
+    const struct weir_proxy_conf *conf = service->conf;
+    unsigned routes = 0, slot = 0;
+    int err = 0;
+
+    for (size_t i = 0; i < conf->listeners.count; i++)
+        routes += (unsigned)((const struct weir_listener_conf *)conf->listeners.at)[i].routes.count + 1;
+    service->logs = calloc(routes + 1, sizeof(*service->logs));
+    service->listeners = calloc(conf->listeners.count + 1, sizeof(*service->listeners));
+    service->clusters = calloc(conf->upstreams.count + 1, sizeof(*service->clusters));
+    service->workers = calloc(service->worker_count, sizeof(*service->workers));
+    if (!service->logs || !service->listeners || !service->clusters || !service->workers)
+        return WEIR_ENOMEM;
+    service->access = weir_access_new(&conf->access, fault);
+    if (!service->access)
+        return WEIR_ECONFIG;
+    for (; service->cluster_count < conf->upstreams.count; service->cluster_count++) {
+        const struct weir_cluster_conf *one = &((const struct weir_cluster_conf *)conf->upstreams.at)[service->cluster_count];
+
+        service->clusters[service->cluster_count] = weir_cluster_new(one, &service->upstreams, fault);
+        if (!service->clusters[service->cluster_count])
+            return fault_of(fault, "upstream", one->name, WEIR_ECONFIG);
+    }
+    for (unsigned i = 0; i < conf->listeners.count && !err; i++)
+        err = compile_listener(service, i, &slot, fault);
+    for (unsigned i = 0; i < service->worker_count && !err; i++)
+        err = weir_worker_init(&service->workers[i], service, i);
+    return err;
+}
+
+struct weir_service *weir_service_new(const struct weir_proxy_conf *conf, const struct weir_service_opts *opts, struct weir_tls_fault *fault)
+{
+    struct weir_service *service = calloc(1, sizeof(*service));
+    int64_t workers = conf->workers > 0 ? conf->workers : (int64_t)cpus_allowed();
+    int err;
+
+    fault->text[0] = 0;
+    if (!service) {
+        snprintf(fault->text, sizeof(fault->text), "out of memory");
+        return NULL;
+    }
+    service->conf = conf;
+    service->log = opts->log;
+    service->worker_count = (unsigned)(workers < WEIR_WORKERS_MAX ? workers : WEIR_WORKERS_MAX);
+    service->upstreams = (struct weir_upstreams_opts){ .log = opts->log, .workers = service->worker_count, .dns = &conf->dns, .limits = &service->answer_limits };
+    err = compile(service, fault);
+    if (!err)
+        return service;
+    if (!fault->text[0])
+        snprintf(fault->text, sizeof(fault->text), "%s", weir_err_text((enum weir_err)err));
+    weir_service_free(service);
+    return NULL;
+}
+
+/* --- binding ------------------------------------------------------------------------------------- */
+
+static const char *bind_advice(int sys)
+{
+    switch (sys) {
+    case EACCES:
+        return "; ports below 1024 need root or CAP_NET_BIND_SERVICE (or: sysctl net.ipv4.ip_unprivileged_port_start)";
+    case EADDRINUSE:
+        return "; `ss -ltnp` shows who has it";
+    case EADDRNOTAVAIL:
+        return "; no interface has this address (freebind: on binds it all the same)";
+    default:
+        return "";
+    }
+}
+
+static int bind_failed(const struct weir_listener *listener, unsigned a, int sys, struct weir_tls_fault *fault)
+{
+    snprintf(fault->text, sizeof(fault->text), "listener '%.*s': %.*s: %s%s", WEIR_FMT(listener->conf->name), WEIR_FMT(listener->conf->bind.at[a]),
+             strerror(sys), bind_advice(sys));
+    return weir_err_from_errno(sys);
+}
+
+/* The port that the kernel chose for port 0 counts for all workers. */
+static void learn_port(struct weir_listener *listener, unsigned a, int fd)
+{
+    struct weir_addr bound = { .len = sizeof(bound.un) };
+
+    if (getsockname(fd, &bound.sa, &bound.len) || listener->addrs[a].sa.sa_family == AF_UNIX)
+        return;
+    weir_addr_set_port(&listener->addrs[a], weir_addr_port(&bound));
+    if (a == 0)
+        listener->port = weir_addr_port(&bound);
+}
+
+static int open_addr(struct weir_service *service, struct weir_listener *listener, unsigned a, struct weir_tls_fault *fault)
+{
+    const struct weir_listener_conf *conf = listener->conf;
+    struct weir_listen_opts opts = { .backlog = (int)conf->backlog, .freebind = conf->freebind, .device = conf->device, .mode = (unsigned)conf->mode };
+    bool shared = listener->addrs[a].sa.sa_family != AF_UNIX;
+    int *fds = &listener->fds[a * service->worker_count];
+    int fd;
+
+    if (fds[0] >= 0)
+        return 0;
+    fd = weir_listen_open(&listener->addrs[a], &opts); /* without SO_REUSEPORT: is somebody else there? */
+    if (fd < 0)
+        return bind_failed(listener, a, -fd, fault);
+    learn_port(listener, a, fd);
+    if (!shared || service->worker_count == 1) {
+        for (unsigned w = 0; w < service->worker_count; w++) {
+            fds[w] = w == 0 ? fd : dup(fd);
+            if (fds[w] < 0)
+                return bind_failed(listener, a, errno, fault);
+        }
+        return 0;
+    }
+    close(fd);
+    opts.reuseport = true;
+    for (unsigned w = 0; w < service->worker_count; w++) {
+        fds[w] = weir_listen_open(&listener->addrs[a], &opts);
+        if (fds[w] < 0)
+            return bind_failed(listener, a, -fds[w], fault);
+    }
+    return 0;
+}
+
+int weir_service_open(struct weir_service *service, struct weir_tls_fault *fault)
+{
+    fault->text[0] = 0;
+    for (unsigned i = 0; i < service->listener_count; i++)
+        for (unsigned a = 0; a < service->listeners[i].addr_count; a++) {
+            int err = open_addr(service, &service->listeners[i], a, fault);
+
+            if (err)
+                return err;
+        }
+    service->opened = true;
+    return 0;
+}
+
+uint16_t weir_service_port(const struct weir_service *service, unsigned listener)
+{
+    return listener < service->listener_count ? service->listeners[listener].port : 0;
+}
+
+/* --- threads ------------------------------------------------------------------------------------- */
+
+/* Something that every worker does on its own thread. */
+struct errand {
+    struct weir_mail mail;
+    struct weir_worker *worker;
+    void (*fn)(struct weir_worker *worker, void *arg);
+    void *arg;
+    bool waits; /* the sender waits, and owns this */
+    uv_sem_t done;
+};
+
+static void on_errand(struct weir_loop *loop, void *arg)
+{
+    struct errand *errand = arg;
+
+    (void)loop;
+    errand->fn(errand->worker, errand->arg);
+    if (errand->waits)
+        uv_sem_post(&errand->done);
+    else
+        free(errand);
+}
+
+static void send_errand(struct weir_worker *worker, void (*fn)(struct weir_worker *worker, void *arg), void *arg)
+{
+    struct errand *errand = calloc(1, sizeof(*errand));
+
+    if (!errand) {
+        weir_log(worker->service->log, WEIR_LOG_ERROR, "worker %u: out of memory for an errand", worker->id);
+        return;
+    }
+    *errand = (struct errand){ .mail = { .fn = on_errand, .arg = errand }, .worker = worker, .fn = fn, .arg = arg };
+    weir_loop_post(&worker->loop, &errand->mail);
+}
+
+void weir_service_each_worker(struct weir_service *service, void (*fn)(struct weir_worker *worker, void *arg), void *arg)
+{
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        struct weir_worker *worker = &service->workers[i];
+        struct errand errand = { .mail = { .fn = on_errand, .arg = &errand }, .worker = worker, .fn = fn, .arg = arg, .waits = true };
+
+        if (!worker->started || uv_sem_init(&errand.done, 0))
+            continue;
+        weir_loop_post(&worker->loop, &errand.mail);
+        uv_sem_wait(&errand.done);
+        uv_sem_destroy(&errand.done);
+    }
+}
+
+static int start_upstreams(struct weir_service *service)
+{
+    struct weir_loop *loop = &service->workers[0].loop;
+
+    service->resolver = weir_resolver_new(loop, &service->conf->dns);
+    if (!service->resolver)
+        return WEIR_ENOMEM;
+    for (unsigned i = 0; i < service->cluster_count; i++) {
+        int err = weir_cluster_start(service->clusters[i], loop, service->resolver);
+
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static void *worker_main(void *arg)
+{
+    struct weir_worker *worker = arg;
+    char name[16];
+
+    snprintf(name, sizeof(name), "weir-w%u", worker->id);
+    pthread_setname_np(pthread_self(), name);
+    weir_loop_run(&worker->loop);
+    return NULL;
+}
+
+int weir_service_start(struct weir_service *service)
+{
+    int err = start_upstreams(service);
+
+    for (unsigned i = 0; i < service->worker_count && !err; i++)
+        err = weir_worker_open(&service->workers[i]);
+    if (!err)
+        weir_memory_start(service);
+    for (unsigned i = 0; i < service->worker_count && !err; i++) {
+        err = pthread_create(&service->workers[i].thread, NULL, worker_main, &service->workers[i]) ? WEIR_ESYS : 0;
+        service->workers[i].started = !err;
+    }
+    service->started = true;
+    return err;
+}
+
+static void errand_drain(struct weir_worker *worker, void *arg)
+{
+    (void)arg;
+    weir_worker_drain(worker);
+}
+
+void weir_service_drain(struct weir_service *service)
+{
+    if (atomic_exchange(&service->draining, true))
+        return;
+    for (unsigned i = 0; i < service->worker_count; i++)
+        if (service->workers[i].started)
+            send_errand(&service->workers[i], errand_drain, NULL);
+}
+
+bool weir_service_idle(const struct weir_service *service)
+{
+    return atomic_load((_Atomic int64_t *)&service->connections) <= 0;
+}
+
+static void errand_close_views(struct weir_worker *worker, void *arg)
+{
+    struct weir_service *service = worker->service;
+
+    (void)arg;
+    for (unsigned i = 0; i < service->cluster_count; i++)
+        weir_cluster_view_close(worker->views[i]);
+    weir_timer_stop(&worker->loop.wheel, &worker->sweep);
+}
+
+static void errand_close(struct weir_worker *worker, void *arg)
+{
+    struct weir_service *service = worker->service;
+
+    (void)arg;
+    weir_worker_close(worker);
+    if (worker->id)
+        return;
+    weir_memory_stop(service);
+    for (unsigned i = 0; i < service->cluster_count; i++)
+        weir_cluster_stop(service->clusters[i]);
+}
+
+static void errand_count_busy(struct weir_worker *worker, void *arg)
+{
+    *(size_t *)arg += worker->session_count + worker->reqs.used;
+}
+
+static void errand_count_streams(struct weir_worker *worker, void *arg)
+{
+    *(size_t *)arg += worker->loop.tcps.used;
+}
+
+/* Waits until what `count` adds up over the workers is gone; it was all closed, so this takes a few turns. */
+static bool wait_gone(struct weir_service *service, void (*count)(struct weir_worker *worker, void *arg))
+{
+    for (int i = 0; i < 200; i++) {
+        size_t left = 0;
+
+        weir_service_each_worker(service, count, &left);
+        if (!left)
+            return true;
+        usleep(10 * 1000);
+    }
+    return false;
+}
+
+void weir_service_stop(struct weir_service *service)
+{
+    bool clean;
+
+    if (!service->started)
+        return;
+    service->started = false;
+    atomic_store(&service->draining, true);
+    weir_service_each_worker(service, errand_close, NULL);
+    clean = wait_gone(service, errand_count_busy);
+    weir_service_each_worker(service, errand_close_views, NULL);
+    clean = wait_gone(service, errand_count_streams) && clean;
+    if (!clean)
+        weir_log(service->log, WEIR_LOG_WARN, "some connections did not close in time; they end with the process");
+    for (unsigned i = 0; i < service->worker_count; i++) {
+        if (!service->workers[i].started)
+            continue;
+        weir_loop_stop(&service->workers[i].loop);
+        pthread_join(service->workers[i].thread, NULL);
+        service->workers[i].started = false;
+    }
+    service->unclean = !clean;
+}
+
+static void listener_free(struct weir_service *service, struct weir_listener *listener)
+{
+    for (unsigned i = 0; listener->fds && i < listener->addr_count * service->worker_count; i++)
+        if (listener->fds[i] >= 0)
+            close(listener->fds[i]);
+    for (unsigned a = 0; a < listener->addr_count; a++)
+        if (service->opened && listener->addrs[a].sa.sa_family == AF_UNIX)
+            unlink(listener->addrs[a].un.sun_path);
+    for (unsigned i = 0; i < listener->routes.count; i++) {
+        weir_route_free(&listener->routes.at[i]);
+        weir_chains_fini(&listener->routes.at[i].chains);
+    }
+    free(listener->routes.at);
+    free(listener->fds);
+    free(listener->addrs);
+    free(listener->trusted);
+    if (listener->tls)
+        weir_tls_server_put(listener->tls);
+}
+
+void weir_service_free(struct weir_service *service)
+{
+    if (!service)
+        return;
+    weir_service_stop(service);
+    if (service->unclean) /* something still points into it: the process is about to end anyway */
+        return;
+    if (service->resolver)
+        weir_resolver_free(service->resolver);
+    for (unsigned i = 0; service->workers && i < service->worker_count; i++)
+        weir_worker_fini(&service->workers[i]);
+    for (unsigned i = 0; i < service->listener_count; i++)
+        listener_free(service, &service->listeners[i]);
+    for (unsigned i = 0; i < service->cluster_count; i++)
+        weir_cluster_free(service->clusters[i]);
+    for (unsigned i = 0; i < service->log_count; i++)
+        weir_access_log_close(service->logs[i]);
+    weir_access_free(service->access);
+    weir_client_counts_free(service->clients);
+    free(service->logs);
+    free(service->listeners);
+    free(service->clusters);
+    free(service->workers);
+    free(service);
+}
+
+/* --- for the admin ------------------------------------------------------------------------------- */
+
+const struct weir_proxy_conf *weir_service_conf(const struct weir_service *service)
+{
+    return service->conf;
+}
+
+unsigned weir_service_workers(const struct weir_service *service)
+{
+    return service->worker_count;
+}
+
+unsigned weir_service_clusters(const struct weir_service *service)
+{
+    return service->cluster_count;
+}
+
+struct weir_cluster *weir_service_cluster(const struct weir_service *service, unsigned i)
+{
+    return service->clusters[i];
+}
+
+struct weir_access *weir_service_access(const struct weir_service *service)
+{
+    return service->access;
+}
+
+const struct weir_worker_stats *weir_service_stats(const struct weir_service *service, unsigned worker)
+{
+    return &service->workers[worker].stats;
+}
+
+uint64_t weir_service_busy_us(const struct weir_service *service, unsigned worker)
+{
+    return weir_counter_read(&service->workers[worker].loop.busy_us);
+}
+
+struct weir_tls_server *weir_service_tls(const struct weir_service *service, unsigned listener)
+{
+    return service->listeners[listener].tls;
+}
+
+void weir_service_reopen_logs(struct weir_service *service)
+{
+    for (unsigned i = 0; i < service->log_count; i++)
+        weir_access_log_reopen(service->logs[i]);
+}

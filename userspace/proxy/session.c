@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/session.h"
+
+#include "net/tls.h"
+#include "proxy/client_count.h"
+#include "proxy/req.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static const struct weir_stream_sink session_stream_sink;
+static const struct weir_codec_sink session_codec_sink;
+
+/* --- states ------------------------------------------------------------------------------------ */
+
+static void set_state(struct weir_session *session, enum weir_session_state next)
+{
+    session->state = (uint8_t)next;
+    session->since_ms = session->wl->worker->loop.now_ms;
+    weir_list_remove(&session->link);
+    weir_list_push_back(&session->wl->sessions[next], &session->link);
+}
+
+static struct weir_loop *loop_of(const struct weir_session *session)
+{
+    return &session->wl->worker->loop;
+}
+
+/* --- accept and close -------------------------------------------------------------------------- */
+
+static void peer_set(struct weir_session *session, const struct sockaddr *peer, socklen_t len)
+{
+    struct weir_addr addr = { .len = len < sizeof(addr.un) ? len : sizeof(addr.un) };
+
+    memcpy(&addr.sa, peer, addr.len);
+    session->peer.unix_socket = !weir_addr_bytes(&addr, session->peer.ip);
+    if (session->peer.unix_socket)
+        return;
+    session->peer.v4 = !memcmp(session->peer.ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+    session->peer.port = weir_addr_port(&addr);
+}
+
+void weir_session_addr(const struct weir_session *session, struct weir_addr *addr)
+{
+    *addr = (struct weir_addr){ 0 };
+    if (session->peer.unix_socket) {
+        addr->un.sun_family = AF_UNIX;
+        addr->len = sizeof(sa_family_t);
+    } else if (session->peer.v4) {
+        addr->in.sin_family = AF_INET;
+        addr->in.sin_port = htons(session->peer.port);
+        memcpy(&addr->in.sin_addr, session->peer.ip + 12, 4);
+        addr->len = sizeof(addr->in);
+    } else {
+        addr->in6.sin6_family = AF_INET6;
+        addr->in6.sin6_port = htons(session->peer.port);
+        memcpy(&addr->in6.sin6_addr, session->peer.ip, 16);
+        addr->len = sizeof(addr->in6);
+    }
+}
+
+/* The oldest connection that waits for its next request makes room for a newcomer. */
+static bool make_room(struct weir_wlistener *wl)
+{
+    struct weir_list *idle = &wl->sessions[WEIR_SESSION_IDLE];
+
+    if (weir_list_empty(idle))
+        return false;
+    weir_session_close(weir_list_entry(idle->next, struct weir_session, link), false);
+    return true;
+}
+
+/* 0 when the connection may stay; else why it goes. */
+static bool admit(struct weir_wlistener *wl, const struct sockaddr *peer, socklen_t len, bool *counted)
+{
+    struct weir_service *service = wl->worker->service;
+    const struct weir_limit_conf *limits = &wl->listener->conf->limits;
+    struct weir_addr addr = { .len = len < sizeof(addr.un) ? len : sizeof(addr.un) };
+    int64_t now;
+
+    memcpy(&addr.sa, peer, addr.len);
+    switch (weir_access_check(service->access, &addr, wl->worker->loop.now_ms)) {
+    case WEIR_ACCESS_DENIED:
+        weir_worker_refused(wl, WEIR_REFUSED_denied, "denied by access");
+        return false;
+    case WEIR_ACCESS_BANNED:
+        weir_worker_refused(wl, WEIR_REFUSED_banned, "banned");
+        return false;
+    default:
+        break;
+    }
+    if (limits->connections_per_client > 0 && service->clients) {
+        if (!weir_client_count_add(service->clients, &addr, (uint64_t)limits->connections_per_client)) {
+            weir_worker_refused(wl, WEIR_REFUSED_per_client, "limits.connections_per_client is reached");
+            return false;
+        }
+        *counted = true;
+    }
+    now = atomic_fetch_add_explicit(&service->connections, 1, memory_order_relaxed) + 1;
+    if (limits->connections > 0 && now > limits->connections && !make_room(wl)) {
+        atomic_fetch_sub_explicit(&service->connections, 1, memory_order_relaxed);
+        if (*counted)
+            weir_client_count_remove(service->clients, &addr);
+        weir_worker_refused(wl, WEIR_REFUSED_limit, "limits.connections is reached and none is idle; raise it, or add hosts");
+        return false;
+    }
+    return true;
+}
+
+static void session_leave(struct weir_session *session)
+{
+    struct weir_service *service = session->wl->worker->service;
+
+    atomic_fetch_sub_explicit(&service->connections, 1, memory_order_relaxed);
+    weir_count(&session->wl->stats->connections, (uint64_t)-1);
+    session->wl->worker->session_count--;
+    if (session->counted_client) {
+        struct weir_addr addr;
+
+        weir_session_addr(session, &addr);
+        weir_client_count_remove(service->clients, &addr);
+    }
+}
+
+static void session_free(struct weir_session *session)
+{
+    struct weir_worker *worker = session->wl->worker;
+
+    session_leave(session);
+    weir_h1_fini(&session->h1);
+    if (session->held) {
+        weir_later_cancel(&session->held->later);
+        weir_buf_clear(&session->held->bytes);
+        free(session->held);
+    }
+    weir_list_remove(&session->link);
+    weir_slab_put(&worker->sessions, session);
+}
+
+void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer, socklen_t len)
+{
+    struct weir_worker *worker = wl->worker;
+    struct weir_session *session;
+    struct weir_stream *stream;
+    bool counted = false;
+
+    if (!admit(wl, peer, len, &counted)) {
+        close(fd);
+        return;
+    }
+    session = weir_slab_get(&worker->sessions);
+    if (!session) {
+        atomic_fetch_sub_explicit(&worker->service->connections, 1, memory_order_relaxed);
+        close(fd);
+        return;
+    }
+    session->magic = WEIR_SESSION_MAGIC;
+    session->wl = wl;
+    session->counted_client = counted;
+    session->born_ms = worker->loop.now_ms;
+    weir_list_init(&session->link);
+    peer_set(session, peer, len);
+    weir_count(&wl->stats->accepted, 1);
+    weir_count(&wl->stats->connections, 1);
+    worker->session_count++;
+    weir_h1_init_server(&session->h1, &wl->listener->guard, &session_codec_sink, session);
+    stream = weir_tcp_adopt(&worker->loop, fd, &session_stream_sink, session);
+    if (stream && wl->listener->tls)
+        stream = weir_tls_accept(wl->listener->tls, &stream, &session_stream_sink, session);
+    if (!stream) {
+        weir_worker_refused(wl, WEIR_REFUSED_memory, "out of memory");
+        session_free(session);
+        return;
+    }
+    session->stream = stream;
+    set_state(session, wl->listener->tls ? WEIR_SESSION_HANDSHAKE : WEIR_SESSION_HEAD);
+    weir_stream_read(stream, true);
+}
+
+void weir_session_close(struct weir_session *session, bool reset)
+{
+    if (session->closed)
+        return;
+    session->closed = true;
+    if (session->tunnel)
+        weir_tunnel_stop(session->tunnel);
+    else if (session->req)
+        weir_req_client_gone(session->req, WEIR_ECLIENTGONE);
+    weir_stream_close(session->stream, reset);
+}
+
+/* Answered, and not to be used again: what was sent must arrive, so FIN first, and what the client still sends is read
+ * away for a while; a close with unread bytes would be a RST that takes the answer with it. */
+static void session_linger(struct weir_session *session)
+{
+    set_state(session, WEIR_SESSION_CLOSING);
+    session->lingered = 0;
+    if (session->held)
+        weir_buf_clear(&session->held->bytes);
+    weir_stream_shutdown(session->stream);
+    weir_stream_read(session->stream, true);
+}
+
+/* --- requests ---------------------------------------------------------------------------------- */
+
+static int on_begin(void *arg, struct weir_hstream *hs)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+    struct weir_req *req = weir_req_new(session, hs);
+
+    if (!req)
+        return WEIR_ENOMEM;
+    hs->sink = &weir_req_down_sink;
+    hs->arg = req;
+    hs->arena = &req->arena;
+    session->req = req;
+    session->requests++;
+    set_state(session, WEIR_SESSION_ACTIVE);
+    return 0;
+}
+
+static void on_output(void *arg, const struct iovec *iov, int count)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    if (session->closed || session->broken)
+        return;
+    session->bytes_out += weir_iov_len(iov, count);
+    if (weir_stream_write(session->stream, iov, count))
+        session->broken = true; /* no memory: the next event, or the sweep, closes it */
+}
+
+static size_t on_pending(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    return session->closed ? 0 : weir_stream_pending(session->stream);
+}
+
+static void on_pause(void *arg, bool pause)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    if (!session->closed)
+        weir_stream_read(session->stream, !pause);
+}
+
+static const struct weir_codec_sink session_codec_sink = {
+    .on_output = on_output,
+    .on_pending = on_pending,
+    .on_pause = on_pause,
+    .on_begin = on_begin,
+};
+
+/* Bytes that cannot be fed yet; the client waits meanwhile. */
+static int hold(struct weir_session *session, const uint8_t *data, size_t len)
+{
+    if (!session->held) {
+        session->held = calloc(1, sizeof(*session->held));
+        if (!session->held)
+            return WEIR_ENOMEM;
+        weir_buf_init(&session->held->bytes, &loop_of(session)->bufs);
+        session->held->session = session;
+    }
+    if (session->held->bytes.len + len >= WEIR_READ_BUFFER_BYTES / 4)
+        weir_stream_read(session->stream, false);
+    return weir_buf_append(&session->held->bytes, data, len);
+}
+
+/* The codec is dead, or refused to begin. An answer (of the machine, or a minimal one) is on its way where one can be. */
+static void feed_failed(struct weir_session *session, enum weir_err err)
+{
+    if (session->req || session->closed)
+        return; /* the request has been told, and ends the session */
+    if (session->state != WEIR_SESSION_CLOSING) {
+        weir_h1_refuse(&session->h1, err);
+        session_linger(session);
+    }
+}
+
+/**
+ * Feeds until all is eaten, or the codec waits for the request in progress to end. Returns how much was eaten.
+ */
+static size_t session_feed(struct weir_session *session, const uint8_t *data, size_t len)
+{
+    size_t eaten = 0;
+
+    session->feeding = true;
+    while (eaten < len && !session->closed && !session->tunnel && session->state != WEIR_SESSION_CLOSING) {
+        ssize_t n = weir_codec_feed(&session->h1.codec, data + eaten, len - eaten);
+
+        if (n < 0) {
+            feed_failed(session, (enum weir_err)n);
+            eaten = len;
+            break;
+        }
+        eaten += (size_t)n;
+        if (n == 0)
+            break;
+    }
+    session->feeding = false;
+    return eaten;
+}
+
+static void after_feed(struct weir_session *session)
+{
+    bool in_head;
+
+    if (session->closed || session->req || session->tunnel || session->state == WEIR_SESSION_CLOSING)
+        return;
+    in_head = weir_h1_in_head(&session->h1);
+    if (in_head && session->state != WEIR_SESSION_HEAD)
+        set_state(session, WEIR_SESSION_HEAD); /* the deadline counts from the first byte */
+    if (session->eof && !in_head)
+        weir_session_close(session, false);
+}
+
+static void feed_held(void *arg)
+{
+    struct weir_held *held = arg;
+    struct weir_session *session = weir_cast(struct weir_session, held->session, WEIR_SESSION_MAGIC);
+
+    while (held->bytes.len && !session->closed && !session->req && !session->tunnel && session->state != WEIR_SESSION_CLOSING) {
+        struct iovec iov;
+        size_t eaten;
+
+        weir_buf_peek(&held->bytes, 0, &iov, 1);
+        eaten = session_feed(session, iov.iov_base, iov.iov_len);
+        weir_buf_consume(&held->bytes, eaten);
+        if (!eaten)
+            break;
+    }
+    if (session->closed || session->tunnel)
+        return;
+    while (session->req && held->bytes.len) { /* the body of the request that has begun */
+        struct iovec iov;
+        size_t eaten;
+
+        weir_buf_peek(&held->bytes, 0, &iov, 1);
+        eaten = session_feed(session, iov.iov_base, iov.iov_len);
+        weir_buf_consume(&held->bytes, eaten);
+        if (!eaten)
+            break;
+    }
+    if (session->closed || session->tunnel)
+        return;
+    if (!held->bytes.len && !session->h1.paused)
+        weir_stream_read(session->stream, true);
+    if (!held->bytes.len && session->eof)
+        weir_codec_eof(&session->h1.codec, WEIR_OK);
+    after_feed(session);
+}
+
+void weir_session_request_done(struct weir_session *session, bool reusable, bool cut)
+{
+    struct weir_worker *worker = session->wl->worker;
+
+    if (session->closed || session->tunnel)
+        return;
+    if (cut || session->broken) {
+        /* RST where an end of the stream could be taken for the end of the body; a length or chunks show the cut. */
+        weir_session_close(session, true);
+        return;
+    }
+    if (!reusable || worker->draining) {
+        if (session->eof && !weir_stream_pending(session->stream))
+            weir_session_close(session, false);
+        else
+            session_linger(session);
+        return;
+    }
+    set_state(session, WEIR_SESSION_IDLE);
+    if (session->held && session->held->bytes.len) {
+        weir_loop_defer(&worker->loop, &session->held->later, feed_held, session->held);
+        return;
+    }
+    if (!session->feeding)
+        after_feed(session);
+}
+
+void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel, struct weir_buf *held)
+{
+    session->tunnel = tunnel;
+    if (session->held)
+        weir_buf_splice(held, &session->held->bytes);
+}
+
+/* --- the stream's events ----------------------------------------------------------------------- */
+
+static void on_open(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+    const struct weir_tls_info *tls = weir_stream_tls(session->stream);
+
+    if (tls)
+        weir_count(&session->wl->stats->handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed], 1);
+    set_state(session, WEIR_SESSION_HEAD);
+}
+
+static void on_data(void *arg, const uint8_t *data, size_t len)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+    size_t eaten = 0;
+
+    session->bytes_in += len;
+    if (session->tunnel) {
+        weir_tunnel_on_data(session->tunnel, data, len);
+        return;
+    }
+    if (session->state == WEIR_SESSION_CLOSING) {
+        session->lingered += (uint32_t)len;
+        if (session->lingered > WEIR_DRAIN_LINGER_BYTES_MAX)
+            weir_session_close(session, false);
+        return;
+    }
+    if (!session->held || !session->held->bytes.len)
+        eaten = session_feed(session, data, len);
+    if (session->closed)
+        return;
+    if (session->broken) {
+        weir_session_close(session, true);
+        return;
+    }
+    if (eaten < len && session->state != WEIR_SESSION_CLOSING && hold(session, data + eaten, len - eaten)) {
+        weir_session_close(session, true);
+        return;
+    }
+    if (eaten < len && session->held && session->held->bytes.len && !session->req && !weir_later_queued(&session->held->later))
+        weir_loop_defer(loop_of(session), &session->held->later, feed_held, session->held);
+    after_feed(session);
+}
+
+static void on_eof(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    session->eof = true;
+    if (session->tunnel) {
+        weir_tunnel_on_eof(session->tunnel);
+        return;
+    }
+    if (session->state == WEIR_SESSION_CLOSING) {
+        if (!weir_stream_pending(session->stream))
+            weir_session_close(session, false);
+        return;
+    }
+    if (session->held && session->held->bytes.len)
+        return; /* its requests are answered first */
+    if (session->req) {
+        if (!session->req->to_up.ended)
+            weir_codec_eof(&session->h1.codec, WEIR_OK);
+        return; /* half-close: the answer still goes out */
+    }
+    weir_session_close(session, false);
+}
+
+static void on_drained(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    if (session->tunnel) {
+        weir_tunnel_on_drained(session->tunnel);
+        return;
+    }
+    if (session->state == WEIR_SESSION_CLOSING) {
+        if (session->eof)
+            weir_session_close(session, false);
+        return;
+    }
+    weir_codec_drained(&session->h1.codec);
+}
+
+static void on_error(void *arg, enum weir_err err, int sys)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    (void)sys;
+    session->broken = true;
+    if (session->tunnel) {
+        weir_tunnel_on_error(session->tunnel, err);
+        return;
+    }
+    if (session->state == WEIR_SESSION_HANDSHAKE)
+        weir_worker_refused(session->wl, WEIR_REFUSED_handshake, weir_err_text(err));
+    weir_session_close(session, true);
+}
+
+static void on_closed(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    if (session->tunnel)
+        weir_tunnel_on_closed(session->tunnel);
+    session_free(session);
+}
+
+static const struct weir_stream_sink session_stream_sink = {
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_drained = on_drained,
+    .on_error = on_error,
+    .on_closed = on_closed,
+};
+
+/* --- many sessions ----------------------------------------------------------------------------- */
+
+static struct weir_session *oldest(struct weir_wlistener *wl, enum weir_session_state state)
+{
+    struct weir_list *list = &wl->sessions[state];
+
+    return weir_list_empty(list) ? NULL : weir_list_entry(list->next, struct weir_session, link);
+}
+
+static void head_too_slow(struct weir_session *session)
+{
+    if (weir_h1_in_head(&session->h1)) {
+        weir_h1_refuse(&session->h1, WEIR_EHEADTIME);
+        session_linger(session);
+    } else {
+        weir_session_close(session, false); /* not one byte: nothing to answer */
+    }
+}
+
+/* Moves out of its list in every case, so that the loop below ends. */
+static void time_is_over(struct weir_session *session)
+{
+    switch (session->state) {
+    case WEIR_SESSION_HEAD:
+        head_too_slow(session);
+        break;
+    case WEIR_SESSION_CLOSING:
+        weir_session_close(session, weir_stream_pending(session->stream) > 0);
+        break;
+    default:
+        weir_session_close(session, false);
+        break;
+    }
+}
+
+static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state, int64_t timeout_ms)
+{
+    uint64_t now = wl->worker->loop.now_ms;
+    struct weir_list late;
+
+    if (timeout_ms < 0)
+        return;
+    weir_list_init(&late);
+    for (struct weir_session *s = oldest(wl, state); s && s->since_ms + (uint64_t)timeout_ms <= now; s = oldest(wl, state)) {
+        weir_list_remove(&s->link);
+        weir_list_push_back(&late, &s->link);
+    }
+    while (!weir_list_empty(&late)) {
+        struct weir_session *s = weir_list_entry(late.next, struct weir_session, link);
+
+        weir_list_remove(&s->link);
+        weir_list_push_back(&wl->sessions[state], &s->link); /* where it is until it closes */
+        if (!s->closed)
+            time_is_over(s);
+    }
+}
+
+enum { PRESSURE_CLOSES = 256 };
+
+void weir_sessions_sweep(struct weir_wlistener *wl)
+{
+    const struct weir_timeouts *t = &wl->listener->conf->timeouts;
+
+    sweep_state(wl, WEIR_SESSION_HANDSHAKE, t->handshake);
+    sweep_state(wl, WEIR_SESSION_HEAD, t->head);
+    sweep_state(wl, WEIR_SESSION_IDLE, t->keepalive);
+    sweep_state(wl, WEIR_SESSION_CLOSING, WEIR_DRAIN_LINGER_MS);
+    if (!atomic_load_explicit(&wl->worker->service->pressure, memory_order_relaxed))
+        return;
+    for (int i = 0; i < PRESSURE_CLOSES; i++) {
+        struct weir_session *s = oldest(wl, WEIR_SESSION_IDLE);
+
+        if (!s || s->closed)
+            break;
+        weir_session_close(s, false);
+    }
+}
+
+void weir_sessions_drain(struct weir_wlistener *wl)
+{
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
+        weir_session_close(weir_list_entry(link, struct weir_session, link), false);
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
+        weir_codec_shutdown(&weir_list_entry(link, struct weir_session, link)->h1.codec);
+}
+
+void weir_sessions_close_all(struct weir_wlistener *wl)
+{
+    for (int state = 0; state < WEIR_SESSION_STATES; state++)
+        weir_list_each(link, next, &wl->sessions[state])
+            weir_session_close(weir_list_entry(link, struct weir_session, link), true);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * session.h: one client connection: accept, TLS, codec, one request after the other, close.
+ *
+ *   accept ──▶ HANDSHAKE ──▶ HEAD ──on_begin──▶ ACTIVE ──request done──▶ IDLE ──byte──▶ HEAD …
+ *                                                  │ done, not reusable      │ timeout, pressure
+ *                                                  ▼                         ▼
+ *                                               CLOSING (flush, FIN, read away) ──▶ closed
+ */
+#ifndef PROXY_SESSION_H
+#define PROXY_SESSION_H
+
+#include "http/h1.h"
+#include "proxy/worker.h"
+
+struct weir_req;
+struct weir_tunnel;
+
+/** Bytes that came while the request before them was not done; and the call that feeds them. */
+struct weir_held {
+    struct weir_buf bytes;
+    struct weir_later later;
+    struct weir_session *session;
+};
+
+struct weir_session {
+    uint32_t magic;
+    uint8_t state;
+    bool eof;          /* the client has sent FIN */
+    bool broken;       /* the stream has failed */
+    bool closed;       /* weir_stream_close was called */
+    bool feeding;
+    bool counted_client;
+    struct weir_list link;
+    struct weir_wlistener *wl;
+    struct weir_stream *stream;
+    struct weir_h1 h1;
+    struct weir_req *req;
+    struct weir_held *held;
+    struct weir_tunnel *tunnel; /* has taken the stream's events */
+    uint64_t since_ms;          /* in this state */
+    uint64_t born_ms;
+    uint64_t bytes_in, bytes_out;
+    uint32_t requests;
+    uint32_t lingered;          /* bytes read away */
+    struct {                    /* the TCP peer, 20 bytes instead of a sockaddr */
+        uint8_t ip[16];
+        uint16_t port;
+        bool v4, unix_socket;
+    } peer;
+};
+#define WEIR_SESSION_MAGIC 0x77736573u
+
+/** A connection was accepted. Takes the descriptor. */
+void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer, socklen_t len);
+/** The request of this session is over; `reusable`: the next may come; `cut`: the answer was begun and not finished. */
+void weir_session_request_done(struct weir_session *session, bool reusable, bool cut);
+/** Ends the connection: `reset` by RST, so that a cut answer is not taken for a whole one. */
+void weir_session_close(struct weir_session *session, bool reset);
+/** The tunnel takes over: the codec is done; what was held goes to `held` (may stay empty). */
+void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel, struct weir_buf *held);
+void weir_session_addr(const struct weir_session *session, struct weir_addr *addr);
+/** Closes sessions whose time is over, oldest first; under memory pressure the oldest idle ones as well. */
+void weir_sessions_sweep(struct weir_wlistener *wl);
+/** Drain: idle ones go now, others after their answer. */
+void weir_sessions_drain(struct weir_wlistener *wl);
+void weir_sessions_close_all(struct weir_wlistener *wl);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * tunnel.c: after a 101, or a 2xx to CONNECT, bytes go both ways unread: each side's bytes to the other, a side is not
+ * read while the other has too much unsent, a FIN is passed on when what was before it has been, a RST ends both.
+ *
+ *   open ──both sent FIN, all drained──▶ closing ──both streams closed──▶ the request finishes
+ *     └──error, idle, stop──▶ closing (RST)
+ */
+#include "proxy/req.h"
+
+struct side {
+    struct weir_stream *stream;
+    bool eof;    /* it has sent FIN */
+    bool shut;   /* we have sent FIN to it */
+    bool closed;
+};
+
+struct weir_tunnel {
+    uint32_t magic;
+    bool ending;
+    struct weir_req *req;
+    struct weir_session *session;
+    struct side down, up;
+    struct weir_timer idle;
+    uint64_t active_ms;
+};
+#define TUNNEL_MAGIC 0x7774756eu
+
+static void tunnel_end(struct weir_tunnel *tunnel, bool reset)
+{
+    if (tunnel->ending)
+        return;
+    tunnel->ending = true;
+    weir_timer_stop(&tunnel->req->worker->loop.wheel, &tunnel->idle);
+    weir_stream_close(tunnel->up.stream, reset);
+    weir_session_close(tunnel->session, reset);
+}
+
+static void tunnel_closed(struct weir_tunnel *tunnel)
+{
+    if (tunnel->down.closed && tunnel->up.closed)
+        weir_req_goto(tunnel->req, WEIR_STEP_FINISH);
+}
+
+/* FIN goes on once what came before it has been handed over. Both ways: the tunnel is over. */
+static void settle(struct weir_tunnel *tunnel)
+{
+    if (tunnel->down.eof && !tunnel->up.shut) {
+        tunnel->up.shut = true;
+        weir_stream_shutdown(tunnel->up.stream);
+    }
+    if (tunnel->up.eof && !tunnel->down.shut) {
+        tunnel->down.shut = true;
+        weir_stream_shutdown(tunnel->down.stream);
+    }
+    if (tunnel->down.eof && tunnel->up.eof && !weir_stream_pending(tunnel->down.stream) && !weir_stream_pending(tunnel->up.stream))
+        tunnel_end(tunnel, false);
+}
+
+static void relay(struct weir_tunnel *tunnel, struct side *from, struct side *to, const struct iovec *iov, int count)
+{
+    tunnel->active_ms = tunnel->req->worker->loop.now_ms;
+    if (tunnel->ending || to->shut)
+        return;
+    if (weir_stream_write(to->stream, iov, count)) {
+        weir_req_note_error(tunnel->req, WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel");
+        tunnel_end(tunnel, true);
+        return;
+    }
+    if (weir_stream_pending(to->stream) >= WEIR_STREAM_HIGH_BYTES)
+        weir_stream_read(from->stream, false);
+}
+
+static void broke(struct weir_tunnel *tunnel, enum weir_err err, enum weir_by by)
+{
+    if (!tunnel->ending)
+        weir_req_note_error(tunnel->req, err, by, WEIR_RETRY_NO, 0, "tunnel");
+    tunnel_end(tunnel, true);
+}
+
+/* --- the client's side: the session hands its events over --------------------------------------- */
+
+void weir_tunnel_on_data(struct weir_tunnel *tunnel, const uint8_t *data, size_t len)
+{
+    struct iovec iov = { (void *)data, len };
+
+    tunnel->req->to_up.bytes += len;
+    relay(tunnel, &tunnel->down, &tunnel->up, &iov, 1);
+}
+
+void weir_tunnel_on_eof(struct weir_tunnel *tunnel)
+{
+    tunnel->down.eof = true;
+    if (!tunnel->ending)
+        settle(tunnel);
+}
+
+void weir_tunnel_on_drained(struct weir_tunnel *tunnel)
+{
+    if (tunnel->ending)
+        return;
+    weir_stream_read(tunnel->up.stream, true);
+    settle(tunnel);
+}
+
+void weir_tunnel_on_error(struct weir_tunnel *tunnel, enum weir_err err)
+{
+    broke(tunnel, err == WEIR_ERESET ? WEIR_ECLIENTGONE : err, WEIR_BY_CLIENT);
+}
+
+void weir_tunnel_on_closed(struct weir_tunnel *tunnel)
+{
+    tunnel->down.closed = true;
+    tunnel->req->session = NULL;
+    tunnel_closed(tunnel);
+}
+
+void weir_tunnel_stop(struct weir_tunnel *tunnel)
+{
+    tunnel_end(tunnel, true);
+}
+
+/* --- the upstream's side ------------------------------------------------------------------------ */
+
+static void up_on_data(void *arg, const uint8_t *data, size_t len)
+{
+    struct weir_tunnel *tunnel = weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC);
+    struct iovec iov = { (void *)data, len };
+
+    tunnel->req->to_down.sent += len;
+    relay(tunnel, &tunnel->up, &tunnel->down, &iov, 1);
+}
+
+static void up_on_eof(void *arg)
+{
+    struct weir_tunnel *tunnel = weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC);
+
+    tunnel->up.eof = true;
+    if (!tunnel->ending)
+        settle(tunnel);
+}
+
+static void up_on_drained(void *arg)
+{
+    struct weir_tunnel *tunnel = weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC);
+
+    if (tunnel->ending)
+        return;
+    weir_stream_read(tunnel->down.stream, true);
+    settle(tunnel);
+}
+
+static void up_on_error(void *arg, enum weir_err err, int sys)
+{
+    struct weir_tunnel *tunnel = weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC);
+
+    (void)sys;
+    broke(tunnel, err == WEIR_ERESET ? WEIR_EUPRESET : err, WEIR_BY_UPSTREAM);
+}
+
+static void up_on_closed(void *arg)
+{
+    struct weir_tunnel *tunnel = weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC);
+
+    tunnel->up.closed = true;
+    tunnel_closed(tunnel);
+}
+
+static const struct weir_stream_sink up_sink = {
+    .on_data = up_on_data,
+    .on_eof = up_on_eof,
+    .on_drained = up_on_drained,
+    .on_error = up_on_error,
+    .on_closed = up_on_closed,
+};
+
+/* --- beginning ---------------------------------------------------------------------------------- */
+
+static void on_idle(struct weir_timer *timer, void *arg)
+{
+    struct weir_tunnel *tunnel = weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC);
+    struct weir_loop *loop = &tunnel->req->worker->loop;
+    uint64_t due = tunnel->active_ms + (uint64_t)weir_req_timeouts(tunnel->req)->tunnel;
+
+    (void)timer;
+    if (due > loop->now_ms) {
+        weir_loop_timer(loop, &tunnel->idle, due - loop->now_ms, on_idle, tunnel);
+        return;
+    }
+    broke(tunnel, WEIR_ETIMEDOUT, WEIR_BY_US);
+}
+
+/* What was kept of one side before the tunnel stood. */
+static void relay_kept(struct weir_tunnel *tunnel, struct side *from, struct side *to, struct weir_buf *kept)
+{
+    while (kept->len && !tunnel->ending) {
+        struct iovec iov[8];
+        int count = weir_buf_peek(kept, 0, iov, 8);
+        size_t len = weir_iov_len(iov, count);
+
+        relay(tunnel, from, to, iov, count);
+        weir_buf_consume(kept, len);
+    }
+    weir_buf_clear(kept);
+}
+
+void weir_tunnel_start(struct weir_req *req)
+{
+    struct weir_loop *loop = &req->worker->loop;
+    struct weir_session *session = req->session;
+    struct weir_tunnel *tunnel = weir_arena_zalloc(&req->arena, sizeof(*tunnel));
+    struct weir_buf from_client = { .cache = &loop->bufs }, from_upstream = { .cache = &loop->bufs };
+
+    req->tunnel_due = false;
+    if (!tunnel || weir_hstream_send(req->down, &req->out, NULL, 0, NULL, 0)) {
+        weir_req_fault(req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel" });
+        return;
+    }
+    *tunnel = (struct weir_tunnel){ .magic = TUNNEL_MAGIC, .req = req, .session = session, .active_ms = loop->now_ms };
+    req->head_sent = true;
+    req->tunnel = tunnel;
+    req->up_open = false;
+    weir_timer_stop(&loop->wheel, &req->timer);
+    tunnel->down.stream = session->stream;
+    tunnel->up.stream = weir_pool_detach(&req->conn, &from_upstream);
+    weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
+    weir_session_tunnel(session, tunnel, &from_client);
+    if (weir_req_timeouts(req)->tunnel >= 0)
+        weir_loop_timer(loop, &tunnel->idle, (uint64_t)weir_req_timeouts(req)->tunnel, on_idle, tunnel);
+    weir_stream_read(tunnel->up.stream, true);
+    weir_stream_read(tunnel->down.stream, true);
+    req->to_up.bytes += from_client.len;
+    req->to_down.sent += from_upstream.len;
+    relay_kept(tunnel, &tunnel->down, &tunnel->up, &from_client);
+    relay_kept(tunnel, &tunnel->up, &tunnel->down, &from_upstream);
+    if (session->eof)
+        weir_tunnel_on_eof(tunnel);
+}
