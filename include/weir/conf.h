@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * conf.h: configuration is data. A row gives name, type, place, range, default, unit and sentence; the parser,
- * `weir config explain`, the JSON Schema and the manual read it. A plug-in's filter brings rows of its own.
+ * conf.h: configuration is data. A row gives name, type, place, range, default, unit and sentence;
+ * the parser, `weir config explain`, the JSON Schema and the manual read it. A plug-in's filter
+ * brings rows of its own.
  */
 #ifndef WEIR_CONF_H
 #define WEIR_CONF_H
@@ -11,22 +12,26 @@
 WEIR_BEGIN
 
 enum weir_conf_type {
-    WEIR_CONF_BOOL,     /* bool: on off */
-    WEIR_CONF_INT,      /* int64_t */
-    WEIR_CONF_MS,       /* int64_t, milliseconds: 200ms 2s 5m 1h */
-    WEIR_CONF_BYTES,    /* int64_t: 16KiB 1MiB, bare: bytes */
-    WEIR_CONF_RATE,     /* double, per second: 100/s 6000/m */
-    WEIR_CONF_PERCENT,  /* double, 0 to 1: 20% */
-    WEIR_CONF_STR,      /* struct weir_str, owned by the configuration */
-    WEIR_CONF_STRS,     /* struct weir_strs: a list, or one */
-    WEIR_CONF_ENUM,     /* int: index into `words` */
-    WEIR_CONF_FLAGS,    /* unsigned: bits by index into `words`; a list, or one */
-    WEIR_CONF_FILE,     /* struct weir_str: a path, made absolute against the file that says it, must be readable */
-    WEIR_CONF_MAP,      /* struct weir_pairs: string to string */
-    WEIR_CONF_SECTION,  /* nested rows at `rows`, struct in place */
-    WEIR_CONF_LIST,     /* struct weir_conf_list of structs of `rows` */
-    WEIR_CONF_NAMED,    /* the same, from a map whose keys become the first field (struct weir_str name) */
-    WEIR_CONF_CUSTOM,   /* parsed by the daemon's own code (`custom`); the row documents it */
+    WEIR_CONF_BOOL,    /* bool: on off */
+    WEIR_CONF_INT,     /* int64_t */
+    WEIR_CONF_MS,      /* int64_t, milliseconds: 200ms 2s 5m 1h */
+    WEIR_CONF_BYTES,   /* int64_t: 16KiB 1MiB, bare: bytes */
+    WEIR_CONF_RATE,    /* double, per second: 100/s 6000/m */
+    WEIR_CONF_PERCENT, /* double, 0 to 1: 20% */
+    WEIR_CONF_STR,     /* struct weir_str, owned by the configuration */
+    WEIR_CONF_STRS,    /* struct weir_strs: a list, or one */
+    WEIR_CONF_ENUM,    /* int: index into `words` */
+    WEIR_CONF_FLAGS,   /* unsigned: bits by index into `words`; a list, or one */
+    WEIR_CONF_FILE, /* struct weir_str: a path, made absolute against the file that says it, must be
+                       readable */
+    WEIR_CONF_DIR,  /* the same of a folder */
+    WEIR_CONF_PATH, /* the same of what need not be there yet */
+    WEIR_CONF_MAP,  /* struct weir_pairs: string to string */
+    WEIR_CONF_SECTION, /* nested rows at `rows`, struct in place */
+    WEIR_CONF_LIST,    /* struct weir_conf_list of structs of `rows` */
+    WEIR_CONF_NAMED,   /* the same, from a map whose keys become the first field (struct weir_str
+                          name) */
+    WEIR_CONF_CUSTOM,  /* parsed by the daemon's own code (`custom`); the row documents it */
 };
 
 struct weir_strs {
@@ -48,48 +53,53 @@ struct weir_conf_list {
     size_t count;
 };
 
-#define WEIR_CONF_REQUIRED 1u   /* an error when absent */
-#define WEIR_CONF_OFF      2u   /* `off` is allowed: the value is WEIR_UNLIMITED (-1); of a text: absent */
-#define WEIR_CONF_AUTO     4u   /* `auto` is allowed: the value is 0; of a text: absent */
-#define WEIR_CONF_RELOADS  8u   /* takes effect at a reload */
-#define WEIR_CONF_SECRET   16u  /* STR, MAP: a text may be {file: PATH}; such a text is never printed */
-#define WEIR_CONF_ALIAS    32u  /* a second way to say what another row says: accepted, not printed */
+#define WEIR_CONF_REQUIRED 1u /* an error when absent */
+#define WEIR_CONF_OFF      2u /* `off` is allowed: the value is WEIR_UNLIMITED (-1); of a text: absent \
+                               */
+#define WEIR_CONF_AUTO    4u /* `auto` is allowed: the value is 0; of a text: absent */
+#define WEIR_CONF_RELOADS 8u /* takes effect at a reload */
+#define WEIR_CONF_SECRET \
+    16u /* STR, MAP: a text may be {file: PATH}; such a text is never printed */
+#define WEIR_CONF_ALIAS    32u /* a second way to say what another row says: accepted, not printed */
 #define WEIR_CONF_INHERIT  64u  /* SECTION: what is not said is WEIR_INHERIT, not the default */
-#define WEIR_CONF_TEMPLATE 128u /* STR: $names are replaced at run time, so `$$` is left to that */
+#define WEIR_CONF_TEMPLATE 128u /* STR: $names are replaced at run time, so `$$` is left to that \
+                                 */
 
 struct weir_conf_custom;
 
 struct weir_conf_item {
     const char *name;
     enum weir_conf_type type;
-    size_t offset;      /* in the struct that the table fills */
-    int64_t min, max;   /* numbers; both 0: any that the type holds */
-    const char *def;    /* as one would write it; NULL: none */
-    const char *text;   /* one sentence */
+    size_t offset;    /* in the struct that the table fills */
+    int64_t min, max; /* numbers; both 0: any that the type holds */
+    const char *def;  /* as one would write it; NULL: none */
+    const char *text; /* one sentence */
     unsigned flags;
-    const char *const *words;          /* ENUM, FLAGS: NULL-terminated */
-    const struct weir_conf_item *rows; /* SECTION, LIST, NAMED: ends with {0} */
-    size_t bytes;                      /* LIST, NAMED: size of one element */
-    const char *brief;                 /* LIST: the row that a bare scalar fills ("address") */
+    const char *const *words;              /* ENUM, FLAGS: NULL-terminated */
+    const struct weir_conf_item *rows;     /* SECTION, LIST, NAMED: ends with {0} */
+    size_t bytes;                          /* LIST, NAMED: size of one element */
+    const char *brief;                     /* LIST: the row that a bare scalar fills ("address") */
     const struct weir_conf_custom *custom; /* CUSTOM: the daemon's own; NULL in a plug-in's rows */
 };
 
 struct weir_filter;
 
 /**
- * A kind of filter that a configuration can name: `filters: [ NAME: { rows } ]`. The loader fills a zeroed struct of
- * `bytes` from `rows` (defaults first) and calls `create` once for each place where the filter is named.
+ * A kind of filter that a configuration can name: `filters: [ NAME: { rows } ]`. The loader fills a
+ * zeroed struct of `bytes` from `rows` (defaults first) and calls `create` once for each place
+ * where the filter is named.
  */
 struct weir_filter_type {
-    size_t size;      /* sizeof(struct weir_filter_type) */
-    const char *name; /* as in the configuration */
-    const char *text; /* one sentence */
+    size_t size;                       /* sizeof(struct weir_filter_type) */
+    const char *name;                  /* as in the configuration */
+    const char *text;                  /* one sentence */
     const struct weir_conf_item *rows; /* ends with {0} */
     size_t bytes;                      /* of the struct that the rows fill */
     const struct weir_filter *filter;
     /**
-     * Checks what rows cannot say and makes the filter's `self`; no side effect but memory. `conf` and all it points to
-     * live until filter->fini(self) has returned. NULL with a sentence in `fault` (a NUL-terminated text) when wrong.
+     * Checks what rows cannot say and makes the filter's `self`; no side effect but memory. `conf`
+     * and all it points to live until filter->fini(self) has returned. NULL with a sentence in
+     * `fault` (a NUL-terminated text) when wrong.
      */
     void *(*create)(const void *conf, char *fault, size_t fault_bytes);
 };

@@ -29,6 +29,7 @@ struct weir_diag {
     struct weir_str message;
     struct weir_str hint;   /* "did you mean 'health'?"; absent: none */
     struct weir_str source; /* the line of the file; absent: none */
+    unsigned order, seq;    /* of the file; of this among those of one place: for sorting */
 };
 
 /** All that is wrong, errors and warnings in the order of their places. Owns its texts. */

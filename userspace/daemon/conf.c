@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conf.c: one load from the files to the snapshot. Each step goes on after errors, so that all are
+ * told in one pass. */
+#include "daemon/conf_internal.h"
+
+#include "weir/builtin.h"
+#include "weir/error.h"
+
+#include <stdlib.h>
+
+const struct weir_filter_type *const conf_filter_types[] = {
+    &weir_filter_headers_type,
+    &weir_filter_rate_limit_type,
+    NULL,
+};
+
+static void load_sections(struct conf_load *load)
+{
+    conf_defaults(load, conf_top_items, load->conf, false);
+    if (!load->root) {
+        if (load->diags->errors == load->errors_before)
+            conf_error(load, NULL, "the configuration is empty: it needs at least 'listeners'");
+        return;
+    }
+    conf_fill(load, conf_top_items, load->conf, load->root, NULL);
+    conf_check(load);
+}
+
+static int load_all(struct conf_load *load, const char *path, const struct weir_str *text)
+{
+    load->conf->path = conf_copy(load, weir_str(path));
+    conf_file_load(load, path, text);
+    if (!load->nomem)
+        load_sections(load);
+    if (!load->nomem && load->diags->errors == load->errors_before)
+        conf_resolve(load);
+    if (load->nomem)
+        return WEIR_ENOMEM;
+    return load->diags->errors == load->errors_before ? 0 : WEIR_ECONFIG;
+}
+
+static int load_new(const char *path, const struct weir_str *text,
+                    const struct weir_conf_opts *opts, struct weir_conf **out,
+                    struct weir_diags *diags)
+{
+    struct conf_load load = { .diags = diags, .errors_before = diags->errors };
+    int err;
+
+    *out = NULL;
+    load.files_end = &load.files;
+    load.filters = opts && opts->filters ? opts->filters : conf_filter_types;
+    load.no_files = opts && opts->no_files;
+    load.conf = calloc(1, sizeof(*load.conf));
+    if (!load.conf)
+        return WEIR_ENOMEM;
+    weir_arena_init(&load.conf->arena, NULL);
+    weir_arena_init(&load.scratch, NULL);
+    err = load_all(&load, path, text);
+    conf_diags_sort(diags);
+    weir_arena_fini(&load.scratch);
+    if (err)
+        weir_conf_free(load.conf);
+    else
+        *out = load.conf;
+    return err;
+}
+
+int weir_conf_load_opts(const char *path, const struct weir_conf_opts *opts, struct weir_conf **out,
+                        struct weir_diags *diags)
+{
+    return load_new(path, NULL, opts, out, diags);
+}
+
+int weir_conf_load(const char *path, struct weir_conf **out, struct weir_diags *diags)
+{
+    return load_new(path, NULL, NULL, out, diags);
+}
+
+int weir_conf_load_text(const char *name, const char *text, size_t len,
+                        const struct weir_conf_opts *opts, struct weir_conf **out,
+                        struct weir_diags *diags)
+{
+    struct weir_str str = { text, len };
+
+    return load_new(name, &str, opts, out, diags);
+}
+
+void weir_conf_free(struct weir_conf *conf)
+{
+    struct conf_use *uses;
+    struct weir_arena arena;
+
+    if (!conf)
+        return;
+    uses = conf->uses.at;
+    for (size_t i = conf->uses.count; i-- > 0;)
+        if (uses[i].self && uses[i].type->filter->fini)
+            uses[i].type->filter->fini(uses[i].self);
+    arena = conf->arena;
+    free(conf);
+    weir_arena_fini(&arena);
+}

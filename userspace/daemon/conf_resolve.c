@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conf_resolve.c: the end of a load: routes are copied into their listeners, and what a level does
+ * not say is inherited. */
+#include "daemon/conf_internal.h"
+
+static void resolve_access_log(struct conf_load *load, struct weir_access_log_conf *low,
+                               const void *field, const struct weir_access_log_conf *high)
+{
+    const struct conf_pair *pair = conf_place(load, field, "access_log");
+
+    *low = *high;
+    low->set = false;
+    if (pair && !conf_node_null(pair->value))
+        conf_access_log_fill(load, pair, low, NULL);
+}
+
+static void resolve_route(struct conf_load *load, struct weir_route_conf *route,
+                          const struct weir_route_conf *from,
+                          const struct weir_listener_conf *listener)
+{
+    *route = *from;
+    weir_timeouts_inherit(&route->timeouts, &listener->timeouts);
+    weir_limits_inherit(&route->limits, &listener->limits);
+    resolve_access_log(load, &route->access_log, &from->access_log, &listener->access_log);
+}
+
+static void resolve_listener(struct conf_load *load, struct weir_listener_conf *listener)
+{
+    const struct weir_proxy_conf *proxy = &load->conf->proxy;
+    const struct conf_pair *pair = conf_place(load, &listener->routes, "routes");
+    struct conf_routes *named = NULL;
+    struct weir_conf_list from;
+    struct weir_route_conf *routes;
+
+    if (pair && pair->value->kind == CONF_SCALAR)
+        named = conf_routes_find(load, pair->value->text);
+    from = named ? named->routes : listener->routes;
+    weir_timeouts_inherit(&listener->timeouts, &proxy->timeouts);
+    weir_limits_inherit(&listener->limits, &proxy->limits);
+    resolve_access_log(load, &listener->access_log, &listener->access_log, &proxy->access_log);
+    routes = conf_alloc(load, from.count * sizeof(*routes));
+    for (size_t i = 0; routes && i < from.count; i++)
+        resolve_route(load, &routes[i], (struct weir_route_conf *)from.at + i, listener);
+    listener->routes = (struct weir_conf_list){ routes, routes ? from.count : 0 };
+}
+
+void conf_resolve(struct conf_load *load)
+{
+    struct weir_listener_conf *listeners = load->conf->proxy.listeners.at;
+
+    load->mute++; /* what is read once more was diagnosed the first time */
+    for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)
+        resolve_listener(load, &listeners[i]);
+    load->mute--;
+}
