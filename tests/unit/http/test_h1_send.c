@@ -323,7 +323,7 @@ static void test_interim(void **state)
     holder_free(h);
 
     h = server_with(GET10);
-    early.arena = &h->arena;
+    early = answer(h, 103, WEIR_BODY_NONE, 0);
     assert_int_equal(weir_hstream_send(h->h1.hs, &early, NULL, 0, NULL, 0), 0);
     expect_out(h, "");
     holder_free(h);
