@@ -369,6 +369,15 @@ static ssize_t feed_some(struct weir_h1 *h1, const uint8_t *data, size_t len, st
     }
 }
 
+/* The bytes that this feed lent are about to go: the holder sends what it gathered. */
+static void flush(struct weir_h1 *h1)
+{
+    struct weir_hstream *hs = h1->hs;
+
+    if (hs && !h1->dead && hs->sink->on_flush)
+        hs->sink->on_flush(hs->arg);
+}
+
 static ssize_t h1_feed(struct weir_codec *codec, const uint8_t *data, size_t len)
 {
     struct weir_h1 *h1 = weir_h1_of(codec);
@@ -388,6 +397,8 @@ static ssize_t h1_feed(struct weir_codec *codec, const uint8_t *data, size_t len
             break;
         used += (size_t)n;
     }
+    if (used)
+        flush(h1);
     /* What follows an answer was counted against the connection; nobody shall read it as another.
      */
     return turn.over && turn.end != data + used && h1->role == H1_CLIENT ? (ssize_t)len
