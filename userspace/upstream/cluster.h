@@ -61,8 +61,8 @@ struct weir_upstreams_opts {
 /** NULL with *fault filled when an address, a certificate or a combination is wrong. `conf` outlives the cluster. */
 struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf, const struct weir_upstreams_opts *opts, struct weir_tls_fault *fault);
 /**
- * After weir_cluster_stop and weir_cluster_view_free of every view, when no loop of theirs runs any more (a message
- * between two workers may be under way until then).
+ * After weir_cluster_stop, weir_cluster_view_free of every view, and weir_loop_fini of their loops: a message between
+ * two workers may be under way until then.
  */
 void weir_cluster_free(struct weir_cluster *cluster);
 struct weir_str weir_cluster_name(const struct weir_cluster *cluster);
