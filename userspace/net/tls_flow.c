@@ -220,7 +220,8 @@ void tls_step(void *arg)
     tls_bio_lend_held(scratch, whole);
     ERR_clear_error();
     done = SSL_do_handshake(tls->ssl);
-    waits = done <= 0 && SSL_want(tls->ssl) == SSL_READING && tls_bio_left(scratch) == 0;
+    waits = done <= 0 && SSL_get_error(tls->ssl, done) == SSL_ERROR_WANT_READ &&
+            tls_bio_left(scratch) == 0;
     err = tls_bio_settle(tls, scratch);
     if (tls_bio_flush(tls, scratch) || err)
         tls_fail(tls, WEIR_ENOMEM, 0);
@@ -236,14 +237,17 @@ void tls_step(void *arg)
 
 enum tls_fill { TLS_FILL_DRY, TLS_FILL_MORE, TLS_FILL_EOF, TLS_FILL_FAIL };
 
-/* SSL_read returned nothing: why? Without SSL_get_error, which looks at the error queue. */
+/* SSL_read returned nothing: why? SSL_get_error would look at the error queue, which is ours only
+ * after a clearing call; after an error OpenSSL is `in init`, as it is in the middle of a handshake
+ * message, and only then the queue is asked. */
 static enum tls_fill tls_why(struct weir_tls *tls, struct tls_scratch *scratch, bool have)
 {
     size_t left = tls_bio_left(scratch);
+    bool in_init = SSL_in_init(tls->ssl);
 
     if (SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN)
-        return TLS_FILL_EOF;
-    if (SSL_want(tls->ssl) != SSL_READING || scratch->out_failed)
+        return in_init ? TLS_FILL_FAIL : TLS_FILL_EOF; /* a fatal alert sets it too */
+    if (SSL_want(tls->ssl) != SSL_READING || scratch->out_failed || (in_init && ERR_peek_error()))
         return TLS_FILL_FAIL;
     /* a handshake message was read (without SSL_MODE_AUTO_RETRY that returns), or half a record is
      * there */

@@ -488,6 +488,27 @@ static void test_broken_record_after_the_handshake(void **state)
     kit_conn_end(&conn);
 }
 
+/* A fatal alert is an error, not an end: here the client refuses what the server sent. */
+static void test_fatal_alert_is_no_end(void **state)
+{
+    struct kit_conn conn;
+
+    for (int version = 0; version < 2; version++) {
+        (version ? start_12 : start)(&conn);
+        kit_conn_run(&conn);
+        assert_int_equal(weir_buf_append(&conn.down.out,
+                                         "\x17\x03\x03\x00\x20"
+                                         "0123456789abcdef0123456789abcdef",
+                                         37),
+                         0);
+        kit_conn_run(&conn);
+        assert_int_equal(conn.client.err, WEIR_EUPTLS);
+        assert_int_equal(conn.server.err, WEIR_ETLS);
+        assert_int_equal(conn.server.eofs, 0);
+        kit_conn_end(&conn);
+    }
+}
+
 /* ---- our own troubles ---- */
 
 static void test_no_memory_below(void **state)
@@ -594,6 +615,7 @@ int main(void)
         cmocka_unit_test(test_key_updates_with_data_go_on),
         cmocka_unit_test(test_renegotiation_is_refused),
         cmocka_unit_test(test_broken_record_after_the_handshake),
+        cmocka_unit_test(test_fatal_alert_is_no_end),
         cmocka_unit_test(test_no_memory_below),
         cmocka_unit_test(test_handshakes_take_turns),
         cmocka_unit_test(test_close_while_a_step_waits),
