@@ -60,7 +60,7 @@ struct weir_session_status {
 void weir_worker_each_session(struct weir_worker *worker, void (*fn)(void *arg, const struct weir_session_status *status), void *arg);
 unsigned weir_worker_id(const struct weir_worker *worker);
 
-/** stats.c: the whole of /metrics in Prometheus text, malloc'ed; NULL without memory. Any thread but a worker's. */
+/** metrics.c: the whole of /metrics in Prometheus text, malloc'ed; NULL without memory. Any thread but a worker's. */
 char *weir_service_metrics(struct weir_service *service, size_t *len);
 
 #endif

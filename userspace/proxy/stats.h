@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * stats.h: what a worker counts. Each worker writes its own (one writer, relaxed); stats.c sums and prints them in
+ * stats.h: what a worker counts. Each worker writes its own (one writer, relaxed); metrics.c sums and prints them in
  * Prometheus text (weir_service_metrics).
  */
 #ifndef PROXY_STATS_H
