@@ -119,7 +119,7 @@ static void on_error(void *arg, enum weir_err err, int sys)
 {
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
 
-    weir_health_end(health, weir_err_text(health->opened || err == WEIR_EUPVERIFY ? err : weir_connect_error(err, sys).code));
+    weir_health_end(health, weir_err_text(health->opened ? weir_upstream_fault(err) : weir_connect_error(err, sys).code));
 }
 
 static void on_closed(void *arg)

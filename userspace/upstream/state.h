@@ -191,6 +191,8 @@ struct weir_upconn *weir_upconn_new(struct weir_cluster_view *view, struct weir_
 void weir_upconn_begin(struct weir_upconn *conn);
 void weir_upconn_close(struct weir_upconn *conn);
 void weir_upconn_free(struct weir_upconn *conn);
+/** What an error of a stream is called when an upstream is at its other end. */
+enum weir_err weir_upstream_fault(enum weir_err err);
 
 /* connector.c */
 /** Starts to connect. NULL with *error filled. The slot of connections_max has been taken. */

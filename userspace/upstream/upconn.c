@@ -238,7 +238,7 @@ static void on_drained(void *arg)
 }
 
 /* The same end has other names when it is the upstream's. */
-static enum weir_err upstream_fault(enum weir_err err)
+enum weir_err weir_upstream_fault(enum weir_err err)
 {
     switch (err) {
     case WEIR_ETRUNCATED:
@@ -258,7 +258,7 @@ static void on_error(void *arg, enum weir_err err, int sys)
     struct weir_upconn *conn = weir_cast(struct weir_upconn, arg, WEIR_UPCONN_MAGIC);
 
     conn->dead = true;
-    conn->fault = upstream_fault(err);
+    conn->fault = weir_upstream_fault(err);
     if (conn->state == UPCONN_CONNECTING)
         weir_pool_connect_failed(conn, err, sys);
     else if (conn->state == UPCONN_IDLE)
