@@ -20,10 +20,6 @@
 
 enum { ARENAS_CACHED = 256, BUFS_CACHED = 64, FINI_TURNS_MAX = 1000 };
 
-/* Linked only where TLS is: a program without it needs no scratch for it. */
-__attribute__((weak)) int weir_tls_loop_init(struct weir_loop *loop);
-__attribute__((weak)) void weir_tls_loop_fini(struct weir_loop *loop);
-
 /* The letters are read in every turn; this handle only ends the wait. */
 static void on_wake(uv_async_t *wake)
 {
@@ -92,7 +88,7 @@ int weir_loop_init(struct weir_loop *loop, unsigned id, struct weir_log *log)
     err = loop_open_io(loop);
     if (err)
         goto close_uv;
-    err = weir_tls_loop_init ? weir_tls_loop_init(loop) : 0;
+    err = weir_tls_loop_init(loop);
     if (err)
         goto close_io;
     return 0;
@@ -118,22 +114,24 @@ static void loop_run_deferred(struct weir_loop *loop)
     }
 }
 
-/* What was closed in the last turn may still have to say so. */
+/* Letters that came after the last turn, and what was closed in it and has still to say so. */
 static void loop_settle(struct weir_loop *loop)
 {
-    for (int i = 0; i < FINI_TURNS_MAX && loop->io->ops->pending(loop); i++)
+    int turns = 0;
+
+    do
         weir_loop_turn(loop, 0);
+    while (loop->io->ops->pending(loop) && ++turns < FINI_TURNS_MAX);
+    loop_run_deferred(loop);
 }
 
 void weir_loop_fini(struct weir_loop *loop)
 {
     loop_settle(loop);
-    loop_run_deferred(loop);
     weir_assert(loop->tcps.used == 0);
     weir_assert(weir_list_empty(&loop->deferred) && weir_list_empty(&loop->heavy));
     weir_assert(loop->wheel.armed == 0);
-    if (weir_tls_loop_fini)
-        weir_tls_loop_fini(loop);
+    weir_tls_loop_fini(loop);
     loop->io->ops->close(loop);
     loop_close_uv(loop);
     weir_tcp_loop_fini(loop);

@@ -34,11 +34,11 @@ struct tcp_extra {
 
 struct weir_tcp {
     struct weir_stream stream; /* first: a stream is a tcp */
-    struct weir_sock sock;
-    struct tcp_extra *extra; /* NULL: open and nothing pending */
     uint32_t magic;
     bool shut : 1; /* no more writes: FIN after what is pending */
     bool dead : 1; /* on_error was called */
+    struct weir_sock sock;
+    struct tcp_extra *extra; /* NULL: open and nothing pending */
 };
 
 _Static_assert(sizeof(struct weir_tcp) <= 80, "an idle connection is small");

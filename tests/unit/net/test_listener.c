@@ -101,6 +101,10 @@ static void test_options(void **state)
     assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     close(fd);
+    fd = open_text("[2001:db8::99]:0", &opts);
+    assert_true(fd >= 0 || fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL);
+    if (fd >= 0)
+        close(fd);
     opts.freebind = false;
     assert_int_equal(open_text("192.0.2.99:0", &opts), -EADDRNOTAVAIL);
 }
