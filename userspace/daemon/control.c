@@ -280,6 +280,8 @@ static void find_route(struct control_call *call)
         refuse(call);
     else if ((call->route->flags & CONTROL_WRITES) && call->req->tag == CONTROL_DOOR_TCP)
         control_fail(call, 403, "over TCP the admin only reads; use the admin socket");
+    else
+        weir_httpd_continue(call->req);
 }
 
 static void on_request(void *arg, struct weir_httpd_req *req)

@@ -667,6 +667,20 @@ struct weir_message *weir_httpd_answer(struct weir_httpd_req *req, int status, c
     return msg;
 }
 
+void weir_httpd_continue(struct weir_httpd_req *req)
+{
+    struct weir_message msg;
+    int err;
+
+    if (!req->head->expect_continue || req->head_sent || req->head->body == WEIR_BODY_NONE)
+        return;
+    weir_message_init(&msg, &req->arena, false);
+    msg.status = 100;
+    msg.reason = weir_status_reason(100);
+    err = weir_hstream_send(req->hs, &msg, NULL, 0, NULL, 0);
+    (void)err; /* a client that waits in vain sends its body anyway, or ends */
+}
+
 int weir_httpd_send(struct weir_httpd_req *req, const struct iovec *body, int count, unsigned flags)
 {
     struct weir_httpd_conn *conn = req->conn;
@@ -695,8 +709,6 @@ void weir_httpd_finish(struct weir_httpd_req *req, struct weir_str body)
     bool bodiless = req->head->method_id == WEIR_M_HEAD || body.len == 0;
     int err;
 
-    if (!req->ended) /* the rest of the request will not be read: say so */
-        weir_codec_shutdown(req->hs->codec);
     req->answer.body = WEIR_BODY_LENGTH;
     req->answer.length = body.len;
     err = weir_httpd_send(req, &iov, bodiless ? 0 : 1, WEIR_SEND_END);

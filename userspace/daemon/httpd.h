@@ -77,6 +77,8 @@ void weir_httpd_free(struct weir_httpd *httpd);
 /** Begins an answer: status and content type (may be NULL). The caller may push more fields, and
  * sets body and length. */
 struct weir_message *weir_httpd_answer(struct weir_httpd_req *req, int status, const char *type);
+/** The body is wanted: tells a client that asked (Expect: 100-continue). */
+void weir_httpd_continue(struct weir_httpd_req *req);
 /** Sends the head when it was not, and body bytes; WEIR_SEND_END ends the answer. 0 or an error:
  * the connection is then closed and on_gone follows. */
 int weir_httpd_send(struct weir_httpd_req *req, const struct iovec *body, int count,

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** verb_show.c: tables of the running daemon. A table is a row of `shows`: a path of the admin and
+ * the columns that are made of its JSON. */
+#include "cli/client.h"
+#include "cli/table.h"
+
+#include <stdlib.h>
+
+static const char *text_of(const json_t *json, const char *key)
+{
+    const char *text = json_string_value(json_object_get(json, key));
+
+    return text ? text : "";
+}
+
+static uint64_t number_of(const json_t *json, const char *key)
+{
+    json_int_t n = json_integer_value(json_object_get(json, key));
+
+    return n < 0 ? 0 : (uint64_t)n;
+}
+
+static void put_text(struct weir_table *table, const json_t *json, const char *key)
+{
+    const char *text = text_of(json, key);
+
+    weir_table_put(table, *text ? WEIR_PLAIN : WEIR_DIM, "%s", *text ? text : "-");
+}
+
+static void put_number(struct weir_table *table, const json_t *json, const char *key)
+{
+    weir_table_put(table, WEIR_PLAIN, "%llu", (unsigned long long)number_of(json, key));
+}
+
+static void put_count(struct weir_table *table, const json_t *json, const char *key)
+{
+    char text[32];
+
+    weir_table_put(table, WEIR_PLAIN, "%s", weir_human_count(text, number_of(json, key)));
+}
+
+static void put_ms(struct weir_table *table, const json_t *json, const char *key)
+{
+    char text[32];
+
+    weir_table_put(table, WEIR_PLAIN, "%s", weir_human_ms(text, number_of(json, key)));
+}
+
+static void put_bytes(struct weir_table *table, const json_t *json, const char *key)
+{
+    char text[32];
+
+    weir_table_put(table, WEIR_PLAIN, "%s", weir_human_bytes(text, number_of(json, key)));
+}
+
+/* ---- one function a table ----------------------------------------------------------------- */
+
+static void show_connections(const struct weir_cli *cli, const json_t *json)
+{
+    const json_t *list = json_object_get(json, "connections"), *one;
+    struct weir_table table;
+    size_t i;
+
+    weir_table_init(&table, "ID# CLIENT LISTENER PROTOCOL TLS STATE ROUTE SERVER REQUESTS# IN# "
+                            "OUT# AGE# IDLE#");
+    json_array_foreach(list, i, one)
+    {
+        put_number(&table, one, "id");
+        put_text(&table, one, "client");
+        put_text(&table, one, "listener");
+        put_text(&table, one, "protocol");
+        put_text(&table, one, "tls");
+        put_text(&table, one, "state");
+        put_text(&table, one, "route");
+        put_text(&table, one, "server");
+        put_count(&table, one, "requests");
+        put_bytes(&table, one, "bytes_in");
+        put_bytes(&table, one, "bytes_out");
+        put_ms(&table, one, "age_ms");
+        put_ms(&table, one, "idle_ms");
+    }
+    weir_table_print(&table, cli->out);
+    if (number_of(json, "total") > json_array_size(list))
+        fprintf(cli->out, "%zu of %llu; --limit N shows more\n", json_array_size(list),
+                (unsigned long long)number_of(json, "total"));
+}
+
+static void show_upstreams(const struct weir_cli *cli, const json_t *json)
+{
+    const json_t *one, *server;
+    struct weir_table table;
+    size_t i, j;
+
+    weir_table_init(&table, "UPSTREAM SERVER STATE WEIGHT# ADDRESSES# ACTIVE# IDLE# REQUESTS# "
+                            "FAILED# LAST-FAULT");
+    json_array_foreach(json, i, one)
+    {
+        json_array_foreach(json_object_get(one, "servers"), j, server)
+        {
+            const char *state = text_of(server, "state");
+            bool backup = json_is_true(json_object_get(server, "backup"));
+
+            weir_table_put(&table, WEIR_BOLD, "%s", text_of(one, "name"));
+            put_text(&table, server, "name");
+            weir_table_put(&table,
+                           strcmp(state, "up") == 0     ? WEIR_GOOD
+                           : strcmp(state, "down") == 0 ? WEIR_BAD
+                                                        : WEIR_WARN,
+                           "%s%s", state, backup ? ", backup" : "");
+            put_number(&table, server, "weight");
+            put_number(&table, server, "addresses");
+            put_count(&table, server, "active");
+            put_count(&table, server, "idle");
+            put_count(&table, server, "requests");
+            put_count(&table, server, "failed");
+            put_text(&table, server, "last_fault");
+        }
+    }
+    weir_table_print(&table, cli->out);
+}
+
+static void show_pools(const struct weir_cli *cli, const json_t *json)
+{
+    struct weir_table table;
+    const json_t *one;
+    size_t i;
+
+    weir_table_init(&table, "UPSTREAM SERVER ACTIVE# IDLE# OPENED# REUSED#");
+    json_array_foreach(json, i, one)
+    {
+        put_text(&table, one, "upstream");
+        put_text(&table, one, "server");
+        put_count(&table, one, "active");
+        put_count(&table, one, "idle");
+        put_count(&table, one, "opened");
+        put_count(&table, one, "reused");
+    }
+    weir_table_print(&table, cli->out);
+}
+
+/* "path /v1/, method GET POST" */
+static void put_match(struct weir_table *table, const json_t *match)
+{
+    char text[512] = "";
+    size_t n = 0;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)match, key, value)
+    {
+        char *dump;
+
+        if (n + 8 > sizeof(text))
+            break;
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", n ? ", " : "", key);
+        for (size_t i = 0; i < json_array_size(value) && n < sizeof(text); i++)
+            n += (size_t)snprintf(text + n, sizeof(text) - n, " %s",
+                                  json_string_value(json_array_get(value, i)));
+        if (!json_is_object(value) || n >= sizeof(text))
+            continue;
+        dump = json_dumps(value, JSON_COMPACT);
+        n += (size_t)snprintf(text + n, sizeof(text) - n, " %s", dump ? dump : "");
+        free(dump);
+    }
+    weir_table_put(table, *text ? WEIR_PLAIN : WEIR_DIM, "%s", *text ? text : "everything");
+}
+
+static void show_routes(const struct weir_cli *cli, const json_t *json)
+{
+    struct weir_table table;
+    const json_t *one;
+    size_t i;
+
+    weir_table_init(&table, "LISTENER ROUTE MATCH DOES FILTERS# REQUESTS#");
+    json_array_foreach(json, i, one)
+    {
+        put_text(&table, one, "listener");
+        put_text(&table, one, "name");
+        put_match(&table, json_object_get(one, "match"));
+        if (json_object_get(one, "reply"))
+            weir_table_put(&table, WEIR_PLAIN, "reply %llu",
+                           (unsigned long long)number_of(one, "reply"));
+        else if (json_object_get(one, "redirect"))
+            weir_table_put(&table, WEIR_PLAIN, "redirect %s", text_of(one, "redirect"));
+        else
+            weir_table_put(&table, WEIR_PLAIN, "to %s", text_of(one, "to"));
+        put_number(&table, one, "filters");
+        put_count(&table, one, "requests");
+    }
+    weir_table_print(&table, cli->out);
+}
+
+static void show_certs(const struct weir_cli *cli, const json_t *json)
+{
+    struct weir_table table;
+    const json_t *one;
+    size_t i;
+
+    weir_table_init(&table, "LISTENER FILE NAMES DAYS-LEFT#");
+    json_array_foreach(json, i, one)
+    {
+        json_int_t days = json_integer_value(json_object_get(one, "days_left"));
+
+        put_text(&table, one, "listener");
+        put_text(&table, one, "file");
+        put_text(&table, one, "names");
+        weir_table_put(&table,
+                       days < 0    ? WEIR_BAD
+                       : days < 21 ? WEIR_WARN
+                                   : WEIR_GOOD,
+                       "%lld", (long long)days);
+    }
+    weir_table_print(&table, cli->out);
+}
+
+static void show_bans(const struct weir_cli *cli, const json_t *json)
+{
+    struct weir_table table;
+    const json_t *one;
+    size_t i;
+
+    weir_table_init(&table, "PREFIX LEFT HITS# WHY");
+    json_array_foreach(json, i, one)
+    {
+        put_text(&table, one, "prefix");
+        if (number_of(one, "left_ms"))
+            put_ms(&table, one, "left_ms");
+        else
+            weir_table_put(&table, WEIR_PLAIN, "for ever");
+        put_count(&table, one, "hits");
+        put_text(&table, one, "why");
+    }
+    weir_table_print(&table, cli->out);
+}
+
+static void put_value(struct weir_table *table, const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+
+    if (json_is_string(value))
+        weir_table_put(table, WEIR_PLAIN, "%s", json_string_value(value));
+    else
+        weir_table_put(table, WEIR_PLAIN, "%s", json_is_null(value) ? "-" : text ? text : "?");
+    free(text);
+}
+
+static void show_config(const struct weir_cli *cli, const json_t *json)
+{
+    struct weir_table table;
+    const json_t *one;
+    size_t i;
+
+    if (!json_is_array(json)) {
+        fputs(text_of(json, "effective"), cli->out);
+        return;
+    }
+    weir_table_init(&table, "WHAT FILE NOW");
+    json_array_foreach(json, i, one)
+    {
+        put_text(&table, one, "what");
+        put_value(&table, json_object_get(one, "file"));
+        put_value(&table, json_object_get(one, "now"));
+    }
+    weir_table_print(&table, cli->out);
+}
+
+static const struct {
+    const char *name;
+    void (*print)(const struct weir_cli *cli, const json_t *json);
+} shows[] = {
+    { "connections", show_connections }, { "upstreams", show_upstreams }, { "pools", show_pools },
+    { "routes", show_routes },           { "certs", show_certs },         { "bans", show_bans },
+    { "config", show_config },
+};
+
+int weir_cli_show(struct weir_cli *cli, const char *name)
+{
+    const char *limit = weir_cli_value(cli, "limit");
+    bool diff = weir_cli_value(cli, "diff") != NULL; /* NULL for a verb without it */
+    char target[64], number[32];
+    json_t *json;
+    int status;
+
+    if (diff && strcmp(name, "config") != 0)
+        return weir_cli_misuse(cli, "--diff is for `show config`");
+    if (limit && (strlen(limit) > 9 || strspn(limit, "0123456789") != strlen(limit)))
+        return weir_cli_misuse(cli, "--limit takes a number");
+    snprintf(number, sizeof(number), "?limit=%s", limit ? limit : "1000");
+    snprintf(target, sizeof(target), "/v1/%s%s", name,
+             diff                               ? "?diff"
+             : strcmp(name, "connections") == 0 ? number
+                                                : "");
+    status = weir_admin_json(cli, "GET", target, NULL, 0, &json);
+    if (status)
+        return status;
+    if (cli->json) {
+        json_dumpf(json, cli->out, JSON_INDENT(2) | JSON_ENCODE_ANY);
+        fputc('\n', cli->out);
+    }
+    for (size_t i = 0; !cli->json && i < sizeof(shows) / sizeof(shows[0]); i++) {
+        if (strcmp(shows[i].name, name) == 0)
+            shows[i].print(cli, json);
+    }
+    json_decref(json);
+    return WEIR_EXIT_DONE;
+}
+
+int weir_verb_show(struct weir_cli *cli)
+{
+    return weir_cli_show(cli, cli->args[0]);
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** verbs.c: the one table of what the command line knows. */
+#include "cli/cli.h"
+
+const struct weir_cli_option weir_cli_globals[] = {
+    { "config", 'c', "FILE", "the configuration; default /etc/weir/weir.yaml" },
+    { "instance", 'i', "NAME", "which instance; default what the configuration says, or main" },
+    { "json", 'j', NULL, "print JSON" },
+    { "socket", 0, "PATH", "the admin socket, when it is not where the instance has it" },
+    { "help", 'h', NULL, "help for the verb" },
+    { NULL, 0, NULL, NULL },
+};
+
+static const struct weir_cli_option run_options[] = {
+    { "single", 0, NULL, "one process, no keeper (the only way that is built)" },
+    { NULL, 0, NULL, NULL },
+};
+static const struct weir_cli_option check_options[] = {
+    { "effective", 0, NULL, "print the configuration with all defaults" },
+    { NULL, 0, NULL, NULL },
+};
+static const struct weir_cli_option proxy_options[] = {
+    { "listen", 'l', "ADDRESS", "where to listen: 127.0.0.1:8080, :8080, [::1]:8080, unix:/PATH" },
+    { "to", 't', "SERVER,…", "HOST:PORT of the servers; https://HOST:PORT speaks TLS to them" },
+    { "tls-cert", 0, "FILE", "serve TLS with this certificate chain (PEM)" },
+    { "tls-key", 0, "FILE", "its key; default: in the same file" },
+    { "workers", 'w', "N", "threads; default: as many as CPUs may be used" },
+    { "print-config", 0, NULL, "print the YAML that the options stand for, and end" },
+    { NULL, 0, NULL, NULL },
+};
+static const struct weir_cli_option echo_options[] = {
+    { "listen", 'l', "ADDRESS", "where to listen; may be said several times, by commas" },
+    { "tls-cert", 0, "FILE", "serve TLS with this certificate chain (PEM)" },
+    { "tls-key", 0, "FILE", "its key; default: in the same file" },
+    { NULL, 0, NULL, NULL },
+};
+static const struct weir_cli_option show_options[] = {
+    { "diff", 0, NULL, "show config: only what was set at run time" },
+    { "limit", 0, "N", "show connections: at most so many; default 1000" },
+    { NULL, 0, NULL, NULL },
+};
+static const struct weir_cli_option ban_options[] = {
+    { "for", 0, "TIME", "how long: 30s, 10m, 2h; default: until it is deleted" },
+    { "why", 0, "TEXT", "kept with the ban" },
+    { NULL, 0, NULL, NULL },
+};
+static const struct weir_cli_option help_options[] = {
+    { "man", 0, NULL, "print the manual page" },
+    { NULL, 0, NULL, NULL },
+};
+
+static const char *const show_words[] = { "connections", "upstreams", "pools",  "routes",
+                                          "certs",       "bans",      "config", NULL };
+static const char *const set_words[] = { "upstream", "log-level", NULL };
+static const char *const ban_words[] = { "add", "del", "list", NULL };
+static const char *const config_words[] = { "explain", "schema", NULL };
+static const char *const completion_words[] = { "bash", "zsh", "fish", NULL };
+
+const struct weir_cli_verb weir_cli_verbs[] = {
+    { "run", "[-c FILE] [-i INSTANCE] [--single]", "run the daemon in the foreground",
+      "SIGTERM drains, then stops: /readyz says 503 for shutdown.announce, then listeners close "
+      "and\n"
+      "requests in flight end. SIGINT does the same without the announcement; a second signal\n"
+      "stops at once. SIGUSR1 reopens logs. Exit status 0 after a stop, 1 when it failed, 2 when\n"
+      "the configuration is wrong, 3 when this host lacks something that was required.",
+      NULL, run_options, 0, 0, weir_verb_run },
+    { "check", "[-c FILE] [--effective]",
+      "read the configuration and print every error and warning",
+      "Exit status 2 when there is an error.", NULL, check_options, 0, 1, weir_verb_check },
+    { "proxy", "--listen ADDRESS --to SERVER[,SERVER…] [options]", "run without a file",
+      "Example: weir proxy --listen :8080 --to 127.0.0.1:3000,127.0.0.1:3001\n"
+      "There is an admin socket when -i names the instance.",
+      NULL, proxy_options, 0, 0, weir_verb_proxy },
+    { "echo", "--listen ADDRESS [--tls-cert FILE]",
+      "a demo upstream: answers with what it received",
+      "GET /bytes/N gives N bytes, /status/N that status, /delay/MS waits before it answers,\n"
+      "/headers the request's fields as JSON. Anything else is told back, as JSON when Accept "
+      "asks\n"
+      "for it. A WebSocket gets its messages back.",
+      NULL, echo_options, 0, 0, weir_verb_echo },
+    { "doctor", "[-c FILE]", "what this host can do: what is off, why, what to do",
+      "Exit status 3 when something is missing that the configuration needs.", NULL, NULL, 0, 0,
+      weir_verb_doctor },
+    { "status", "", "one screen of the running daemon", NULL, NULL, NULL, 0, 0, weir_verb_status },
+    { "show", "connections|upstreams|pools|routes|certs|bans|config [--diff]",
+      "tables of the running daemon", NULL, show_words, show_options, 1, 1, weir_verb_show },
+    { "set", "upstream NAME/SERVER weight N|drain|ready  or  log-level LEVEL",
+      "change the running daemon",
+      "Examples: weir set upstream app/10.0.0.1:80 weight 5\n"
+      "          weir set upstream app/10.0.0.1:80 drain\n"
+      "          weir set log-level debug\n"
+      "A change is done as a whole or refused as a whole; `weir show config --diff` tells what\n"
+      "was changed.",
+      set_words, NULL, 2, 4, weir_verb_set },
+    { "drain", "", "end the daemon as SIGTERM does, and wait until it is drained", NULL, NULL, NULL,
+      0, 0, weir_verb_drain },
+    { "ban", "add PREFIX [--for TIME] [--why TEXT] | del PREFIX | list",
+      "refuse clients at accept, on the daemon's own listeners",
+      "Refuses what meets access.never_ban, and the address that asks.", ban_words, ban_options, 1,
+      2, weir_verb_ban },
+    { "config", "explain [KEY] | schema", "what may stand in the configuration",
+      "Example: weir config explain upstreams.app.health\n"
+      "`schema` prints a JSON Schema for editors.",
+      config_words, NULL, 1, 2, weir_verb_config },
+    { "version", "", "the version", NULL, NULL, NULL, 0, 0, weir_verb_version },
+    { "help", "[VERB]", "help", NULL, NULL, help_options, 0, 1, weir_verb_help },
+    { "completion", "bash|zsh|fish", "a completion script for a shell",
+      "Example: weir completion bash > /etc/bash_completion.d/weir", completion_words, NULL, 1, 1,
+      weir_verb_completion },
+    { NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL },
+};
