@@ -132,7 +132,7 @@ static int set_servers(struct weir_resolver *resolver)
         struct weir_str s = servers->at[i];
         struct weir_prefix bare;
         bool v6 = !weir_prefix_parse(&bare, s) && memchr(s.ptr, ':', s.len);
-        int len = snprintf(csv + n, sizeof(csv) - n, v6 ? "%s[%.*s]" : "%s%.*s", i ? "," : "", WEIR_FMT(s));
+        int len = snprintf(csv + n, sizeof(csv) - n, v6 ? "%s[%.*s]:53" : "%s%.*s", i ? "," : "", WEIR_FMT(s));
 
         if (len < 0 || (size_t)len >= sizeof(csv) - n)
             return WEIR_EINVAL;
