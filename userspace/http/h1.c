@@ -432,6 +432,7 @@ static void h1_eof(struct weir_codec *codec, enum weir_err err)
         return;
     if (h1->in == H1_IN_CLOSE && !err) {
         end_message(h1, NULL, NULL);
+        flush(h1);
         return;
     }
     /* A client may close its side and wait for the answer; whole answers need no more bytes. */

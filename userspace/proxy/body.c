@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * body.c: bodies through filters. A piece goes to the first filter of the chain; what a filter emits goes to the next one,
- * and from the last into the direction. Pieces that a filter hands on unchanged stay borrowed; others are copied. A filter
- * that waits stops its chain: input that comes meanwhile is kept in `raw`, within the sender's credit.
+ * body.c: bodies through filters. A piece goes to the first filter of the chain; what a filter
+ * emits goes to the next one, and from the last into the direction. Pieces that a filter hands on
+ * unchanged stay borrowed; others are copied. A filter that waits stops its chain: input that comes
+ * meanwhile is kept in `raw`, within the sender's credit.
  */
 #include "proxy/exchange.h"
 
@@ -16,7 +17,8 @@ struct weir_body_out {
 };
 
 /* Runs filter `i` and those behind it. */
-static enum weir_verdict chain_run(struct weir_body_out *out, unsigned i, struct weir_str data, bool last, bool borrowed, int *err)
+static enum weir_verdict chain_run(struct weir_body_out *out, unsigned i, struct weir_str data,
+                                   bool last, bool borrowed, int *err)
 {
     const struct weir_chains *chains = &out->req->route->chains;
     const struct weir_chain *chain = &chains->phase[out->phase];
@@ -33,7 +35,8 @@ static enum weir_verdict chain_run(struct weir_body_out *out, unsigned i, struct
         return WEIR_NEXT;
     }
     use = &chains->uses[chain->at[i]];
-    fn = out->phase == WEIR_PH_REQUEST_BODY ? use->filter->request_body : use->filter->response_body;
+    fn =
+        out->phase == WEIR_PH_REQUEST_BODY ? use->filter->request_body : use->filter->response_body;
     inner = (struct weir_body_out){ out->req, out->phase, out->dir, i + 1, data, borrowed };
     verdict = fn(out->req, use->self, data, last, &inner);
     if (verdict == WEIR_NEXT && last)
@@ -47,7 +50,8 @@ static enum weir_verdict chain_run(struct weir_body_out *out, unsigned i, struct
 
 int weir_body_emit(struct weir_body_out *out, struct weir_str data)
 {
-    bool inside = out->borrowed && data.ptr >= out->input.ptr && data.ptr + data.len <= out->input.ptr + out->input.len;
+    bool inside = out->borrowed && data.ptr >= out->input.ptr &&
+                  data.ptr + data.len <= out->input.ptr + out->input.len;
     enum weir_verdict verdict;
     int err = 0;
 
@@ -77,7 +81,8 @@ static void body_verdict(struct weir_req *req, enum weir_verdict verdict)
     weir_req_goto(req, WEIR_STEP_FAIL);
 }
 
-static int body_run(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir, unsigned at, struct weir_str data, bool last, bool borrowed)
+static int body_run(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir,
+                    unsigned at, struct weir_str data, bool last, bool borrowed)
 {
     struct weir_body_out out = { .req = req, .phase = phase, .dir = dir };
     int err = 0;
@@ -93,7 +98,8 @@ static bool has_filters(const struct weir_req *req, enum weir_phase phase)
     return req->route && req->route->chains.phase[phase].count > 0;
 }
 
-int weir_exchange_body(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir, struct weir_str data)
+int weir_exchange_body(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir,
+                       struct weir_str data)
 {
     if (!dir->begun || !has_filters(req, phase))
         return weir_dir_push(dir, data, true);
@@ -126,7 +132,8 @@ int weir_exchange_body_begin(struct weir_req *req, enum weir_phase phase, struct
     return err;
 }
 
-void weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir)
+void weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase,
+                               struct weir_flow_dir *dir)
 {
     bool filters = has_filters(req, phase);
     unsigned last_at = dir->last_at;
@@ -142,8 +149,9 @@ void weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase, stru
         int err;
 
         weir_buf_peek(&dir->raw, 0, &iov, 1);
-        err = filters ? body_run(req, phase, dir, 0, (struct weir_str){ iov.iov_base, iov.iov_len }, false, false) :
-                        weir_buf_append(&dir->held, iov.iov_base, iov.iov_len);
+        err = filters ? body_run(req, phase, dir, 0, (struct weir_str){ iov.iov_base, iov.iov_len },
+                                 false, false)
+                      : weir_buf_append(&dir->held, iov.iov_base, iov.iov_len);
         weir_buf_consume(&dir->raw, iov.iov_len);
         if (err) {
             body_verdict(req, WEIR_FAIL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A chained hash in shards with a lock each: taken once at accept and once at close, and only where the limit is set. */
+/* A chained hash in shards with a lock each: taken once at accept and once at close, and only where
+ * the limit is set. */
 #include "proxy/client_count.h"
 
 #include <pthread.h>
@@ -87,7 +88,8 @@ static struct node **find(struct shard *shard, uint64_t hash, const uint8_t key[
     return at;
 }
 
-bool weir_client_count_add(struct weir_client_counts *counts, const struct weir_addr *client, uint64_t max)
+bool weir_client_count_add(struct weir_client_counts *counts, const struct weir_addr *client,
+                           uint64_t max)
 {
     uint8_t key[16];
     struct shard *shard;

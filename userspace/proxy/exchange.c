@@ -2,15 +2,17 @@
 /**
  * exchange.c: heads and bodies both ways, between two exchanges of whatever protocols.
  *
- * What arrives in one feed leaves in one send: pieces stay borrowed until on_flush, and then go out with the head before
- * them and the end behind them. What the other side does not take is copied to `held`; the sender gets its credit back
- * when that has drained, so that at most its window (64 KiB and one read) waits here.
+ * What arrives in one feed leaves in one send: pieces stay borrowed until on_flush, and then go out
+ * with the head before them and the end behind them. What the other side does not take is copied to
+ * `held`; the sender gets its credit back when that has drained, so that at most its window (64 KiB
+ * and one read) waits here.
  */
 #include "proxy/exchange.h"
 
 #include "base/clock.h"
 
-/* --- a direction ------------------------------------------------------------------------------- */
+/* --- a direction -------------------------------------------------------------------------------
+ */
 
 void weir_dir_fini(struct weir_flow_dir *dir)
 {
@@ -64,17 +66,20 @@ static void remember(struct weir_req *req, const struct iovec *iov, int count)
 
     if (!len || !req->replayable)
         return;
-    if ((limit >= 0 && req->replay.len + len > (size_t)limit) || weir_buf_append_iov(&req->replay, iov, count, 0)) {
+    if ((limit >= 0 && req->replay.len + len > (size_t)limit) ||
+        weir_buf_append_iov(&req->replay, iov, count, 0)) {
         req->replayable = false;
         weir_buf_clear(&req->replay);
     }
 }
 
 /**
- * Sends what there is: head, bytes, end. `to` is blocked when it has too much unsent: then nothing is sent, and its
- * on_drained calls again. `replay`: the request whose replay buffer gets a copy, or NULL.
+ * Sends what there is: head, bytes, end. `to` is blocked when it has too much unsent: then nothing
+ * is sent, and its on_drained calls again. `replay`: the request whose replay buffer gets a copy,
+ * or NULL.
  */
-static int dir_send(struct weir_flow_dir *dir, struct weir_hstream *to, const struct weir_message *head, struct weir_req *replay)
+static int dir_send(struct weir_flow_dir *dir, struct weir_hstream *to,
+                    const struct weir_message *head, struct weir_req *replay)
 {
     do {
         struct iovec iov[WEIR_PIECES_MAX + 8];
@@ -95,7 +100,8 @@ static int dir_send(struct weir_flow_dir *dir, struct weir_hstream *to, const st
         }
         if (replay)
             remember(replay, iov, count);
-        err = weir_hstream_send(to, dir->head_due ? head : NULL, iov, count, end ? dir->trailer : NULL, end ? WEIR_SEND_END : 0);
+        err = weir_hstream_send(to, dir->head_due ? head : NULL, iov, count,
+                                end ? dir->trailer : NULL, end ? WEIR_SEND_END : 0);
         if (err)
             return err;
         dir->blocked = dir->head_due = false;
@@ -108,14 +114,16 @@ static int dir_send(struct weir_flow_dir *dir, struct weir_hstream *to, const st
     return 0;
 }
 
-/* --- towards the upstream ---------------------------------------------------------------------- */
+/* --- towards the upstream ----------------------------------------------------------------------
+ */
 
 /* A body is kept for another attempt only where another attempt could follow. */
 static bool keeps_replay(const struct weir_req *req)
 {
     const struct weir_retry_conf *retry = &req->route->conf->retry;
 
-    return (weir_method_idempotent((enum weir_method)req->in.method_id) || retry->any_method) && !req->response_started;
+    return (weir_method_idempotent((enum weir_method)req->in.method_id) || retry->any_method) &&
+           !req->response_started;
 }
 
 static void pump_up(struct weir_req *req)
@@ -134,7 +142,8 @@ static void pump_up(struct weir_req *req)
     if (bytes && !keep)
         req->replayable = false;
     if (err) {
-        weir_req_fault(req, &(struct weir_error){ (enum weir_err)err, WEIR_BY_US, WEIR_RETRY_NO, 0, "upstream_request" });
+        weir_req_fault(req, &(struct weir_error){ (enum weir_err)err, WEIR_BY_US, WEIR_RETRY_NO, 0,
+                                                  "upstream_request" });
         return;
     }
     if (dir->blocked)
@@ -190,7 +199,8 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
         weir_req_watch(req);
     return WEIR_FLOW_WAIT;
 fault:
-    req->attempt_error = (struct weir_error){ (enum weir_err)err, WEIR_BY_US, WEIR_RETRY_NO, 0, "upstream_request" };
+    req->attempt_error =
+        (struct weir_error){ (enum weir_err)err, WEIR_BY_US, WEIR_RETRY_NO, 0, "upstream_request" };
     req->step = WEIR_STEP_FAIL;
     return WEIR_FLOW_MORE;
 }
@@ -243,7 +253,8 @@ static void down_on_body(void *arg, struct weir_str data)
         return;
     }
     if (weir_exchange_body(req, WEIR_PH_REQUEST_BODY, dir, data))
-        weir_req_fault(req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
+        weir_req_fault(
+            req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
 }
 
 static void down_on_trailer(void *arg, struct weir_message *msg)
@@ -275,7 +286,8 @@ static void down_on_flush(void *arg)
         pump_up(req);
     }
     if (session->req == req && weir_dir_keep(&req->to_up))
-        weir_req_fault(req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
+        weir_req_fault(
+            req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
 }
 
 static void down_on_drained(void *arg)
@@ -303,7 +315,8 @@ const struct weir_hstream_sink weir_req_down_sink = {
     .on_flush = down_on_flush,
 };
 
-/* --- towards the client ------------------------------------------------------------------------ */
+/* --- towards the client ------------------------------------------------------------------------
+ */
 
 static void answer_broken(struct weir_req *req, enum weir_err code, enum weir_by by)
 {
@@ -312,7 +325,8 @@ static void answer_broken(struct weir_req *req, enum weir_err code, enum weir_by
     weir_req_goto(req, WEIR_STEP_FINISH);
 }
 
-/** Sends the answer's head and bytes; the request may be gone afterwards when it was the end of them. */
+/** Sends the answer's head and bytes; the request may be gone afterwards when it was the end of
+ * them. */
 static void pump_down(struct weir_req *req)
 {
     struct weir_flow_dir *dir = &req->to_down;
@@ -372,7 +386,8 @@ static void answer_verdict(struct weir_req *req, enum weir_verdict verdict)
 {
     if (verdict == WEIR_NEXT || verdict == WEIR_WAIT)
         return;
-    if (verdict == WEIR_DONE && req->own_answer) { /* the filter's answer instead of the upstream's */
+    if (verdict == WEIR_DONE &&
+        req->own_answer) { /* the filter's answer instead of the upstream's */
         weir_exchange_release(req);
         weir_dir_fini(&req->to_down);
         weir_req_goto(req, WEIR_STEP_EXCHANGE);
@@ -403,12 +418,14 @@ static bool retry_by_status(struct weir_req *req)
     struct weir_retry_input in = { .conf = &req->route->conf->retry,
                                    .status = req->out.status,
                                    .attempts = req->attempts,
-                                   .idempotent = weir_method_idempotent((enum weir_method)req->in.method_id),
+                                   .idempotent =
+                                       weir_method_idempotent((enum weir_method)req->in.method_id),
                                    .replayable = req->replayable,
                                    .head_sent = req->head_sent };
     enum weir_retried why;
 
-    if (weir_retry_decide(&in, &why) != WEIR_AGAIN || !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
+    if (weir_retry_decide(&in, &why) != WEIR_AGAIN ||
+        !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
         return false;
     weir_count(&req->worker->stats.retries[req->cluster][why], 1);
     weir_exchange_release(req);
@@ -437,11 +454,13 @@ static void up_on_head(void *arg, struct weir_message *msg)
         req->conn->no_pool = true;
     req->tunnel_due = msg->body == WEIR_BODY_TUNNEL;
     if (weir_forward_answer(req, &req->out)) {
-        weir_req_fault(req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "response" });
+        weir_req_fault(
+            req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "response" });
         return;
     }
     filtered = req->route->chains.phase[WEIR_PH_RESPONSE_BODY].count > 0;
-    if (req->out.body == WEIR_BODY_CLOSE || (filtered && req->out.body == WEIR_BODY_LENGTH && req->in.method_id != WEIR_M_HEAD))
+    if (req->out.body == WEIR_BODY_CLOSE ||
+        (filtered && req->out.body == WEIR_BODY_LENGTH && req->in.method_id != WEIR_M_HEAD))
         req->out.body = WEIR_BODY_CHUNKED;
     if (filtered && req->out.body == WEIR_BODY_CHUNKED)
         weir_message_drop(&req->out, WEIR_F_CONTENT_LENGTH);
@@ -472,7 +491,8 @@ static void up_on_trailer(void *arg, struct weir_message *msg)
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
     if (weir_filters_run(req, WEIR_PH_TRAILER, msg, NULL) != WEIR_NEXT) {
-        answer_broken(req, WEIR_EFILTER, WEIR_BY_US); /* trailers cannot wait, and the head is out */
+        answer_broken(req, WEIR_EFILTER,
+                      WEIR_BY_US); /* trailers cannot wait, and the head is out */
         return;
     }
     if (req->in.te_trailers) /* RFC 9110 6.5.1: to those that said so */
@@ -537,7 +557,8 @@ const struct weir_hstream_sink weir_req_up_sink = {
     .on_flush = up_on_flush,
 };
 
-/* --- ends and beginnings ----------------------------------------------------------------------- */
+/* --- ends and beginnings -----------------------------------------------------------------------
+ */
 
 enum weir_flow weir_exchange_resume(struct weir_req *req)
 {
@@ -570,7 +591,8 @@ enum weir_flow weir_exchange_answer(struct weir_req *req)
 
     if (verdict == WEIR_WAIT)
         return WEIR_FLOW_WAIT;
-    if (verdict != WEIR_NEXT && !req->response_ready) { /* a failing response filter cannot stop weir's own answer */
+    if (verdict != WEIR_NEXT &&
+        !req->response_ready) { /* a failing response filter cannot stop weir's own answer */
         req->response_ready = true;
         dir->head_due = true;
     }
@@ -599,7 +621,9 @@ void weir_exchange_release(struct weir_req *req)
     if (req->up_open) {
         whole = req->to_up.end_sent && req->to_down.ended && !conn->no_pool;
         if (whole)
-            weir_cluster_view_count(conn->view, conn->server, weir_clock_us() - (req->sent_us ? req->sent_us : req->began_us));
+            weir_cluster_view_count(conn->view, conn->server,
+                                    weir_clock_us() -
+                                        (req->sent_us ? req->sent_us : req->began_us));
         if (!whole)
             weir_hstream_reset(&conn->hs, WEIR_ECANCELED);
         if (!weir_hstream_done(&conn->hs) || !whole)

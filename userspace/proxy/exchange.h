@@ -7,19 +7,25 @@
 
 extern const struct weir_hstream_sink weir_req_up_sink;
 
-/** Appends bytes to what goes on; `borrowed` ones stay where they are until the feed ends. 0 or WEIR_ENOMEM. */
-int weir_dir_push(struct weir_flow_dir *dir, struct weir_str data, bool borrowed) __attribute__((warn_unused_result));
+/** Appends bytes to what goes on; `borrowed` ones stay where they are until the feed ends. 0 or
+ * WEIR_ENOMEM. */
+int weir_dir_push(struct weir_flow_dir *dir, struct weir_str data, bool borrowed)
+    __attribute__((warn_unused_result));
 
 /** Copies borrowed pieces: their bytes are about to go. 0 or WEIR_ENOMEM. */
 int weir_dir_keep(struct weir_flow_dir *dir) __attribute__((warn_unused_result));
 
-/** body.c: the direction begins: from here on filters see what comes, first what came already. 0 or WEIR_ENOMEM. */
-int weir_exchange_body_begin(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir) __attribute__((warn_unused_result));
+/** body.c: the direction begins: from here on filters see what comes, first what came already. 0 or
+ * WEIR_ENOMEM. */
+int weir_exchange_body_begin(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir)
+    __attribute__((warn_unused_result));
 /** A piece of a body, through the filters of `phase`, into `dir`. 0 or WEIR_ENOMEM. */
-int weir_exchange_body(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir, struct weir_str data) __attribute__((warn_unused_result));
+int weir_exchange_body(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir,
+                       struct weir_str data) __attribute__((warn_unused_result));
 /** The body is whole: filters see `last`. */
 void weir_exchange_body_end(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir);
 /** After a wake of a body filter. */
-void weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir);
+void weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase,
+                               struct weir_flow_dir *dir);
 
 #endif

@@ -99,7 +99,8 @@ void weir_chains_fini(struct weir_chains *chains)
     free(chains->worker_offset);
 }
 
-static enum weir_verdict call_phase(struct weir_req *req, enum weir_phase phase, const struct weir_filter_use *use, void *arg, bool *again)
+static enum weir_verdict call_phase(struct weir_req *req, enum weir_phase phase,
+                                    const struct weir_filter_use *use, void *arg, bool *again)
 {
     const struct weir_filter *f = use->filter;
 
@@ -111,7 +112,8 @@ static enum weir_verdict call_phase(struct weir_req *req, enum weir_phase phase,
     case WEIR_PH_PEER:
         return f->upstream_peer(req, use->self, arg);
     case WEIR_PH_CONNECTED:
-        return f->connected_to_upstream(req, use->self, req->server_chosen, req->conn && req->conn->reused);
+        return f->connected_to_upstream(req, use->self, req->server_chosen,
+                                        req->conn && req->conn->reused);
     case WEIR_PH_CONNECT_FAILED:
         return f->fail_to_connect(req, use->self, arg, again);
     case WEIR_PH_UP_REQUEST:
@@ -139,7 +141,8 @@ static enum weir_verdict call_phase(struct weir_req *req, enum weir_phase phase,
     }
 }
 
-enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg, bool *again)
+enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg,
+                                   bool *again)
 {
     const struct weir_chain *chain;
     enum weir_verdict verdict = req->wake_verdict;
@@ -155,9 +158,11 @@ enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, 
     }
     req->wake_verdict = WEIR_NEXT;
     while (verdict == WEIR_NEXT && req->cursor_next < chain->count)
-        verdict = call_phase(req, phase, &req->route->chains.uses[chain->at[req->cursor_next++]], arg, again);
+        verdict = call_phase(req, phase, &req->route->chains.uses[chain->at[req->cursor_next++]],
+                             arg, again);
     if (verdict == WEIR_WAIT && !req->parked && !req->pins && !weir_timer_armed(&req->sleep)) {
-        weir_log(req->worker->service->log, WEIR_LOG_ERROR, "route '%.*s': a filter waits and nothing will wake it",
+        weir_log(req->worker->service->log, WEIR_LOG_ERROR,
+                 "route '%.*s': a filter waits and nothing will wake it",
                  WEIR_FMT(req->route->conf->name));
         verdict = weir_req_fail(req, WEIR_EFILTER, WEIR_BY_US);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * filters.h: runs the phases of a route's filters. Chains are made when a route is compiled: a phase that no filter has
- * costs one test of a count.
+ * filters.h: runs the phases of a route's filters. Chains are made when a route is compiled: a
+ * phase that no filter has costs one test of a count.
  */
 #ifndef PROXY_FILTERS_H
 #define PROXY_FILTERS_H
@@ -44,13 +44,16 @@ struct weir_chains {
 struct weir_req;
 
 /** At most 64 filters a route. 0, WEIR_ENOMEM, WEIR_ELIMIT. */
-int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *uses, size_t count) __attribute__((warn_unused_result));
+int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *uses, size_t count)
+    __attribute__((warn_unused_result));
 void weir_chains_fini(struct weir_chains *chains);
 
 /**
- * Runs a phase that is not a body phase, from the filter at which it waited last, or from the first. `arg` is the phase's
- * own argument (message, choice, error). NEXT when all have said so; WAIT: call again, in the same phase, after the wake.
+ * Runs a phase that is not a body phase, from the filter at which it waited last, or from the
+ * first. `arg` is the phase's own argument (message, choice, error). NEXT when all have said so;
+ * WAIT: call again, in the same phase, after the wake.
  */
-enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg, bool *again);
+enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg,
+                                   bool *again);
 
 #endif

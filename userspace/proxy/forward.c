@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * forward.c: what a proxy adds to and takes from a message: who the client is, the path that is matched and forwarded,
- * X-Forwarded-* or Forwarded, Via, the request id, hop-by-hop fields. (INTERFACE, listener keys.)
+ * forward.c: what a proxy adds to and takes from a message: who the client is, the path that is
+ * matched and forwarded, X-Forwarded-* or Forwarded, Via, the request id, hop-by-hop fields.
+ * (INTERFACE, listener keys.)
  */
 #include "proxy/req.h"
 
 #include <stdio.h>
 
-/* --- who asks ---------------------------------------------------------------------------------- */
+/* --- who asks ----------------------------------------------------------------------------------
+ */
 
 static bool is_trusted(const struct weir_listener *listener, const struct weir_addr *addr)
 {
@@ -37,7 +39,8 @@ static bool last_hop(struct weir_str *list, struct weir_str *hop)
     return false;
 }
 
-/* The rightmost untrusted hop: walks X-Forwarded-For from the right while what told it is trusted. */
+/* The rightmost untrusted hop: walks X-Forwarded-For from the right while what told it is trusted.
+ */
 static void find_client(struct weir_req *req)
 {
     const struct weir_listener *listener = req->wl->listener;
@@ -53,9 +56,13 @@ static void find_client(struct weir_req *req)
         while (is_trusted(listener, &req->client_addr) && last_hop(&list, &hop)) {
             struct weir_addr addr;
             char text[WEIR_ADDR_TEXT_MAX];
-            int n = snprintf(text, sizeof(text), memchr(hop.ptr, ':', hop.len) && hop.ptr[0] != '[' ? "[%.*s]:0" : "%.*s:0", WEIR_FMT(hop));
+            int n =
+                snprintf(text, sizeof(text),
+                         memchr(hop.ptr, ':', hop.len) && hop.ptr[0] != '[' ? "[%.*s]:0" : "%.*s:0",
+                         WEIR_FMT(hop));
 
-            if (n < 0 || (size_t)n >= sizeof(text) || weir_addr_parse(&addr, (struct weir_str){ text, (size_t)n }))
+            if (n < 0 || (size_t)n >= sizeof(text) ||
+                weir_addr_parse(&addr, (struct weir_str){ text, (size_t)n }))
                 return; /* not an address: nobody further left is believed */
             req->client_addr = addr;
         }
@@ -70,7 +77,8 @@ static void make_id(struct weir_req *req)
     const struct weir_listener_conf *conf = req->wl->listener->conf;
 
     if (is_trusted(req->wl->listener, &req->client_addr) && !weir_str_absent(conf->request_id)) {
-        req->id = weir_message_field(&req->in, WEIR_F_X_REQUEST_ID); /* a trusted proxy named it already */
+        req->id = weir_message_field(&req->in,
+                                     WEIR_F_X_REQUEST_ID); /* a trusted proxy named it already */
         if (req->id.len && req->id.len <= 128)
             return;
     }
@@ -110,7 +118,10 @@ static int find_route(struct weir_req *req)
 {
     const struct weir_listener *listener = req->wl->listener;
     const struct weir_tls_info *tls = listener->tls ? weir_stream_tls(req->session->stream) : NULL;
-    struct weir_match_input in = { .msg = &req->in, .host = weir_host_name(req->in.host), .client = &req->client_addr, .port = listener->port };
+    struct weir_match_input in = { .msg = &req->in,
+                                   .host = weir_host_name(req->in.host),
+                                   .client = &req->client_addr,
+                                   .port = listener->port };
     int err;
 
     if (tls) {
@@ -153,7 +164,8 @@ int weir_forward_begin(struct weir_req *req)
     int err;
 
     find_client(req);
-    req->client = (struct weir_str){ req->client_text, weir_addr_print_ip(&req->client_addr, req->client_text) };
+    req->client = (struct weir_str){ req->client_text,
+                                     weir_addr_print_ip(&req->client_addr, req->client_text) };
     make_id(req);
     if (atomic_load_explicit(&req->worker->service->pressure, memory_order_relaxed)) {
         req->close_after = true;
@@ -161,7 +173,8 @@ int weir_forward_begin(struct weir_req *req)
     }
     err = apply_underscores(req);
     if (!err && req->in.form != WEIR_T_AUTHORITY && req->in.form != WEIR_T_ASTERISK)
-        err = weir_path_apply((enum weir_paths)req->wl->listener->conf->paths, &req->in.path, &req->arena);
+        err = weir_path_apply((enum weir_paths)req->wl->listener->conf->paths, &req->in.path,
+                              &req->arena);
     if (!err)
         err = find_route(req);
     if (!err)
@@ -169,7 +182,8 @@ int weir_forward_begin(struct weir_req *req)
     if (err)
         return err;
     limits = weir_req_limits(req);
-    if (limits->body >= 0 && req->in.body == WEIR_BODY_LENGTH && req->in.length > (uint64_t)limits->body) {
+    if (limits->body >= 0 && req->in.body == WEIR_BODY_LENGTH &&
+        req->in.length > (uint64_t)limits->body) {
         req->close_after = true;
         return WEIR_EBODYSIZE;
     }
@@ -184,9 +198,11 @@ int weir_forward_begin(struct weir_req *req)
     return 0;
 }
 
-/* --- to the upstream --------------------------------------------------------------------------- */
+/* --- to the upstream ---------------------------------------------------------------------------
+ */
 
-static struct weir_str join(struct weir_arena *arena, struct weir_str a, struct weir_str sep, struct weir_str b)
+static struct weir_str join(struct weir_arena *arena, struct weir_str a, struct weir_str sep,
+                            struct weir_str b)
 {
     char *out = weir_arena_text(arena, a.len + sep.len + b.len);
 
@@ -200,7 +216,8 @@ static struct weir_str join(struct weir_arena *arena, struct weir_str a, struct 
 
 static int push(struct weir_message *msg, enum weir_field_id id, struct weir_str value)
 {
-    return weir_str_absent(value) ? WEIR_ENOMEM : weir_message_push(msg, id, weir_field_name(id), value);
+    return weir_str_absent(value) ? WEIR_ENOMEM
+                                  : weir_message_push(msg, id, weir_field_name(id), value);
 }
 
 /* All X-Forwarded-For fields in one list. */
@@ -210,17 +227,20 @@ static struct weir_str forwarded_for(struct weir_req *req, const struct weir_mes
 
     for (unsigned i = 0; i < msg->count; i++)
         if (msg->fields[i].id == WEIR_F_X_FORWARDED_FOR)
-            list = list.len ? join(&req->arena, list, WEIR_STR(", "), msg->fields[i].value) : msg->fields[i].value;
+            list = list.len ? join(&req->arena, list, WEIR_STR(", "), msg->fields[i].value)
+                            : msg->fields[i].value;
     return list;
 }
 
-/* What an untrusted client sent of both kinds is removed in every mode; a trusted one's list is continued. */
+/* What an untrusted client sent of both kinds is removed in every mode; a trusted one's list is
+ * continued. */
 static int push_forwarded(struct weir_req *req, struct weir_message *up)
 {
     const struct weir_listener *listener = req->wl->listener;
     struct weir_addr peer;
     char text[WEIR_ADDR_TEXT_MAX];
-    struct weir_str hop, list = { NULL, 0 }, forwarded = { NULL, 0 }, proto = listener->tls ? WEIR_STR("https") : WEIR_STR("http");
+    struct weir_str hop, list = { NULL, 0 }, forwarded = { NULL, 0 },
+                         proto = listener->tls ? WEIR_STR("https") : WEIR_STR("http");
     struct weir_str host = req->in.host;
     bool trusted;
     int err;
@@ -237,8 +257,9 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
         told = weir_message_field(up, WEIR_F_X_FORWARDED_HOST);
         host = told.len ? told : host;
     }
-    if (up->has & (1ull << WEIR_F_X_FORWARDED_FOR | 1ull << WEIR_F_X_FORWARDED_PROTO | 1ull << WEIR_F_X_FORWARDED_HOST |
-                   1ull << WEIR_F_X_FORWARDED_PORT | 1ull << WEIR_F_FORWARDED)) {
+    if (up->has & (1ull << WEIR_F_X_FORWARDED_FOR | 1ull << WEIR_F_X_FORWARDED_PROTO |
+                   1ull << WEIR_F_X_FORWARDED_HOST | 1ull << WEIR_F_X_FORWARDED_PORT |
+                   1ull << WEIR_F_FORWARDED)) {
         weir_message_drop(up, WEIR_F_X_FORWARDED_FOR);
         weir_message_drop(up, WEIR_F_X_FORWARDED_PROTO);
         weir_message_drop(up, WEIR_F_X_FORWARDED_HOST);
@@ -247,7 +268,8 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
     }
     switch (listener->conf->forwarded) {
     case WEIR_FORWARDED_X:
-        err = push(up, WEIR_F_X_FORWARDED_FOR, list.len ? join(&req->arena, list, WEIR_STR(", "), hop) : hop);
+        err = push(up, WEIR_F_X_FORWARDED_FOR,
+                   list.len ? join(&req->arena, list, WEIR_STR(", "), hop) : hop);
         if (!err)
             err = push(up, WEIR_F_X_FORWARDED_PROTO, proto);
         if (!err && host.len)
@@ -256,11 +278,18 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
     case WEIR_FORWARDED_RFC7239: {
         char one[512];
         bool v6 = memchr(hop.ptr, ':', hop.len) != NULL;
-        int n = snprintf(one, sizeof(one), v6 ? "for=\"[%.*s]\";host=\"%.*s\";proto=%.*s" : "for=%.*s;host=\"%.*s\";proto=%.*s", WEIR_FMT(hop),
-                         (int)(host.len < 256 ? host.len : 256), host.ptr ? host.ptr : "", WEIR_FMT(proto));
-        struct weir_str element = weir_arena_copy(&req->arena, (struct weir_str){ one, n > 0 && (size_t)n < sizeof(one) ? (size_t)n : 0 });
+        int n = snprintf(one, sizeof(one),
+                         v6 ? "for=\"[%.*s]\";host=\"%.*s\";proto=%.*s"
+                            : "for=%.*s;host=\"%.*s\";proto=%.*s",
+                         WEIR_FMT(hop), (int)(host.len < 256 ? host.len : 256),
+                         host.ptr ? host.ptr : "", WEIR_FMT(proto));
+        struct weir_str element = weir_arena_copy(
+            &req->arena,
+            (struct weir_str){ one, n > 0 && (size_t)n < sizeof(one) ? (size_t)n : 0 });
 
-        return push(up, WEIR_F_FORWARDED, forwarded.len ? join(&req->arena, forwarded, WEIR_STR(", "), element) : element);
+        return push(up, WEIR_F_FORWARDED,
+                    forwarded.len ? join(&req->arena, forwarded, WEIR_STR(", "), element)
+                                  : element);
     }
     default:
         return 0;
@@ -273,7 +302,8 @@ static int push_via(struct weir_req *req, struct weir_message *msg, bool http10)
 
     if (weir_str_absent(name) || !name.len)
         return 0;
-    return push(msg, WEIR_F_VIA, join(&req->arena, http10 ? WEIR_STR("1.0") : WEIR_STR("1.1"), WEIR_STR(" "), name));
+    return push(msg, WEIR_F_VIA,
+                join(&req->arena, http10 ? WEIR_STR("1.0") : WEIR_STR("1.1"), WEIR_STR(" "), name));
 }
 
 static struct weir_str host_for(const struct weir_req *req)
@@ -306,12 +336,15 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
         err = push_via(req, up, req->in.http10);
     if (!err && !weir_str_absent(conf->request_id) && conf->request_id.len) {
         weir_message_drop_name(up, conf->request_id);
-        err = req->id.len ? weir_message_push(up, weir_field_id(conf->request_id), conf->request_id, req->id) : WEIR_ENOMEM;
+        err = req->id.len ? weir_message_push(up, weir_field_id(conf->request_id), conf->request_id,
+                                              req->id)
+                          : WEIR_ENOMEM;
     }
     return err;
 }
 
-/* --- to the client ----------------------------------------------------------------------------- */
+/* --- to the client -----------------------------------------------------------------------------
+ */
 
 int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
 {

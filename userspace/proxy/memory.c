@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * memory.c: the memory ceiling. Every second: resident memory against the limit (a size, or a share of what the cgroup
- * or the host has; that is read again each time). Above it service->pressure is set: the oldest idle connections go, new
- * requests get 503, what runs goes on; it is lifted at 95 % of the limit.
+ * memory.c: the memory ceiling. Every second: resident memory against the limit (a size, or a share
+ * of what the cgroup or the host has; that is read again each time). Above it service->pressure is
+ * set: the oldest idle connections go, new requests get 503, what runs goes on; it is lifted at 95
+ * % of the limit.
  */
 #include "proxy/memory.h"
 
@@ -40,7 +41,8 @@ static uint64_t number_in(const char *path)
     return value;
 }
 
-/* The tightest memory.max (v2) or memory.limit_in_bytes (v1) of this process's group and those above it. */
+/* The tightest memory.max (v2) or memory.limit_in_bytes (v1) of this process's group and those
+ * above it. */
 static uint64_t cgroup_limit(void)
 {
     FILE *f = fopen("/proc/self/cgroup", "re");
@@ -64,7 +66,10 @@ static uint64_t cgroup_limit(void)
             char *up = strrchr(dir, '/');
             uint64_t value;
 
-            snprintf(path, sizeof(path), v2 ? "/sys/fs/cgroup%s/memory.max" : "/sys/fs/cgroup/memory%s/memory.limit_in_bytes", dir);
+            snprintf(path, sizeof(path),
+                     v2 ? "/sys/fs/cgroup%s/memory.max"
+                        : "/sys/fs/cgroup/memory%s/memory.limit_in_bytes",
+                     dir);
             value = number_in(path);
             if (value && value < best)
                 best = value;
@@ -86,13 +91,15 @@ static uint64_t limit_bytes(const struct weir_limit_conf *conf)
     if (conf->memory > 0)
         return (uint64_t)conf->memory;
     group = cgroup_limit();
-    return (uint64_t)((double)(group < host ? group : host) * (conf->memory_share > 0 ? conf->memory_share : 0.75));
+    return (uint64_t)((double)(group < host ? group : host) *
+                      (conf->memory_share > 0 ? conf->memory_share : 0.75));
 }
 
 static void look(struct weir_service *service)
 {
     uint64_t resident = resident_bytes(), limit = limit_bytes(&service->conf->limits);
-    bool was = atomic_load(&service->pressure), now = was ? resident > limit / 100 * 95 : resident > limit;
+    bool was = atomic_load(&service->pressure),
+         now = was ? resident > limit / 100 * 95 : resident > limit;
 
     atomic_store(&service->resident_bytes, resident);
     atomic_store(&service->limit_bytes, limit);
@@ -101,11 +108,14 @@ static void look(struct weir_service *service)
     atomic_store(&service->pressure, now);
     if (now)
         weir_log(service->log, WEIR_LOG_WARN,
-                 "memory: %llu MiB resident is above limits.memory (%llu MiB): idle connections are closed and new requests get 503; "
+                 "memory: %llu MiB resident is above limits.memory (%llu MiB): idle connections "
+                 "are closed and new requests get 503; "
                  "raise limits.memory, or lower limits.connections",
                  (unsigned long long)(resident >> 20), (unsigned long long)(limit >> 20));
     else
-        weir_log(service->log, WEIR_LOG_INFO, "memory: %llu MiB resident is below limits.memory again", (unsigned long long)(resident >> 20));
+        weir_log(service->log, WEIR_LOG_INFO,
+                 "memory: %llu MiB resident is below limits.memory again",
+                 (unsigned long long)(resident >> 20));
 }
 
 static void on_look(struct weir_timer *timer, void *arg)

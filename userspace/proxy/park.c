@@ -2,8 +2,9 @@
 /**
  * park.c: requests that wait for somebody else, and their wakes.
  *
- * A token is {worker, generation}: a number that is never used again. A wake looks the number up among the worker's
- * parked requests, so that a wake of a request that has died touches no memory of it.
+ * A token is {worker, generation}: a number that is never used again. A wake looks the number up
+ * among the worker's parked requests, so that a wake of a request that has died touches no memory
+ * of it.
  */
 #include "proxy/req.h"
 
@@ -75,7 +76,9 @@ void weir_req_wake(struct weir_wake token, enum weir_verdict verdict)
     wake = malloc(sizeof(*wake));
     if (!wake) /* the request's own deadline ends it */
         return;
-    *wake = (struct wake_mail){ .mail = { .fn = on_wake_mail, .arg = wake }, .generation = token.generation, .verdict = verdict };
+    *wake = (struct wake_mail){ .mail = { .fn = on_wake_mail, .arg = wake },
+                                .generation = token.generation,
+                                .verdict = verdict };
     weir_loop_post(&worker->loop, &wake->mail);
 }
 
@@ -105,7 +108,8 @@ enum weir_verdict weir_req_sleep(struct weir_req *req, uint32_t ms)
     return WEIR_WAIT;
 }
 
-/* Work on a thread of the pool. It pins the request: the arena stays, whatever becomes of the client. */
+/* Work on a thread of the pool. It pins the request: the arena stays, whatever becomes of the
+ * client. */
 struct offload {
     uv_work_t work;
     struct weir_req *req;
@@ -138,7 +142,8 @@ static void on_worked(uv_work_t *work, int status)
         wake_now(worker, token.generation, verdict);
 }
 
-enum weir_verdict weir_req_offload(struct weir_req *req, weir_work_fn work, weir_work_done_fn done, void *arg)
+enum weir_verdict weir_req_offload(struct weir_req *req, weir_work_fn work, weir_work_done_fn done,
+                                   void *arg)
 {
     struct offload *offload = weir_arena_zalloc(&req->arena, sizeof(*offload));
 

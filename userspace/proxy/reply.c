@@ -16,8 +16,11 @@ int weir_reply_make(struct weir_req *req, int status, struct weir_str body)
     req->own_body = weir_str_absent(body) ? WEIR_STR("") : body;
     req->own_answer = true;
     req->response_ready = false;
-    err = weir_message_push(out, WEIR_F_CONTENT_TYPE, weir_field_name(WEIR_F_CONTENT_TYPE), WEIR_STR("text/plain; charset=utf-8"));
-    return err ?: weir_message_push(out, WEIR_F_SERVER, weir_field_name(WEIR_F_SERVER), WEIR_STR("weir"));
+    err = weir_message_push(out, WEIR_F_CONTENT_TYPE, weir_field_name(WEIR_F_CONTENT_TYPE),
+                            WEIR_STR("text/plain; charset=utf-8"));
+    return err
+               ?: weir_message_push(out, WEIR_F_SERVER, weir_field_name(WEIR_F_SERVER),
+                                    WEIR_STR("weir"));
 }
 
 int weir_reply_error(struct weir_req *req)
@@ -30,14 +33,17 @@ int weir_reply_error(struct weir_req *req)
 
     if (status == 499) /* nobody reads it */
         status = 400;
-    n = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, WEIR_FMT(weir_status_reason(status)), weir_err_text(code));
+    n = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, WEIR_FMT(weir_status_reason(status)),
+                 weir_err_text(code));
     body = weir_arena_copy(&req->arena, (struct weir_str){ text, (size_t)n });
     if (weir_str_absent(body) || weir_reply_make(req, status, body))
         return WEIR_ENOMEM;
     if (status == 503 || status == 429)
-        return weir_message_push(&req->out, WEIR_F_RETRY_AFTER, weir_field_name(WEIR_F_RETRY_AFTER), WEIR_STR("1"));
+        return weir_message_push(&req->out, WEIR_F_RETRY_AFTER, weir_field_name(WEIR_F_RETRY_AFTER),
+                                 WEIR_STR("1"));
     if (status == 405)
-        return weir_message_push(&req->out, WEIR_F_OTHER, WEIR_STR("allow"), WEIR_STR("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
+        return weir_message_push(&req->out, WEIR_F_OTHER, WEIR_STR("allow"),
+                                 WEIR_STR("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
     return 0;
 }
 
@@ -47,8 +53,11 @@ static struct weir_str value_of(const struct weir_req *req, struct weir_str text
     const struct {
         struct weir_str name, value;
     } values[] = {
-        { WEIR_STR("$path"), req->in.path },     { WEIR_STR("$query"), req->in.query }, { WEIR_STR("$host"), weir_host_name(req->in.host) },
-        { WEIR_STR("$client"), req->client },    { WEIR_STR("$id"), req->id },
+        { WEIR_STR("$path"), req->in.path },
+        { WEIR_STR("$query"), req->in.query },
+        { WEIR_STR("$host"), weir_host_name(req->in.host) },
+        { WEIR_STR("$client"), req->client },
+        { WEIR_STR("$id"), req->id },
     };
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
@@ -74,13 +83,15 @@ struct weir_str weir_reply_expand(struct weir_req *req, struct weir_str text)
     if (!out)
         return (struct weir_str){ NULL, 0 };
     for (size_t i = 0; i < text.len;) {
-        struct weir_str value = value_of(req, (struct weir_str){ text.ptr + i, text.len - i }, &name);
+        struct weir_str value =
+            value_of(req, (struct weir_str){ text.ptr + i, text.len - i }, &name);
 
         if (text.ptr[i] != '$' || !name) {
             out[used++] = text.ptr[i++];
             continue;
         }
-        if (weir_str_starts((struct weir_str){ text.ptr + i, text.len - i }, WEIR_STR("$query")) && !weir_str_absent(value))
+        if (weir_str_starts((struct weir_str){ text.ptr + i, text.len - i }, WEIR_STR("$query")) &&
+            !weir_str_absent(value))
             out[used++] = '?';
         if (value.len)
             memcpy(out + used, value.ptr, value.len);
@@ -93,7 +104,8 @@ struct weir_str weir_reply_expand(struct weir_req *req, struct weir_str text)
 int weir_reply_route(struct weir_req *req)
 {
     const struct weir_route_conf *conf = req->route->conf;
-    struct weir_str text = weir_reply_expand(req, conf->has_redirect ? conf->redirect_to : conf->reply_body);
+    struct weir_str text =
+        weir_reply_expand(req, conf->has_redirect ? conf->redirect_to : conf->reply_body);
     int err;
 
     if (weir_str_absent(text) && (conf->has_redirect ? conf->redirect_to : conf->reply_body).len)
@@ -101,5 +113,7 @@ int weir_reply_route(struct weir_req *req)
     if (!conf->has_redirect)
         return weir_reply_make(req, (int)conf->reply_status, text);
     err = weir_reply_make(req, (int)conf->redirect_status, WEIR_STR(""));
-    return err ?: weir_message_push(&req->out, WEIR_F_LOCATION, weir_field_name(WEIR_F_LOCATION), text);
+    return err
+               ?: weir_message_push(&req->out, WEIR_F_LOCATION, weir_field_name(WEIR_F_LOCATION),
+                                    text);
 }

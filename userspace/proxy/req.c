@@ -9,15 +9,17 @@
  *               │                  └──(own answer)─▶ exchange
  *               └──────(own answer)──────────────────▶ exchange
  *
- * A step sets the next step and says MORE, or says WAIT: an event (a connection, bytes, a wake, a deadline) then runs the
- * machine again, in the same step. Steps are written so that running one again after a wait repeats nothing.
- * The request never calls into the next step itself, and knows no protocol: it holds one weir_hstream of each side.
+ * A step sets the next step and says MORE, or says WAIT: an event (a connection, bytes, a wake, a
+ * deadline) then runs the machine again, in the same step. Steps are written so that running one
+ * again after a wait repeats nothing. The request never calls into the next step itself, and knows
+ * no protocol: it holds one weir_hstream of each side.
  */
 #include "proxy/req.h"
 
 #include "base/clock.h"
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------
+ */
 
 struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream *hs)
 {
@@ -61,9 +63,11 @@ void weir_req_unpin(struct weir_req *req)
         req_free(req);
 }
 
-/* --- errors ------------------------------------------------------------------------------------ */
+/* --- errors ------------------------------------------------------------------------------------
+ */
 
-void weir_req_note_error(struct weir_req *req, enum weir_err code, enum weir_by by, enum weir_retry retry, int sys, const char *where)
+void weir_req_note_error(struct weir_req *req, enum weir_err code, enum weir_by by,
+                         enum weir_retry retry, int sys, const char *where)
 {
     if (!req->error.code)
         req->error = (struct weir_error){ code, by, retry, sys, where };
@@ -85,7 +89,8 @@ static void set_step(struct weir_req *req, enum weir_step step)
 }
 
 /* What a phase said, as a flow. */
-static enum weir_flow after_phase(struct weir_req *req, enum weir_verdict verdict, enum weir_step next, const char *where)
+static enum weir_flow after_phase(struct weir_req *req, enum weir_verdict verdict,
+                                  enum weir_step next, const char *where)
 {
     switch (verdict) {
     case WEIR_NEXT:
@@ -106,7 +111,8 @@ static enum weir_flow after_phase(struct weir_req *req, enum weir_verdict verdic
     }
 }
 
-/* --- steps ------------------------------------------------------------------------------------- */
+/* --- steps -------------------------------------------------------------------------------------
+ */
 
 static enum weir_flow step_early(struct weir_req *req)
 {
@@ -114,14 +120,17 @@ static enum weir_flow step_early(struct weir_req *req)
         int err = weir_forward_begin(req);
 
         if (err) {
-            weir_req_note_error(req, (enum weir_err)err, err == WEIR_EOVERLOAD || err == WEIR_ENOMEM ? WEIR_BY_US : WEIR_BY_CLIENT,
+            weir_req_note_error(req, (enum weir_err)err,
+                                err == WEIR_EOVERLOAD || err == WEIR_ENOMEM ? WEIR_BY_US
+                                                                            : WEIR_BY_CLIENT,
                                 WEIR_RETRY_NO, 0, "early_request");
             set_step(req, WEIR_STEP_FAIL);
             return WEIR_FLOW_MORE;
         }
         weir_req_watch(req);
     }
-    return after_phase(req, weir_filters_run(req, WEIR_PH_EARLY, NULL, NULL), WEIR_STEP_REQUEST, "early_request");
+    return after_phase(req, weir_filters_run(req, WEIR_PH_EARLY, NULL, NULL), WEIR_STEP_REQUEST,
+                       "early_request");
 }
 
 static enum weir_flow step_request(struct weir_req *req)
@@ -131,7 +140,8 @@ static enum weir_flow step_request(struct weir_req *req)
     if (verdict != WEIR_NEXT)
         return after_phase(req, verdict, WEIR_STEP_PEER, "request");
     if (req->cluster >= 0) {
-        weir_budget_earn(&req->worker->budgets[req->cluster], req->route->conf->retry.budget, req->worker->loop.now_ms);
+        weir_budget_earn(&req->worker->budgets[req->cluster], req->route->conf->retry.budget,
+                         req->worker->loop.now_ms);
         set_step(req, WEIR_STEP_PEER);
         return WEIR_FLOW_MORE;
     }
@@ -154,7 +164,9 @@ static enum weir_flow step_peer(struct weir_req *req)
     enum weir_verdict verdict;
 
     if (req->cursor_phase == 0) {
-        req->choice = (struct weir_peer_choice){ .cluster = req->worker->service->clusters[req->cluster], .tried = req->tried };
+        req->choice =
+            (struct weir_peer_choice){ .cluster = req->worker->service->clusters[req->cluster],
+                                       .tried = req->tried };
         req->choice.tried_count = req->attempts < WEIR_TRIED_MAX ? req->attempts : WEIR_TRIED_MAX;
     }
     verdict = weir_filters_run(req, WEIR_PH_PEER, &req->choice, NULL);
@@ -199,8 +211,10 @@ static enum weir_flow step_connect(struct weir_req *req)
     if (!req->conn) {
         const struct weir_timeouts *t = &req->route->conf->timeouts;
         struct weir_acquire_opts opts = { .fresh = req->fresh,
-                                          .connect_timeout_ms = t->connect < 0 ? 0 : (uint32_t)t->connect,
-                                          .queue_timeout_ms = t->queue < 0 ? 0 : (uint32_t)t->queue };
+                                          .connect_timeout_ms =
+                                              t->connect < 0 ? 0 : (uint32_t)t->connect,
+                                          .queue_timeout_ms =
+                                              t->queue < 0 ? 0 : (uint32_t)t->queue };
 
         if (acquire_pending(req))
             return WEIR_FLOW_WAIT;
@@ -208,7 +222,8 @@ static enum weir_flow step_connect(struct weir_req *req)
         if (req->attempts <= WEIR_TRIED_MAX)
             req->tried[req->attempts - 1] = req->server_chosen;
         memset(&req->acquire, 0, sizeof(req->acquire));
-        req->conn = weir_pool_acquire(&req->acquire, req_view(req), req->server_chosen, &opts, on_acquired, req);
+        req->conn = weir_pool_acquire(&req->acquire, req_view(req), req->server_chosen, &opts,
+                                      on_acquired, req);
         if (!req->conn) {
             req->acquire.fn = on_acquired; /* pending: until on_acquired or a cancel */
             weir_req_watch(req);
@@ -217,7 +232,8 @@ static enum weir_flow step_connect(struct weir_req *req)
         req->connect_us = 0;
     }
     req->acquire.fn = NULL;
-    return after_phase(req, weir_filters_run(req, WEIR_PH_CONNECTED, NULL, NULL), WEIR_STEP_EXCHANGE, "connected_to_upstream");
+    return after_phase(req, weir_filters_run(req, WEIR_PH_CONNECTED, NULL, NULL),
+                       WEIR_STEP_EXCHANGE, "connected_to_upstream");
 }
 
 static enum weir_flow step_exchange(struct weir_req *req)
@@ -233,7 +249,8 @@ static bool attempt_again(struct weir_req *req)
     struct weir_retry_input in = { .conf = &req->route->conf->retry,
                                    .error = &req->attempt_error,
                                    .attempts = req->attempts,
-                                   .idempotent = weir_method_idempotent((enum weir_method)req->in.method_id),
+                                   .idempotent =
+                                       weir_method_idempotent((enum weir_method)req->in.method_id),
                                    .replayable = req->replayable,
                                    .head_sent = req->head_sent,
                                    .reused = req->conn && req->conn->reused,
@@ -244,7 +261,8 @@ static bool attempt_again(struct weir_req *req)
 
     if (verdict == WEIR_AGAIN_NO)
         return false;
-    if (verdict == WEIR_AGAIN && !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
+    if (verdict == WEIR_AGAIN &&
+        !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
         return false;
     weir_count(&req->worker->stats.retries[req->cluster][why], 1);
     if (verdict == WEIR_AGAIN_FRESH) {
@@ -263,15 +281,19 @@ static int fail_attempt(struct weir_req *req)
     if (req->cursor_phase == 0)
         req->again = attempt_again(req);
     again = connected ? req->again : false;
-    verdict = weir_filters_run(req, connected ? WEIR_PH_PROXY_ERROR : WEIR_PH_CONNECT_FAILED, &req->attempt_error, &again);
+    verdict = weir_filters_run(req, connected ? WEIR_PH_PROXY_ERROR : WEIR_PH_CONNECT_FAILED,
+                               &req->attempt_error, &again);
     if (verdict == WEIR_WAIT)
         return -1;
     if (!connected)
-        again = again ? !req->head_sent && req->replayable && (int64_t)req->attempts < req->route->conf->retry.attempts : req->again;
+        again = again ? !req->head_sent && req->replayable &&
+                            (int64_t)req->attempts < req->route->conf->retry.attempts
+                      : req->again;
     if (verdict != WEIR_NEXT)
         again = false;
     if (!again)
-        weir_req_note_error(req, req->attempt_error.code, req->attempt_error.by, req->attempt_error.retry, req->attempt_error.sys,
+        weir_req_note_error(req, req->attempt_error.code, req->attempt_error.by,
+                            req->attempt_error.retry, req->attempt_error.sys,
                             req->attempt_error.where);
     return again;
 }
@@ -359,12 +381,15 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .bytes_in = req->to_up.bytes,
         .bytes_out = req->to_down.sent,
         .duration_us = took_us,
-        .upstream = req->cluster >= 0 ? weir_cluster_name(req->worker->service->clusters[req->cluster]) : no,
+        .upstream = req->cluster >= 0
+                        ? weir_cluster_name(req->worker->service->clusters[req->cluster])
+                        : no,
         .server = req->server_chosen ? weir_server_name(req->server_chosen) : no,
         .attempts = req->attempts,
         .reused = req->was_reused,
         .connect_us = req->connect_us,
-        .first_byte_us = req->first_byte_us > req->began_us ? req->first_byte_us - req->began_us : 0,
+        .first_byte_us =
+            req->first_byte_us > req->began_us ? req->first_byte_us - req->began_us : 0,
         .user_agent = weir_message_field(&req->in, WEIR_F_USER_AGENT),
         .referer = weir_message_field(&req->in, WEIR_F_REFERER),
         .tls = req->session && !req->session->closed ? weir_stream_tls(req->session->stream) : NULL,
@@ -380,7 +405,9 @@ static enum weir_flow step_finish(struct weir_req *req)
     uint64_t now_us = weir_clock_us();
     uint64_t took_us = now_us > req->began_us ? now_us - req->began_us : 0;
     bool cut = req->broken && req->head_sent;
-    int status = req->head_sent ? req->out.status : req->error.code ? weir_err_status(req->error.code) : 499;
+    int status = req->head_sent    ? req->out.status
+                 : req->error.code ? weir_err_status(req->error.code)
+                                   : 499;
     bool reusable = false;
 
     weir_timer_stop(&req->worker->loop.wheel, &req->timer);
@@ -409,11 +436,13 @@ static enum weir_flow step_finish(struct weir_req *req)
     return WEIR_FLOW_GONE;
 }
 
-/* --- the loop ---------------------------------------------------------------------------------- */
+/* --- the loop ----------------------------------------------------------------------------------
+ */
 
 static enum weir_flow (*const steps[WEIR_STEPS])(struct weir_req *) = {
-    [WEIR_STEP_EARLY] = step_early,       [WEIR_STEP_REQUEST] = step_request,   [WEIR_STEP_PEER] = step_peer,
-    [WEIR_STEP_CONNECT] = step_connect,   [WEIR_STEP_EXCHANGE] = step_exchange, [WEIR_STEP_FAIL] = step_fail,
+    [WEIR_STEP_EARLY] = step_early,       [WEIR_STEP_REQUEST] = step_request,
+    [WEIR_STEP_PEER] = step_peer,         [WEIR_STEP_CONNECT] = step_connect,
+    [WEIR_STEP_EXCHANGE] = step_exchange, [WEIR_STEP_FAIL] = step_fail,
     [WEIR_STEP_FINISH] = step_finish,
 };
 
@@ -422,11 +451,13 @@ void weir_req_run(struct weir_req *req)
     enum weir_flow flow;
     uint8_t step;
 
-    if (req->running || req->over) /* an event inside a step: the loop below sees the step that it set */
+    if (req->running ||
+        req->over) /* an event inside a step: the loop below sees the step that it set */
         return;
     req->running = true;
     do {
-        weir_assert(req->magic == WEIR_REQ_MAGIC && req->step < WEIR_STEPS); /* the one good place to be paranoid */
+        weir_assert(req->magic == WEIR_REQ_MAGIC &&
+                    req->step < WEIR_STEPS); /* the one good place to be paranoid */
         step = req->step;
         flow = steps[step](req);
         if (flow == WEIR_FLOW_GONE)
@@ -450,7 +481,8 @@ void weir_req_client_gone(struct weir_req *req, enum weir_err why)
     weir_req_goto(req, WEIR_STEP_FINISH);
 }
 
-/* --- deadlines --------------------------------------------------------------------------------- */
+/* --- deadlines ---------------------------------------------------------------------------------
+ */
 
 /* A deadline that is in force, and what it means when it passes. */
 struct deadline {
@@ -459,7 +491,8 @@ struct deadline {
     enum weir_by by;
 };
 
-static void sooner(struct deadline *best, uint64_t since_ms, int64_t timeout_ms, enum weir_err code, enum weir_by by)
+static void sooner(struct deadline *best, uint64_t since_ms, int64_t timeout_ms, enum weir_err code,
+                   enum weir_by by)
 {
     uint64_t at;
 
@@ -499,8 +532,9 @@ static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
     const struct weir_timeouts *t = &req->route->conf->timeouts;
     uint64_t took_ms = now_ms - req->began_us / 1000;
 
-    if (t->body_rate_min <= 0 || req->to_up.ended || req->own_answer || !req->up_open || req->to_up.blocked || req->blocked_ever ||
-        req->response_started || took_ms < WEIR_BODY_RATE_GRACE_MS)
+    if (t->body_rate_min <= 0 || req->to_up.ended || req->own_answer || !req->up_open ||
+        req->to_up.blocked || req->blocked_ever || req->response_started ||
+        took_ms < WEIR_BODY_RATE_GRACE_MS)
         return false;
     return req->to_up.bytes * 1000 / took_ms < (uint64_t)t->body_rate_min;
 }
@@ -526,7 +560,8 @@ static void on_deadline(struct weir_timer *timer, void *arg)
         weir_req_goto(req, req->broken ? WEIR_STEP_FINISH : WEIR_STEP_FAIL);
         return;
     }
-    weir_req_fault(req, &(struct weir_error){ d.code, d.by, WEIR_RETRY_IDEMPOTENT_ONLY, 0, "deadline" });
+    weir_req_fault(req,
+                   &(struct weir_error){ d.code, d.by, WEIR_RETRY_IDEMPOTENT_ONLY, 0, "deadline" });
 }
 
 void weir_req_watch(struct weir_req *req)
@@ -540,8 +575,10 @@ void weir_req_watch(struct weir_req *req)
     at = d.at_ms;
     if (!req->to_up.ended && req->route->conf->timeouts.body_rate_min > 0 && at > now_ms + 2000)
         at = now_ms + 2000; /* look at the rate */
-    if (at == UINT64_MAX || (weir_timer_armed(&req->timer) && req->timer_ms <= at && req->timer_ms > now_ms))
+    if (at == UINT64_MAX ||
+        (weir_timer_armed(&req->timer) && req->timer_ms <= at && req->timer_ms > now_ms))
         return;
     req->timer_ms = at;
-    weir_loop_timer(&req->worker->loop, &req->timer, at > now_ms ? at - now_ms : 0, on_deadline, req);
+    weir_loop_timer(&req->worker->loop, &req->timer, at > now_ms ? at - now_ms : 0, on_deadline,
+                    req);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * req.h: one request as the machine sees it (read req.c first: it begins with the table of steps and the state graph).
+ * req.h: one request as the machine sees it (read req.c first: it begins with the table of steps
+ * and the state graph).
  */
 #ifndef PROXY_REQ_H
 #define PROXY_REQ_H
@@ -27,63 +28,63 @@ enum weir_flow { WEIR_FLOW_MORE, WEIR_FLOW_WAIT, WEIR_FLOW_GONE };
 enum { WEIR_PIECES_MAX = 8, WEIR_TRIED_MAX = 8 };
 
 /**
- * One direction of an exchange: what came from one side and goes to the other. Pieces are borrowed until the feed ends;
- * what could not leave by then is copied to `held`. `owed`: bytes whose credit the sender gets back when the other side
- * has drained.
+ * One direction of an exchange: what came from one side and goes to the other. Pieces are borrowed
+ * until the feed ends; what could not leave by then is copied to `held`. `owed`: bytes whose credit
+ * the sender gets back when the other side has drained.
  */
 struct weir_flow_dir {
     struct iovec pieces[WEIR_PIECES_MAX];
     int piece_count;
     struct weir_buf held;
-    struct weir_buf raw;      /* input of body filters that came while one of them waited */
+    struct weir_buf raw; /* input of body filters that came while one of them waited */
     struct weir_message *trailer;
-    uint64_t bytes;           /* of the body, as received */
-    uint64_t sent;            /* as sent on */
+    uint64_t bytes; /* of the body, as received */
+    uint64_t sent;  /* as sent on */
     size_t owed;
-    bool head_due;            /* a head is ready and not sent yet */
-    bool ended;               /* the sender's message is whole */
-    bool filtered_end;        /* and the filters have seen it */
+    bool head_due;     /* a head is ready and not sent yet */
+    bool ended;        /* the sender's message is whole */
+    bool filtered_end; /* and the filters have seen it */
     bool end_sent;
-    bool begun;               /* filters see what comes (body.c) */
-    bool waiting;             /* a body filter waits */
-    unsigned last_at;         /* it waits with `last`: the filter after it, or 0 */
-    bool blocked;             /* the other side has too much unsent */
+    bool begun;       /* filters see what comes (body.c) */
+    bool waiting;     /* a body filter waits */
+    unsigned last_at; /* it waits with `last`: the filter after it, or 0 */
+    bool blocked;     /* the other side has too much unsent */
 };
 
 struct weir_req {
     uint32_t magic;
     uint8_t step;
-    uint8_t pins;             /* offloaded work that still uses the arena */
-    bool started;             /* the machine has seen it */
-    bool running;             /* inside weir_req_run */
-    bool over;                /* finished; freed when the pins are gone */
+    uint8_t pins; /* offloaded work that still uses the arena */
+    bool started; /* the machine has seen it */
+    bool running; /* inside weir_req_run */
+    bool over;    /* finished; freed when the pins are gone */
     bool client_gone;
-    bool head_sent;           /* the client has got (some of) a final head */
-    bool own_answer;          /* `out` is weir's own */
-    bool response_ready;      /* response filters have run */
-    bool response_started;    /* a final head has come from the upstream */
+    bool head_sent;        /* the client has got (some of) a final head */
+    bool own_answer;       /* `out` is weir's own */
+    bool response_ready;   /* response filters have run */
+    bool response_started; /* a final head has come from the upstream */
     bool tunnel_due;
-    bool fresh;               /* a stale pooled connection was met: the next one is new */
+    bool fresh; /* a stale pooled connection was met: the next one is new */
     bool stale_retried;
-    bool up_open;             /* the exchange with the upstream is open */
-    bool up_sent;             /* bytes of this attempt were handed to the connection */
-    bool replayable;          /* `replay` holds all of the body that was taken so far */
-    bool close_after;         /* the client's connection ends with this answer */
-    bool broken;              /* the answer cannot be finished */
-    bool again;               /* step fail: the retry policy's word */
-    bool was_reused;          /* the connection of the last attempt */
-    bool blocked_ever;        /* the upstream once took too little: the client's rate says nothing */
+    bool up_open;      /* the exchange with the upstream is open */
+    bool up_sent;      /* bytes of this attempt were handed to the connection */
+    bool replayable;   /* `replay` holds all of the body that was taken so far */
+    bool close_after;  /* the client's connection ends with this answer */
+    bool broken;       /* the answer cannot be finished */
+    bool again;        /* step fail: the retry policy's word */
+    bool was_reused;   /* the connection of the last attempt */
+    bool blocked_ever; /* the upstream once took too little: the client's rate says nothing */
     struct weir_session *session; /* NULL: the client is gone */
     struct weir_worker *worker;
     struct weir_wlistener *wl;
     struct weir_hstream *down;
     struct weir_arena arena;
-    struct weir_message in;       /* the client's request */
-    struct weir_message up_head;  /* as it goes to the upstream */
-    struct weir_message out;      /* the answer to the client */
+    struct weir_message in;      /* the client's request */
+    struct weir_message up_head; /* as it goes to the upstream */
+    struct weir_message out;     /* the answer to the client */
     struct weir_str own_body;
     const struct weir_route *route;
-    int cluster;                  /* index; -1: none */
+    int cluster; /* index; -1: none */
     struct weir_server *server_chosen;
     struct weir_peer_choice choice;
     const struct weir_server *tried[WEIR_TRIED_MAX];
@@ -91,21 +92,21 @@ struct weir_req {
     struct weir_upconn *conn;
     struct weir_flow_dir to_up, to_down;
     struct weir_buf replay;
-    struct weir_error error;      /* the first one */
+    struct weir_error error; /* the first one */
     struct weir_error attempt_error;
     unsigned attempts;
     /* filters */
     void *filter_state;
     uint8_t cursor_phase, cursor_next;
     enum weir_verdict wake_verdict;
-    uint64_t parked;              /* generation of the token, 0: not parked */
+    uint64_t parked; /* generation of the token, 0: not parked */
     struct weir_list parked_link;
     weir_cancel_fn on_cancel;
     void *cancel_arg;
     struct weir_timer sleep;
     /* time, µs and ms of the loop */
     struct weir_timer timer;
-    uint64_t timer_ms;            /* when it fires */
+    uint64_t timer_ms; /* when it fires */
     uint64_t began_us, wall_us, first_byte_us, sent_us, connect_us;
     uint64_t recv_ms, send_ms, up_ms, request_end_ms; /* last progress */
     struct weir_str id, client;
@@ -128,7 +129,8 @@ void weir_req_unpin(struct weir_req *req);
 /** The client has gone: everything is let go. */
 void weir_req_client_gone(struct weir_req *req, enum weir_err why);
 /** Remembers the first error. */
-void weir_req_note_error(struct weir_req *req, enum weir_err code, enum weir_by by, enum weir_retry retry, int sys, const char *where);
+void weir_req_note_error(struct weir_req *req, enum weir_err code, enum weir_by by,
+                         enum weir_retry retry, int sys, const char *where);
 /** Timers: looks which deadline is next. */
 void weir_req_watch(struct weir_req *req);
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req);
@@ -152,11 +154,14 @@ void weir_exchange_pump(struct weir_req *req);
 
 /* forward.c: what is added to and taken from requests and answers. */
 int weir_forward_begin(struct weir_req *req) __attribute__((warn_unused_result));
-int weir_forward_request(struct weir_req *req, struct weir_message *up) __attribute__((warn_unused_result));
-int weir_forward_answer(struct weir_req *req, struct weir_message *answer) __attribute__((warn_unused_result));
+int weir_forward_request(struct weir_req *req, struct weir_message *up)
+    __attribute__((warn_unused_result));
+int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
+    __attribute__((warn_unused_result));
 
 /* reply.c: weir's own answers. */
-int weir_reply_make(struct weir_req *req, int status, struct weir_str body) __attribute__((warn_unused_result));
+int weir_reply_make(struct weir_req *req, int status, struct weir_str body)
+    __attribute__((warn_unused_result));
 /** From the first error: status, Retry-After, a short text. */
 int weir_reply_error(struct weir_req *req) __attribute__((warn_unused_result));
 /** reply: and redirect: of a route. */

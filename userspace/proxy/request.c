@@ -34,7 +34,8 @@ struct weir_str weir_req_route(const struct weir_req *req)
 
 struct weir_str weir_req_upstream(const struct weir_req *req)
 {
-    return req->cluster >= 0 ? weir_cluster_name(req->worker->service->clusters[req->cluster]) : (struct weir_str){ NULL, 0 };
+    return req->cluster >= 0 ? weir_cluster_name(req->worker->service->clusters[req->cluster])
+                             : (struct weir_str){ NULL, 0 };
 }
 
 struct weir_str weir_req_server(const struct weir_req *req)
@@ -80,7 +81,8 @@ int weir_req_set_upstream(struct weir_req *req, struct weir_str name)
 enum weir_verdict weir_req_reply(struct weir_req *req, int status, struct weir_str body)
 {
     if (req->head_sent || weir_reply_make(req, status, weir_arena_copy(&req->arena, body))) {
-        weir_req_note_error(req, req->head_sent ? WEIR_EFILTER : WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "reply");
+        weir_req_note_error(req, req->head_sent ? WEIR_EFILTER : WEIR_ENOMEM, WEIR_BY_US,
+                            WEIR_RETRY_NO, 0, "reply");
         return WEIR_FAIL;
     }
     return WEIR_DONE;

@@ -24,7 +24,8 @@ static bool status_retried(const struct weir_retry_conf *conf, int status)
 {
     if (!(conf->when & WEIR_RETRY_ON_STATUS))
         return false;
-    for (unsigned i = 0; i < sizeof(conf->statuses) / sizeof(conf->statuses[0]) && conf->statuses[i]; i++)
+    for (unsigned i = 0;
+         i < sizeof(conf->statuses) / sizeof(conf->statuses[0]) && conf->statuses[i]; i++)
         if (conf->statuses[i] == status)
             return true;
     return false;
@@ -53,11 +54,13 @@ enum weir_retry_verdict weir_retry_decide(const struct weir_retry_input *in, enu
         return WEIR_AGAIN_NO;
     if (!in->error) {
         *why = WEIR_RETRIED_status;
-        return status_retried(in->conf, in->status) && in->attempts < in->conf->attempts && (in->idempotent || in->conf->any_method) ?
-                   WEIR_AGAIN :
-                   WEIR_AGAIN_NO;
+        return status_retried(in->conf, in->status) && in->attempts < in->conf->attempts &&
+                       (in->idempotent || in->conf->any_method)
+                   ? WEIR_AGAIN
+                   : WEIR_AGAIN_NO;
     }
-    if (in->reused && !in->first_byte && !in->stale_retried && (in->idempotent || in->error->retry >= WEIR_RETRY_UNPROCESSED) &&
+    if (in->reused && !in->first_byte && !in->stale_retried &&
+        (in->idempotent || in->error->retry >= WEIR_RETRY_UNPROCESSED) &&
         (in->error->code == WEIR_EUPRESET || in->error->code == WEIR_EUPCLOSED)) {
         *why = WEIR_RETRIED_stale;
         return WEIR_AGAIN_FRESH;

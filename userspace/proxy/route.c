@@ -74,7 +74,8 @@ void weir_match_scratch_free(struct weir_match_scratch *scratch)
 
 /* --- compiling ------------------------------------------------------------------------------- */
 
-static int compile_pattern(struct text_match *match, struct weir_str pattern, struct weir_tls_fault *fault)
+static int compile_pattern(struct text_match *match, struct weir_str pattern,
+                           struct weir_tls_fault *fault)
 {
     int error;
     PCRE2_SIZE offset;
@@ -83,15 +84,18 @@ static int compile_pattern(struct text_match *match, struct weir_str pattern, st
     match->how = TEXT_PATTERN;
     match->code = pcre2_compile((PCRE2_SPTR)pattern.ptr, pattern.len, 0, &error, &offset, NULL);
     if (match->code) {
-        pcre2_jit_compile(match->code, PCRE2_JIT_COMPLETE); /* without it matching is slower, not different */
+        pcre2_jit_compile(match->code,
+                          PCRE2_JIT_COMPLETE); /* without it matching is slower, not different */
         return 0;
     }
     pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof(why));
-    snprintf(fault->text, sizeof(fault->text), "pattern '%.*s': %s at offset %zu", WEIR_FMT(pattern), why, (size_t)offset);
+    snprintf(fault->text, sizeof(fault->text), "pattern '%.*s': %s at offset %zu",
+             WEIR_FMT(pattern), why, (size_t)offset);
     return WEIR_ECONFIG;
 }
 
-static int compile_value(struct text_match *match, struct weir_str value, struct weir_tls_fault *fault)
+static int compile_value(struct text_match *match, struct weir_str value,
+                         struct weir_tls_fault *fault)
 {
     if (weir_str_absent(value)) {
         match->how = TEXT_ANY;
@@ -104,7 +108,8 @@ static int compile_value(struct text_match *match, struct weir_str value, struct
     return 0;
 }
 
-static int compile_path(struct text_match *match, struct weir_str path, struct weir_tls_fault *fault)
+static int compile_path(struct text_match *match, struct weir_str path,
+                        struct weir_tls_fault *fault)
 {
     if (path.len && path.ptr[0] == '~')
         return compile_pattern(match, (struct weir_str){ path.ptr + 1, path.len - 1 }, fault);
@@ -117,7 +122,8 @@ static int compile_path(struct text_match *match, struct weir_str path, struct w
     return 0;
 }
 
-static int compile_named(struct named_list *list, const struct weir_pairs *pairs, struct weir_tls_fault *fault)
+static int compile_named(struct named_list *list, const struct weir_pairs *pairs,
+                         struct weir_tls_fault *fault)
 {
     if (!pairs->count)
         return 0;
@@ -136,20 +142,24 @@ static int compile_named(struct named_list *list, const struct weir_pairs *pairs
     return 0;
 }
 
-static int compile_clients(struct weir_match *match, const struct weir_strs *clients, struct weir_tls_fault *fault)
+static int compile_clients(struct weir_match *match, const struct weir_strs *clients,
+                           struct weir_tls_fault *fault)
 {
     match->clients = calloc(clients->count + 1, sizeof(*match->clients));
     if (!match->clients)
         return WEIR_ENOMEM;
     for (; match->client_count < clients->count; match->client_count++)
-        if (weir_prefix_parse(&match->clients[match->client_count], clients->at[match->client_count])) {
-            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not an address or prefix", WEIR_FMT(clients->at[match->client_count]));
+        if (weir_prefix_parse(&match->clients[match->client_count],
+                              clients->at[match->client_count])) {
+            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not an address or prefix",
+                     WEIR_FMT(clients->at[match->client_count]));
             return WEIR_ECONFIG;
         }
     return 0;
 }
 
-static int compile_ports(struct weir_match *match, const struct weir_strs *ports, struct weir_tls_fault *fault)
+static int compile_ports(struct weir_match *match, const struct weir_strs *ports,
+                         struct weir_tls_fault *fault)
 {
     match->ports = calloc(ports->count + 1, sizeof(*match->ports));
     if (!match->ports)
@@ -158,7 +168,8 @@ static int compile_ports(struct weir_match *match, const struct weir_strs *ports
         uint64_t port;
 
         if (!weir_str_to_u64(ports->at[match->port_count], &port) || port > 65535) {
-            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not a port", WEIR_FMT(ports->at[match->port_count]));
+            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not a port",
+                     WEIR_FMT(ports->at[match->port_count]));
             return WEIR_ECONFIG;
         }
         match->ports[match->port_count] = (uint16_t)port;
@@ -168,8 +179,9 @@ static int compile_ports(struct weir_match *match, const struct weir_strs *ports
 
 static bool matches_everything(const struct weir_match_conf *conf)
 {
-    return !conf->host.count && !conf->path.count && !conf->method.count && !conf->header.count && !conf->query.count &&
-           !conf->cookie.count && !conf->client.count && !conf->sni.count && !conf->port.count;
+    return !conf->host.count && !conf->path.count && !conf->method.count && !conf->header.count &&
+           !conf->query.count && !conf->cookie.count && !conf->client.count && !conf->sni.count &&
+           !conf->port.count;
 }
 
 int weir_route_compile(struct weir_route *route, struct weir_tls_fault *fault)
@@ -190,7 +202,8 @@ int weir_route_compile(struct weir_route *route, struct weir_tls_fault *fault)
     if (!match->paths)
         return WEIR_ENOMEM;
     for (; !err && match->path_count < conf->path.count; match->path_count++)
-        err = compile_path(&match->paths[match->path_count], conf->path.at[match->path_count], fault);
+        err =
+            compile_path(&match->paths[match->path_count], conf->path.at[match->path_count], fault);
     if (!err)
         err = compile_named(&match->headers, &conf->header, fault);
     if (!err)
@@ -229,18 +242,22 @@ void weir_route_free(struct weir_route *route)
     route->match = NULL;
 }
 
-/* --- matching: 1 yes, 0 no, negative: a pattern gave up ---------------------------------------- */
+/* --- matching: 1 yes, 0 no, negative: a pattern gave up ----------------------------------------
+ */
 
-static int pattern_match(const pcre2_code *code, struct weir_str text, struct weir_match_scratch *scratch)
+static int pattern_match(const pcre2_code *code, struct weir_str text,
+                         struct weir_match_scratch *scratch)
 {
-    int rc = pcre2_match(code, (PCRE2_SPTR)(text.ptr ? text.ptr : ""), text.len, 0, 0, scratch->data, scratch->context);
+    int rc = pcre2_match(code, (PCRE2_SPTR)(text.ptr ? text.ptr : ""), text.len, 0, 0,
+                         scratch->data, scratch->context);
 
     if (rc >= 0)
         return 1;
     return rc == PCRE2_ERROR_NOMATCH ? 0 : WEIR_EMATCHLIMIT;
 }
 
-static int text_match(const struct text_match *match, struct weir_str text, struct weir_match_scratch *scratch)
+static int text_match(const struct text_match *match, struct weir_str text,
+                      struct weir_match_scratch *scratch)
 {
     switch (match->how) {
     case TEXT_EXACT:
@@ -293,7 +310,8 @@ static bool any_host(const struct weir_strs *patterns, struct weir_str host)
     return patterns->count == 0;
 }
 
-static int any_path(const struct weir_match *match, struct weir_str path, struct weir_match_scratch *scratch)
+static int any_path(const struct weir_match *match, struct weir_str path,
+                    struct weir_match_scratch *scratch)
 {
     for (size_t i = 0; i < match->path_count; i++) {
         int hit = text_match(&match->paths[i], path, scratch);
@@ -312,7 +330,8 @@ static bool any_method(const struct weir_strs *methods, struct weir_str method)
     return methods->count == 0;
 }
 
-static int header_match(const struct named_match *want, const struct weir_message *msg, struct weir_match_scratch *scratch)
+static int header_match(const struct named_match *want, const struct weir_message *msg,
+                        struct weir_match_scratch *scratch)
 {
     for (unsigned i = 0; i < msg->count; i++)
         if (weir_str_ieq(msg->fields[i].name, want->name)) {
@@ -325,13 +344,16 @@ static int header_match(const struct named_match *want, const struct weir_messag
 }
 
 /* NAME=VALUE pairs separated by `sep`: a query or a Cookie field. */
-static int pair_match(const struct named_match *want, struct weir_str text, char sep, struct weir_match_scratch *scratch)
+static int pair_match(const struct named_match *want, struct weir_str text, char sep,
+                      struct weir_match_scratch *scratch)
 {
     while (text.len) {
-        struct weir_str rest, value, name = weir_str_cut(weir_str_trim(weir_str_cut(text, sep, &rest)), '=', &value);
+        struct weir_str rest, value,
+            name = weir_str_cut(weir_str_trim(weir_str_cut(text, sep, &rest)), '=', &value);
 
         if (weir_str_eq(name, want->name)) {
-            int hit = text_match(&want->value, weir_str_absent(value) ? WEIR_STR("") : value, scratch);
+            int hit =
+                text_match(&want->value, weir_str_absent(value) ? WEIR_STR("") : value, scratch);
 
             if (hit)
                 return hit;
@@ -341,7 +363,8 @@ static int pair_match(const struct named_match *want, struct weir_str text, char
     return 0;
 }
 
-static int cookie_match(const struct named_match *want, const struct weir_message *msg, struct weir_match_scratch *scratch)
+static int cookie_match(const struct named_match *want, const struct weir_message *msg,
+                        struct weir_match_scratch *scratch)
 {
     for (unsigned i = 0; i < msg->count; i++)
         if (msg->fields[i].id == WEIR_F_COOKIE) {
@@ -353,7 +376,8 @@ static int cookie_match(const struct named_match *want, const struct weir_messag
     return 0;
 }
 
-static int all_named(const struct weir_match *match, const struct weir_message *msg, struct weir_match_scratch *scratch)
+static int all_named(const struct weir_match *match, const struct weir_message *msg,
+                     struct weir_match_scratch *scratch)
 {
     int hit = 1;
 
@@ -388,19 +412,21 @@ static bool any_port(const struct weir_match *match, uint16_t port)
     return match->port_count == 0;
 }
 
-static int route_match(const struct weir_match *match, const struct weir_match_input *in, struct weir_match_scratch *scratch)
+static int route_match(const struct weir_match *match, const struct weir_match_input *in,
+                       struct weir_match_scratch *scratch)
 {
     int hit;
 
-    if (!any_host(&match->hosts, in->host) || !any_method(&match->methods, in->msg->method) || !any_client(match, in->client) ||
-        !any_port(match, in->port) || (match->snis.count && (weir_str_absent(in->sni) || !any_host(&match->snis, in->sni))))
+    if (!any_host(&match->hosts, in->host) || !any_method(&match->methods, in->msg->method) ||
+        !any_client(match, in->client) || !any_port(match, in->port) ||
+        (match->snis.count && (weir_str_absent(in->sni) || !any_host(&match->snis, in->sni))))
         return 0;
     hit = any_path(match, in->msg->path, scratch);
     return hit == 1 ? all_named(match, in->msg, scratch) : hit;
 }
 
-int weir_routes_find(const struct weir_routes *routes, const struct weir_match_input *input, struct weir_match_scratch *scratch,
-                     const struct weir_route **found)
+int weir_routes_find(const struct weir_routes *routes, const struct weir_match_input *input,
+                     struct weir_match_scratch *scratch, const struct weir_route **found)
 {
     *found = NULL;
     for (unsigned i = 0; i < routes->count; i++) {

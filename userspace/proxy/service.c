@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** service.c: a proxy from its policy to its threads. Set-up and take-down here; what a connection does is session.c. */
+/** service.c: a proxy from its policy to its threads. Set-up and take-down here; what a connection
+ * does is session.c. */
 #include "proxy/service.h"
 
 #include "proxy/client_count.h"
@@ -13,7 +14,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* --- compiling a policy -------------------------------------------------------------------------- */
+/* --- compiling a policy --------------------------------------------------------------------------
+ */
 
 int weir_service_find_cluster(const struct weir_service *service, struct weir_str name)
 {
@@ -27,11 +29,14 @@ static int fault_of(struct weir_tls_fault *fault, const char *kind, struct weir_
 {
     struct weir_tls_fault why = *fault;
 
-    snprintf(fault->text, sizeof(fault->text), "%s '%.*s': %.400s", kind, WEIR_FMT(name), why.text[0] ? why.text : weir_err_text((enum weir_err)err));
+    snprintf(fault->text, sizeof(fault->text), "%s '%.*s': %.400s", kind, WEIR_FMT(name),
+             why.text[0] ? why.text : weir_err_text((enum weir_err)err));
     return err;
 }
 
-static struct weir_access_log *open_log(struct weir_service *service, const struct weir_access_log_conf *conf, int *err, struct weir_tls_fault *fault)
+static struct weir_access_log *open_log(struct weir_service *service,
+                                        const struct weir_access_log_conf *conf, int *err,
+                                        struct weir_tls_fault *fault)
 {
     struct weir_access_log *log;
 
@@ -46,7 +51,8 @@ static struct weir_access_log *open_log(struct weir_service *service, const stru
     return log;
 }
 
-static int compile_routes(struct weir_service *service, struct weir_listener *listener, unsigned *slot, struct weir_tls_fault *fault)
+static int compile_routes(struct weir_service *service, struct weir_listener *listener,
+                          unsigned *slot, struct weir_tls_fault *fault)
 {
     const struct weir_route_conf *confs = listener->conf->routes.at;
     int err = 0;
@@ -66,7 +72,8 @@ static int compile_routes(struct weir_service *service, struct weir_listener *li
         if (!weir_str_absent(confs[i].to)) {
             route->cluster = weir_service_find_cluster(service, confs[i].to);
             if (route->cluster < 0) {
-                snprintf(fault->text, sizeof(fault->text), "there is no upstream '%.*s'", WEIR_FMT(confs[i].to));
+                snprintf(fault->text, sizeof(fault->text), "there is no upstream '%.*s'",
+                         WEIR_FMT(confs[i].to));
                 return WEIR_ECONFIG;
             }
         }
@@ -81,9 +88,11 @@ static int compile_routes(struct weir_service *service, struct weir_listener *li
     return err;
 }
 
-static int compile_addrs(struct weir_service *service, struct weir_listener *listener, struct weir_tls_fault *fault)
+static int compile_addrs(struct weir_service *service, struct weir_listener *listener,
+                         struct weir_tls_fault *fault)
 {
-    const struct weir_strs *binds = &listener->conf->bind, *trusted = &listener->conf->trusted_proxies;
+    const struct weir_strs *binds = &listener->conf->bind,
+                           *trusted = &listener->conf->trusted_proxies;
     unsigned fds = (unsigned)binds->count * service->worker_count;
 
     listener->addrs = calloc(binds->count + 1, sizeof(*listener->addrs));
@@ -94,19 +103,24 @@ static int compile_addrs(struct weir_service *service, struct weir_listener *lis
     for (unsigned i = 0; i < fds; i++)
         listener->fds[i] = -1;
     for (; listener->addr_count < binds->count; listener->addr_count++)
-        if (weir_addr_parse(&listener->addrs[listener->addr_count], binds->at[listener->addr_count])) {
-            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not an address", WEIR_FMT(binds->at[listener->addr_count]));
+        if (weir_addr_parse(&listener->addrs[listener->addr_count],
+                            binds->at[listener->addr_count])) {
+            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not an address",
+                     WEIR_FMT(binds->at[listener->addr_count]));
             return WEIR_ECONFIG;
         }
     for (; listener->trusted_count < trusted->count; listener->trusted_count++)
-        if (weir_prefix_parse(&listener->trusted[listener->trusted_count], trusted->at[listener->trusted_count])) {
-            snprintf(fault->text, sizeof(fault->text), "trusted_proxies: '%.*s' is not a prefix", WEIR_FMT(trusted->at[listener->trusted_count]));
+        if (weir_prefix_parse(&listener->trusted[listener->trusted_count],
+                              trusted->at[listener->trusted_count])) {
+            snprintf(fault->text, sizeof(fault->text), "trusted_proxies: '%.*s' is not a prefix",
+                     WEIR_FMT(trusted->at[listener->trusted_count]));
             return WEIR_ECONFIG;
         }
     return 0;
 }
 
-static int compile_listener(struct weir_service *service, unsigned i, unsigned *slot, struct weir_tls_fault *fault)
+static int compile_listener(struct weir_service *service, unsigned i, unsigned *slot,
+                            struct weir_tls_fault *fault)
 {
     struct weir_listener *listener = &service->listeners[i];
     const struct weir_limit_conf *limits;
@@ -115,8 +129,10 @@ static int compile_listener(struct weir_service *service, unsigned i, unsigned *
     listener->conf = &((const struct weir_listener_conf *)service->conf->listeners.at)[i];
     listener->index = i;
     limits = &listener->conf->limits;
-    listener->guard = (struct weir_guard_limits){ .head_bytes = limits->head > 0 ? (uint32_t)limits->head : 0,
-                                                  .head_count = limits->headers > 0 ? (uint32_t)limits->headers : 0 };
+    listener->guard =
+        (struct weir_guard_limits){ .head_bytes = limits->head > 0 ? (uint32_t)limits->head : 0,
+                                    .head_count =
+                                        limits->headers > 0 ? (uint32_t)limits->headers : 0 };
     service->listener_count++;
     err = compile_addrs(service, listener, fault);
     if (!err)
@@ -135,7 +151,8 @@ static int compile_listener(struct weir_service *service, unsigned i, unsigned *
 /* CPUs that this process may use: affinity, and the quota of its cgroup (cpu.max, rounded up). */
 static unsigned cpus_allowed(void)
 {
-    static const char *const files[] = { "/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/unified/cpu.max" };
+    static const char *const files[] = { "/sys/fs/cgroup/cpu.max",
+                                         "/sys/fs/cgroup/unified/cpu.max" };
     unsigned cpus = 1;
     cpu_set_t set;
 
@@ -147,7 +164,8 @@ static unsigned cpus_allowed(void)
 
         if (!f)
             continue;
-        if (fscanf(f, "%lu %lu", &quota, &period) == 2 && period && (quota + period - 1) / period < cpus)
+        if (fscanf(f, "%lu %lu", &quota, &period) == 2 && period &&
+            (quota + period - 1) / period < cpus)
             cpus = (unsigned)((quota + period - 1) / period);
         fclose(f);
         break;
@@ -162,7 +180,8 @@ static int compile(struct weir_service *service, struct weir_tls_fault *fault)
     int err = 0;
 
     for (size_t i = 0; i < conf->listeners.count; i++)
-        routes += (unsigned)((const struct weir_listener_conf *)conf->listeners.at)[i].routes.count + 1;
+        routes +=
+            (unsigned)((const struct weir_listener_conf *)conf->listeners.at)[i].routes.count + 1;
     service->logs = calloc(routes + 1, sizeof(*service->logs));
     service->listeners = calloc(conf->listeners.count + 1, sizeof(*service->listeners));
     service->clusters = calloc(conf->upstreams.count + 1, sizeof(*service->clusters));
@@ -173,9 +192,11 @@ static int compile(struct weir_service *service, struct weir_tls_fault *fault)
     if (!service->access)
         return WEIR_ECONFIG;
     for (; service->cluster_count < conf->upstreams.count; service->cluster_count++) {
-        const struct weir_cluster_conf *one = &((const struct weir_cluster_conf *)conf->upstreams.at)[service->cluster_count];
+        const struct weir_cluster_conf *one =
+            &((const struct weir_cluster_conf *)conf->upstreams.at)[service->cluster_count];
 
-        service->clusters[service->cluster_count] = weir_cluster_new(one, &service->upstreams, fault);
+        service->clusters[service->cluster_count] =
+            weir_cluster_new(one, &service->upstreams, fault);
         if (!service->clusters[service->cluster_count])
             return fault_of(fault, "upstream", one->name, WEIR_ECONFIG);
     }
@@ -186,7 +207,9 @@ static int compile(struct weir_service *service, struct weir_tls_fault *fault)
     return err;
 }
 
-struct weir_service *weir_service_new(const struct weir_proxy_conf *conf, const struct weir_service_opts *opts, struct weir_tls_fault *fault)
+struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
+                                      const struct weir_service_opts *opts,
+                                      struct weir_tls_fault *fault)
 {
     struct weir_service *service = calloc(1, sizeof(*service));
     int64_t workers = conf->workers > 0 ? conf->workers : (int64_t)cpus_allowed();
@@ -200,7 +223,10 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf, const 
     service->conf = conf;
     service->log = opts->log;
     service->worker_count = (unsigned)(workers < WEIR_WORKERS_MAX ? workers : WEIR_WORKERS_MAX);
-    service->upstreams = (struct weir_upstreams_opts){ .log = opts->log, .workers = service->worker_count, .dns = &conf->dns, .limits = &service->answer_limits };
+    service->upstreams = (struct weir_upstreams_opts){ .log = opts->log,
+                                                       .workers = service->worker_count,
+                                                       .dns = &conf->dns,
+                                                       .limits = &service->answer_limits };
     err = compile(service, fault);
     if (!err)
         return service;
@@ -210,13 +236,15 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf, const 
     return NULL;
 }
 
-/* --- binding ------------------------------------------------------------------------------------- */
+/* --- binding -------------------------------------------------------------------------------------
+ */
 
 static const char *bind_advice(int sys)
 {
     switch (sys) {
     case EACCES:
-        return "; ports below 1024 need root or CAP_NET_BIND_SERVICE (or: sysctl net.ipv4.ip_unprivileged_port_start)";
+        return "; ports below 1024 need root or CAP_NET_BIND_SERVICE (or: sysctl "
+               "net.ipv4.ip_unprivileged_port_start)";
     case EADDRINUSE:
         return "; `ss -ltnp` shows who has it";
     case EADDRNOTAVAIL:
@@ -226,10 +254,12 @@ static const char *bind_advice(int sys)
     }
 }
 
-static int bind_failed(const struct weir_listener *listener, unsigned a, int sys, struct weir_tls_fault *fault)
+static int bind_failed(const struct weir_listener *listener, unsigned a, int sys,
+                       struct weir_tls_fault *fault)
 {
-    snprintf(fault->text, sizeof(fault->text), "listener '%.*s': %.*s: %s%s", WEIR_FMT(listener->conf->name), WEIR_FMT(listener->conf->bind.at[a]),
-             strerror(sys), bind_advice(sys));
+    snprintf(fault->text, sizeof(fault->text), "listener '%.*s': %.*s: %s%s",
+             WEIR_FMT(listener->conf->name), WEIR_FMT(listener->conf->bind.at[a]), strerror(sys),
+             bind_advice(sys));
     return weir_err_from_errno(sys);
 }
 
@@ -245,17 +275,22 @@ static void learn_port(struct weir_listener *listener, unsigned a, int fd)
         listener->port = weir_addr_port(&bound);
 }
 
-static int open_addr(struct weir_service *service, struct weir_listener *listener, unsigned a, struct weir_tls_fault *fault)
+static int open_addr(struct weir_service *service, struct weir_listener *listener, unsigned a,
+                     struct weir_tls_fault *fault)
 {
     const struct weir_listener_conf *conf = listener->conf;
-    struct weir_listen_opts opts = { .backlog = (int)conf->backlog, .freebind = conf->freebind, .device = conf->device, .mode = (unsigned)conf->mode };
+    struct weir_listen_opts opts = { .backlog = (int)conf->backlog,
+                                     .freebind = conf->freebind,
+                                     .device = conf->device,
+                                     .mode = (unsigned)conf->mode };
     bool shared = listener->addrs[a].sa.sa_family != AF_UNIX;
     int *fds = &listener->fds[a * service->worker_count];
     int fd;
 
     if (fds[0] >= 0)
         return 0;
-    fd = weir_listen_open(&listener->addrs[a], &opts); /* without SO_REUSEPORT: is somebody else there? */
+    fd = weir_listen_open(&listener->addrs[a],
+                          &opts); /* without SO_REUSEPORT: is somebody else there? */
     if (fd < 0)
         return bind_failed(listener, a, -fd, fault);
     learn_port(listener, a, fd);
@@ -296,7 +331,8 @@ uint16_t weir_service_port(const struct weir_service *service, unsigned listener
     return listener < service->listener_count ? service->listeners[listener].port : 0;
 }
 
-/* --- threads ------------------------------------------------------------------------------------- */
+/* --- threads -------------------------------------------------------------------------------------
+ */
 
 /* Something that every worker does on its own thread. */
 struct errand {
@@ -320,23 +356,32 @@ static void on_errand(struct weir_loop *loop, void *arg)
         free(errand);
 }
 
-static void send_errand(struct weir_worker *worker, void (*fn)(struct weir_worker *worker, void *arg), void *arg)
+static void send_errand(struct weir_worker *worker,
+                        void (*fn)(struct weir_worker *worker, void *arg), void *arg)
 {
     struct errand *errand = calloc(1, sizeof(*errand));
 
     if (!errand) {
-        weir_log(worker->service->log, WEIR_LOG_ERROR, "worker %u: out of memory for an errand", worker->id);
+        weir_log(worker->service->log, WEIR_LOG_ERROR, "worker %u: out of memory for an errand",
+                 worker->id);
         return;
     }
-    *errand = (struct errand){ .mail = { .fn = on_errand, .arg = errand }, .worker = worker, .fn = fn, .arg = arg };
+    *errand = (struct errand){
+        .mail = { .fn = on_errand, .arg = errand }, .worker = worker, .fn = fn, .arg = arg
+    };
     weir_loop_post(&worker->loop, &errand->mail);
 }
 
-void weir_service_each_worker(struct weir_service *service, void (*fn)(struct weir_worker *worker, void *arg), void *arg)
+void weir_service_each_worker(struct weir_service *service,
+                              void (*fn)(struct weir_worker *worker, void *arg), void *arg)
 {
     for (unsigned i = 0; i < service->worker_count; i++) {
         struct weir_worker *worker = &service->workers[i];
-        struct errand errand = { .mail = { .fn = on_errand, .arg = &errand }, .worker = worker, .fn = fn, .arg = arg, .waits = true };
+        struct errand errand = { .mail = { .fn = on_errand, .arg = &errand },
+                                 .worker = worker,
+                                 .fn = fn,
+                                 .arg = arg,
+                                 .waits = true };
 
         if (!worker->started || uv_sem_init(&errand.done, 0))
             continue;
@@ -382,7 +427,9 @@ int weir_service_start(struct weir_service *service)
     if (!err)
         weir_memory_start(service);
     for (unsigned i = 0; i < service->worker_count && !err; i++) {
-        err = pthread_create(&service->workers[i].thread, NULL, worker_main, &service->workers[i]) ? WEIR_ESYS : 0;
+        err = pthread_create(&service->workers[i].thread, NULL, worker_main, &service->workers[i])
+                  ? WEIR_ESYS
+                  : 0;
         service->workers[i].started = !err;
     }
     service->started = true;
@@ -442,8 +489,10 @@ static void errand_count_streams(struct weir_worker *worker, void *arg)
     *(size_t *)arg += worker->loop.tcps.used;
 }
 
-/* Waits until what `count` adds up over the workers is gone; it was all closed, so this takes a few turns. */
-static bool wait_gone(struct weir_service *service, void (*count)(struct weir_worker *worker, void *arg))
+/* Waits until what `count` adds up over the workers is gone; it was all closed, so this takes a few
+ * turns. */
+static bool wait_gone(struct weir_service *service,
+                      void (*count)(struct weir_worker *worker, void *arg))
 {
     for (int i = 0; i < 200; i++) {
         size_t left = 0;
@@ -469,7 +518,8 @@ void weir_service_stop(struct weir_service *service)
     weir_service_each_worker(service, errand_close_views, NULL);
     clean = wait_gone(service, errand_count_streams) && clean;
     if (!clean)
-        weir_log(service->log, WEIR_LOG_WARN, "some connections did not close in time; they end with the process");
+        weir_log(service->log, WEIR_LOG_WARN,
+                 "some connections did not close in time; they end with the process");
     for (unsigned i = 0; i < service->worker_count; i++) {
         if (!service->workers[i].started)
             continue;
@@ -526,7 +576,8 @@ void weir_service_free(struct weir_service *service)
     free(service);
 }
 
-/* --- for the admin ------------------------------------------------------------------------------- */
+/* --- for the admin -------------------------------------------------------------------------------
+ */
 
 const struct weir_proxy_conf *weir_service_conf(const struct weir_service *service)
 {
@@ -553,7 +604,8 @@ struct weir_access *weir_service_access(const struct weir_service *service)
     return service->access;
 }
 
-const struct weir_worker_stats *weir_service_stats(const struct weir_service *service, unsigned worker)
+const struct weir_worker_stats *weir_service_stats(const struct weir_service *service,
+                                                   unsigned worker)
 {
     return &service->workers[worker].stats;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * service.h: a running proxy: workers, listeners, upstreams, and what they share. The daemon and weir/server.h make one.
+ * service.h: a running proxy: workers, listeners, upstreams, and what they share. The daemon and
+ * weir/server.h make one.
  *
  *   new (checks, compiles) ▶ open (binds) ▶ start (threads) ▶ [drain ▶] stop ▶ free
  */
@@ -19,12 +20,17 @@ struct weir_service_opts {
 };
 
 /** `conf` outlives the service. NULL with *fault filled: what is wrong, and where. */
-struct weir_service *weir_service_new(const struct weir_proxy_conf *conf, const struct weir_service_opts *opts, struct weir_tls_fault *fault);
-/** Binds every listener; those that are open already stay. 0, or an error with *fault filled ("listener 'web': :80: permission denied; …"). */
-int weir_service_open(struct weir_service *service, struct weir_tls_fault *fault) __attribute__((warn_unused_result));
+struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
+                                      const struct weir_service_opts *opts,
+                                      struct weir_tls_fault *fault);
+/** Binds every listener; those that are open already stay. 0, or an error with *fault filled
+ * ("listener 'web': :80: permission denied; …"). */
+int weir_service_open(struct weir_service *service, struct weir_tls_fault *fault)
+    __attribute__((warn_unused_result));
 /** Starts the workers' threads. 0 or an error. */
 int weir_service_start(struct weir_service *service) __attribute__((warn_unused_result));
-/** Stops accepting and lets requests end: answers say Connection: close, idle connections close. Any thread; returns at once. */
+/** Stops accepting and lets requests end: answers say Connection: close, idle connections close.
+ * Any thread; returns at once. */
 void weir_service_drain(struct weir_service *service);
 /** No client connection is left. Any thread. */
 bool weir_service_idle(const struct weir_service *service);
@@ -38,18 +44,23 @@ unsigned weir_service_workers(const struct weir_service *service);
 unsigned weir_service_clusters(const struct weir_service *service);
 struct weir_cluster *weir_service_cluster(const struct weir_service *service, unsigned i);
 struct weir_access *weir_service_access(const struct weir_service *service);
-const struct weir_worker_stats *weir_service_stats(const struct weir_service *service, unsigned worker);
+const struct weir_worker_stats *weir_service_stats(const struct weir_service *service,
+                                                   unsigned worker);
 uint64_t weir_service_busy_us(const struct weir_service *service, unsigned worker);
-/** Runs fn on every worker's thread, one after the other, and waits. For lists of connections. Not from a worker. */
-void weir_service_each_worker(struct weir_service *service, void (*fn)(struct weir_worker *worker, void *arg), void *arg);
-/** The port that the first bind of a listener got (the kernel's choice for port 0); 0 before the open and for a UNIX socket. */
+/** Runs fn on every worker's thread, one after the other, and waits. For lists of connections. Not
+ * from a worker. */
+void weir_service_each_worker(struct weir_service *service,
+                              void (*fn)(struct weir_worker *worker, void *arg), void *arg);
+/** The port that the first bind of a listener got (the kernel's choice for port 0); 0 before the
+ * open and for a UNIX socket. */
 uint16_t weir_service_port(const struct weir_service *service, unsigned listener);
 /** The TLS policy of a listener, or NULL. */
 struct weir_tls_server *weir_service_tls(const struct weir_service *service, unsigned listener);
 /** Reopens the files of access logs (SIGUSR1). */
 void weir_service_reopen_logs(struct weir_service *service);
 /** RSS above the limit of `limits.memory`. And the two figures. */
-bool weir_service_memory(const struct weir_service *service, uint64_t *resident_bytes, uint64_t *limit_bytes);
+bool weir_service_memory(const struct weir_service *service, uint64_t *resident_bytes,
+                         uint64_t *limit_bytes);
 
 /** One client connection, as `weir show connections` tells it. */
 struct weir_session_status {
@@ -57,10 +68,13 @@ struct weir_session_status {
     struct weir_str listener, client, protocol, tls, state, route, upstream, server;
 };
 /** On the worker's thread (weir_service_each_worker). */
-void weir_worker_each_session(struct weir_worker *worker, void (*fn)(void *arg, const struct weir_session_status *status), void *arg);
+void weir_worker_each_session(struct weir_worker *worker,
+                              void (*fn)(void *arg, const struct weir_session_status *status),
+                              void *arg);
 unsigned weir_worker_id(const struct weir_worker *worker);
 
-/** metrics.c: the whole of /metrics in Prometheus text, malloc'ed; NULL without memory. Any thread but a worker's. */
+/** metrics.c: the whole of /metrics in Prometheus text, malloc'ed; NULL without memory. Any thread
+ * but a worker's. */
 char *weir_service_metrics(struct weir_service *service, size_t *len);
 
 #endif

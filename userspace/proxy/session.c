@@ -11,7 +11,8 @@
 static const struct weir_stream_sink session_stream_sink;
 static const struct weir_codec_sink session_codec_sink;
 
-/* --- states ------------------------------------------------------------------------------------ */
+/* --- states ------------------------------------------------------------------------------------
+ */
 
 static void set_state(struct weir_session *session, enum weir_session_state next)
 {
@@ -26,7 +27,8 @@ static struct weir_loop *loop_of(const struct weir_session *session)
     return &session->wl->worker->loop;
 }
 
-/* --- accept and close -------------------------------------------------------------------------- */
+/* --- accept and close --------------------------------------------------------------------------
+ */
 
 static void peer_set(struct weir_session *session, const struct sockaddr *peer, socklen_t len)
 {
@@ -71,7 +73,8 @@ static bool make_room(struct weir_wlistener *wl)
 }
 
 /* 0 when the connection may stay; else why it goes. */
-static bool admit(struct weir_wlistener *wl, const struct sockaddr *peer, socklen_t len, bool *counted)
+static bool admit(struct weir_wlistener *wl, const struct sockaddr *peer, socklen_t len,
+                  bool *counted)
 {
     struct weir_service *service = wl->worker->service;
     const struct weir_limit_conf *limits = &wl->listener->conf->limits;
@@ -90,8 +93,10 @@ static bool admit(struct weir_wlistener *wl, const struct sockaddr *peer, sockle
         break;
     }
     if (limits->connections_per_client > 0 && service->clients) {
-        if (!weir_client_count_add(service->clients, &addr, (uint64_t)limits->connections_per_client)) {
-            weir_worker_refused(wl, WEIR_REFUSED_per_client, "limits.connections_per_client is reached");
+        if (!weir_client_count_add(service->clients, &addr,
+                                   (uint64_t)limits->connections_per_client)) {
+            weir_worker_refused(wl, WEIR_REFUSED_per_client,
+                                "limits.connections_per_client is reached");
             return false;
         }
         *counted = true;
@@ -101,7 +106,9 @@ static bool admit(struct weir_wlistener *wl, const struct sockaddr *peer, sockle
         atomic_fetch_sub_explicit(&service->connections, 1, memory_order_relaxed);
         if (*counted)
             weir_client_count_remove(service->clients, &addr);
-        weir_worker_refused(wl, WEIR_REFUSED_limit, "limits.connections is reached and none is idle; raise it, or add hosts");
+        weir_worker_refused(
+            wl, WEIR_REFUSED_limit,
+            "limits.connections is reached and none is idle; raise it, or add hosts");
         return false;
     }
     return true;
@@ -137,7 +144,8 @@ static void session_free(struct weir_session *session)
     weir_slab_put(&worker->sessions, session);
 }
 
-void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer, socklen_t len)
+void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer,
+                         socklen_t len)
 {
     struct weir_worker *worker = wl->worker;
     struct weir_session *session;
@@ -189,19 +197,21 @@ void weir_session_close(struct weir_session *session, bool reset)
     weir_stream_close(session->stream, reset);
 }
 
-/* Answered, and not to be used again: what was sent must arrive, so FIN first, and what the client still sends is read
- * away for a while; a close with unread bytes would be a RST that takes the answer with it. */
+/* Answered, and not to be used again: what was sent must arrive, so FIN first, and what the client
+ * still sends is read away for a while; a close with unread bytes would be a RST that takes the
+ * answer with it. */
 static void session_linger(struct weir_session *session)
 {
     set_state(session, WEIR_SESSION_CLOSING);
     session->lingered = 0;
-    if (session->held)
+    if (session->held && !session->feeding) /* else they are being fed from: feed_held drops them */
         weir_buf_clear(&session->held->bytes);
     weir_stream_shutdown(session->stream);
     weir_stream_read(session->stream, true);
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests ----------------------------------------------------------------------------------
+ */
 
 static int on_begin(void *arg, struct weir_hstream *hs)
 {
@@ -267,7 +277,8 @@ static int hold(struct weir_session *session, const uint8_t *data, size_t len)
     return weir_buf_append(&session->held->bytes, data, len);
 }
 
-/* The codec is dead, or refused to begin. An answer (of the machine, or a minimal one) is on its way where one can be. */
+/* The codec is dead, or refused to begin. An answer (of the machine, or a minimal one) is on its
+ * way where one can be. */
 static void feed_failed(struct weir_session *session, enum weir_err err)
 {
     if (session->req || session->closed)
@@ -279,14 +290,16 @@ static void feed_failed(struct weir_session *session, enum weir_err err)
 }
 
 /**
- * Feeds until all is eaten, or the codec waits for the request in progress to end. Returns how much was eaten.
+ * Feeds until all is eaten, or the codec waits for the request in progress to end. Returns how much
+ * was eaten.
  */
 static size_t session_feed(struct weir_session *session, const uint8_t *data, size_t len)
 {
     size_t eaten = 0;
 
     session->feeding = true;
-    while (eaten < len && !session->closed && !session->tunnel && session->state != WEIR_SESSION_CLOSING) {
+    while (eaten < len && !session->closed && !session->tunnel &&
+           session->state != WEIR_SESSION_CLOSING) {
         ssize_t n = weir_codec_feed(&session->h1.codec, data + eaten, len - eaten);
 
         if (n < 0) {
@@ -306,7 +319,8 @@ static void after_feed(struct weir_session *session)
 {
     bool in_head;
 
-    if (session->closed || session->req || session->tunnel || session->state == WEIR_SESSION_CLOSING)
+    if (session->closed || session->req || session->tunnel ||
+        session->state == WEIR_SESSION_CLOSING)
         return;
     in_head = weir_h1_in_head(&session->h1);
     if (in_head && session->state != WEIR_SESSION_HEAD)
@@ -315,38 +329,36 @@ static void after_feed(struct weir_session *session)
         weir_session_close(session, false);
 }
 
+/* One call of the codec with what was kept; false when it took nothing, or nothing more is to be
+ * fed. */
+static bool feed_held_some(struct weir_session *session, struct weir_buf *held)
+{
+    struct iovec iov;
+    size_t eaten;
+
+    if (!held->len || session->closed || session->tunnel || session->state == WEIR_SESSION_CLOSING)
+        return false;
+    weir_buf_peek(held, 0, &iov, 1);
+    eaten = session_feed(session, iov.iov_base, iov.iov_len);
+    weir_buf_consume(held, eaten);
+    return eaten > 0;
+}
+
 static void feed_held(void *arg)
 {
     struct weir_held *held = arg;
-    struct weir_session *session = weir_cast(struct weir_session, held->session, WEIR_SESSION_MAGIC);
+    struct weir_session *session =
+        weir_cast(struct weir_session, held->session, WEIR_SESSION_MAGIC);
 
-    while (held->bytes.len && !session->closed && !session->req && !session->tunnel && session->state != WEIR_SESSION_CLOSING) {
-        struct iovec iov;
-        size_t eaten;
-
-        weir_buf_peek(&held->bytes, 0, &iov, 1);
-        eaten = session_feed(session, iov.iov_base, iov.iov_len);
-        weir_buf_consume(&held->bytes, eaten);
-        if (!eaten)
-            break;
-    }
-    if (session->closed || session->tunnel)
-        return;
-    while (session->req && held->bytes.len) { /* the body of the request that has begun */
-        struct iovec iov;
-        size_t eaten;
-
-        weir_buf_peek(&held->bytes, 0, &iov, 1);
-        eaten = session_feed(session, iov.iov_base, iov.iov_len);
-        weir_buf_consume(&held->bytes, eaten);
-        if (!eaten)
-            break;
-    }
+    while (feed_held_some(session, &held->bytes))
+        ;
+    if (session->state == WEIR_SESSION_CLOSING)
+        weir_buf_clear(&held->bytes);
     if (session->closed || session->tunnel)
         return;
     if (!held->bytes.len && !session->h1.paused)
         weir_stream_read(session->stream, true);
-    if (!held->bytes.len && session->eof)
+    if (!held->bytes.len && session->eof && session->state != WEIR_SESSION_CLOSING)
         weir_codec_eof(&session->h1.codec, WEIR_OK);
     after_feed(session);
 }
@@ -358,7 +370,8 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
     if (session->closed || session->tunnel)
         return;
     if (cut || session->broken) {
-        /* RST where an end of the stream could be taken for the end of the body; a length or chunks show the cut. */
+        /* RST where an end of the stream could be taken for the end of the body; a length or chunks
+         * show the cut. */
         weir_session_close(session, true);
         return;
     }
@@ -378,14 +391,16 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
         after_feed(session);
 }
 
-void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel, struct weir_buf *held)
+void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel,
+                         struct weir_buf *held)
 {
     session->tunnel = tunnel;
     if (session->held)
         weir_buf_splice(held, &session->held->bytes);
 }
 
-/* --- the stream's events ----------------------------------------------------------------------- */
+/* --- the stream's events -----------------------------------------------------------------------
+ */
 
 static void on_open(void *arg)
 {
@@ -393,7 +408,9 @@ static void on_open(void *arg)
     const struct weir_tls_info *tls = weir_stream_tls(session->stream);
 
     if (tls)
-        weir_count(&session->wl->stats->handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed], 1);
+        weir_count(&session->wl->stats
+                        ->handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed],
+                   1);
     set_state(session, WEIR_SESSION_HEAD);
 }
 
@@ -421,11 +438,13 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
         weir_session_close(session, true);
         return;
     }
-    if (eaten < len && session->state != WEIR_SESSION_CLOSING && hold(session, data + eaten, len - eaten)) {
+    if (eaten < len && session->state != WEIR_SESSION_CLOSING &&
+        hold(session, data + eaten, len - eaten)) {
         weir_session_close(session, true);
         return;
     }
-    if (eaten < len && session->held && session->held->bytes.len && !session->req && !weir_later_queued(&session->held->later))
+    if (eaten < len && session->held && session->held->bytes.len && !session->req &&
+        !weir_later_queued(&session->held->later))
         weir_loop_defer(loop_of(session), &session->held->later, feed_held, session->held);
     after_feed(session);
 }
@@ -503,7 +522,8 @@ static const struct weir_stream_sink session_stream_sink = {
     .on_closed = on_closed,
 };
 
-/* --- many sessions ----------------------------------------------------------------------------- */
+/* --- many sessions -----------------------------------------------------------------------------
+ */
 
 static struct weir_session *oldest(struct weir_wlistener *wl, enum weir_session_state state)
 {
@@ -538,7 +558,8 @@ static void time_is_over(struct weir_session *session)
     }
 }
 
-static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state, int64_t timeout_ms)
+static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state,
+                        int64_t timeout_ms)
 {
     uint64_t now = wl->worker->loop.now_ms;
     struct weir_list late;
@@ -546,7 +567,8 @@ static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state
     if (timeout_ms < 0)
         return;
     weir_list_init(&late);
-    for (struct weir_session *s = oldest(wl, state); s && s->since_ms + (uint64_t)timeout_ms <= now; s = oldest(wl, state)) {
+    for (struct weir_session *s = oldest(wl, state); s && s->since_ms + (uint64_t)timeout_ms <= now;
+         s = oldest(wl, state)) {
         weir_list_remove(&s->link);
         weir_list_push_back(&late, &s->link);
     }

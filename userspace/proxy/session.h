@@ -26,9 +26,9 @@ struct weir_held {
 struct weir_session {
     uint32_t magic;
     uint8_t state;
-    bool eof;          /* the client has sent FIN */
-    bool broken;       /* the stream has failed */
-    bool closed;       /* weir_stream_close was called */
+    bool eof;    /* the client has sent FIN */
+    bool broken; /* the stream has failed */
+    bool closed; /* weir_stream_close was called */
     bool feeding;
     bool counted_client;
     struct weir_list link;
@@ -42,8 +42,8 @@ struct weir_session {
     uint64_t born_ms;
     uint64_t bytes_in, bytes_out;
     uint32_t requests;
-    uint32_t lingered;          /* bytes read away */
-    struct {                    /* the TCP peer, 20 bytes instead of a sockaddr */
+    uint32_t lingered; /* bytes read away */
+    struct {           /* the TCP peer, 20 bytes instead of a sockaddr */
         uint8_t ip[16];
         uint16_t port;
         bool v4, unix_socket;
@@ -52,15 +52,19 @@ struct weir_session {
 #define WEIR_SESSION_MAGIC 0x77736573u
 
 /** A connection was accepted. Takes the descriptor. */
-void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer, socklen_t len);
-/** The request of this session is over; `reusable`: the next may come; `cut`: the answer was begun and not finished. */
+void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer,
+                         socklen_t len);
+/** The request of this session is over; `reusable`: the next may come; `cut`: the answer was begun
+ * and not finished. */
 void weir_session_request_done(struct weir_session *session, bool reusable, bool cut);
 /** Ends the connection: `reset` by RST, so that a cut answer is not taken for a whole one. */
 void weir_session_close(struct weir_session *session, bool reset);
 /** The tunnel takes over: the codec is done; what was held goes to `held` (may stay empty). */
-void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel, struct weir_buf *held);
+void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel,
+                         struct weir_buf *held);
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr);
-/** Closes sessions whose time is over, oldest first; under memory pressure the oldest idle ones as well. */
+/** Closes sessions whose time is over, oldest first; under memory pressure the oldest idle ones as
+ * well. */
 void weir_sessions_sweep(struct weir_wlistener *wl);
 /** Drain: idle ones go now, others after their answer. */
 void weir_sessions_drain(struct weir_wlistener *wl);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * tunnel.c: after a 101, or a 2xx to CONNECT, bytes go both ways unread: each side's bytes to the other, a side is not
- * read while the other has too much unsent, a FIN is passed on when what was before it has been, a RST ends both.
+ * tunnel.c: after a 101, or a 2xx to CONNECT, bytes go both ways unread: each side's bytes to the
+ * other, a side is not read while the other has too much unsent, a FIN is passed on when what was
+ * before it has been, a RST ends both.
  *
  *   open ──both sent FIN, all drained──▶ closing ──both streams closed──▶ the request finishes
  *     └──error, idle, stop──▶ closing (RST)
@@ -10,8 +11,8 @@
 
 struct side {
     struct weir_stream *stream;
-    bool eof;    /* it has sent FIN */
-    bool shut;   /* we have sent FIN to it */
+    bool eof;  /* it has sent FIN */
+    bool shut; /* we have sent FIN to it */
     bool closed;
 };
 
@@ -53,11 +54,13 @@ static void settle(struct weir_tunnel *tunnel)
         tunnel->down.shut = true;
         weir_stream_shutdown(tunnel->down.stream);
     }
-    if (tunnel->down.eof && tunnel->up.eof && !weir_stream_pending(tunnel->down.stream) && !weir_stream_pending(tunnel->up.stream))
+    if (tunnel->down.eof && tunnel->up.eof && !weir_stream_pending(tunnel->down.stream) &&
+        !weir_stream_pending(tunnel->up.stream))
         tunnel_end(tunnel, false);
 }
 
-static void relay(struct weir_tunnel *tunnel, struct side *from, struct side *to, const struct iovec *iov, int count)
+static void relay(struct weir_tunnel *tunnel, struct side *from, struct side *to,
+                  const struct iovec *iov, int count)
 {
     tunnel->active_ms = tunnel->req->worker->loop.now_ms;
     if (tunnel->ending || to->shut)
@@ -78,7 +81,8 @@ static void broke(struct weir_tunnel *tunnel, enum weir_err err, enum weir_by by
     tunnel_end(tunnel, true);
 }
 
-/* --- the client's side: the session hands its events over --------------------------------------- */
+/* --- the client's side: the session hands its events over ---------------------------------------
+ */
 
 void weir_tunnel_on_data(struct weir_tunnel *tunnel, const uint8_t *data, size_t len)
 {
@@ -120,7 +124,8 @@ void weir_tunnel_stop(struct weir_tunnel *tunnel)
     tunnel_end(tunnel, true);
 }
 
-/* --- the upstream's side ------------------------------------------------------------------------ */
+/* --- the upstream's side ------------------------------------------------------------------------
+ */
 
 static void up_on_data(void *arg, const uint8_t *data, size_t len)
 {
@@ -174,7 +179,8 @@ static const struct weir_stream_sink up_sink = {
     .on_closed = up_on_closed,
 };
 
-/* --- beginning ---------------------------------------------------------------------------------- */
+/* --- beginning ----------------------------------------------------------------------------------
+ */
 
 static void on_idle(struct weir_timer *timer, void *arg)
 {
@@ -191,7 +197,8 @@ static void on_idle(struct weir_timer *timer, void *arg)
 }
 
 /* What was kept of one side before the tunnel stood. */
-static void relay_kept(struct weir_tunnel *tunnel, struct side *from, struct side *to, struct weir_buf *kept)
+static void relay_kept(struct weir_tunnel *tunnel, struct side *from, struct side *to,
+                       struct weir_buf *kept)
 {
     while (kept->len && !tunnel->ending) {
         struct iovec iov[8];
@@ -209,14 +216,18 @@ void weir_tunnel_start(struct weir_req *req)
     struct weir_loop *loop = &req->worker->loop;
     struct weir_session *session = req->session;
     struct weir_tunnel *tunnel = weir_arena_zalloc(&req->arena, sizeof(*tunnel));
-    struct weir_buf from_client = { .cache = &loop->bufs }, from_upstream = { .cache = &loop->bufs };
+    struct weir_buf from_client = { .cache = &loop->bufs },
+                    from_upstream = { .cache = &loop->bufs };
 
     req->tunnel_due = false;
     if (!tunnel || weir_hstream_send(req->down, &req->out, NULL, 0, NULL, 0)) {
-        weir_req_fault(req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel" });
+        weir_req_fault(req,
+                       &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel" });
         return;
     }
-    *tunnel = (struct weir_tunnel){ .magic = TUNNEL_MAGIC, .req = req, .session = session, .active_ms = loop->now_ms };
+    *tunnel = (struct weir_tunnel){
+        .magic = TUNNEL_MAGIC, .req = req, .session = session, .active_ms = loop->now_ms
+    };
     req->head_sent = true;
     req->tunnel = tunnel;
     req->up_open = false;
@@ -226,7 +237,8 @@ void weir_tunnel_start(struct weir_req *req)
     weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
     weir_session_tunnel(session, tunnel, &from_client);
     if (weir_req_timeouts(req)->tunnel >= 0)
-        weir_loop_timer(loop, &tunnel->idle, (uint64_t)weir_req_timeouts(req)->tunnel, on_idle, tunnel);
+        weir_loop_timer(loop, &tunnel->idle, (uint64_t)weir_req_timeouts(req)->tunnel, on_idle,
+                        tunnel);
     weir_stream_read(tunnel->up.stream, true);
     weir_stream_read(tunnel->down.stream, true);
     req->to_up.bytes += from_client.len;

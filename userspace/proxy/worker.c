@@ -10,7 +10,8 @@
 
 enum { SWEEP_MS = 200 };
 
-/* --- set-up: on the caller's thread -------------------------------------------------------------- */
+/* --- set-up: on the caller's thread --------------------------------------------------------------
+ */
 
 static int listener_init(struct weir_worker *worker, unsigned i)
 {
@@ -72,7 +73,8 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
     worker->views = calloc(service->cluster_count + 1, sizeof(*worker->views));
     worker->budgets = calloc(service->cluster_count + 1, sizeof(*worker->budgets));
     worker->scratch = weir_match_scratch_new();
-    if (!worker->listeners || !worker->stats.listeners || !worker->stats.retries || !worker->views || !worker->budgets || !worker->scratch)
+    if (!worker->listeners || !worker->stats.listeners || !worker->stats.retries ||
+        !worker->views || !worker->budgets || !worker->scratch)
         return WEIR_ENOMEM;
     for (unsigned i = 0; i < service->listener_count && !err; i++)
         err = listener_init(worker, i);
@@ -114,7 +116,8 @@ void weir_worker_fini(struct weir_worker *worker)
     weir_loop_fini(&worker->loop);
 }
 
-/* --- run: on its own thread ---------------------------------------------------------------------- */
+/* --- run: on its own thread ----------------------------------------------------------------------
+ */
 
 /* xorshift128+ (Vigna 2014), seeded by the kernel: request ids must differ, not be secret. */
 uint64_t weir_worker_random(struct weir_worker *worker)
@@ -130,13 +133,15 @@ uint64_t weir_worker_random(struct weir_worker *worker)
 void weir_worker_refused(struct weir_wlistener *wl, enum weir_refusal why, const char *text)
 {
     struct weir_worker *worker = wl->worker;
-    bool loud = why != WEIR_REFUSED_handshake && why != WEIR_REFUSED_denied && why != WEIR_REFUSED_banned;
+    bool loud =
+        why != WEIR_REFUSED_handshake && why != WEIR_REFUSED_denied && why != WEIR_REFUSED_banned;
 
     weir_count(&wl->stats->refused[why], 1);
     worker->untold++;
     if (worker->loop.now_ms < worker->told_ms + 1000 && worker->told_ms)
         return;
-    weir_log(worker->service->log, loud ? WEIR_LOG_WARN : WEIR_LOG_DEBUG, "listener '%.*s': connection refused: %s (%llu since the last line)",
+    weir_log(worker->service->log, loud ? WEIR_LOG_WARN : WEIR_LOG_DEBUG,
+             "listener '%.*s': connection refused: %s (%llu since the last line)",
              WEIR_FMT(wl->listener->conf->name), text, (unsigned long long)worker->untold);
     if (loud || worker->untold > 1) {
         worker->told_ms = worker->loop.now_ms;
@@ -153,9 +158,12 @@ static void on_accept_fail(struct weir_lsock *lsock, int sys)
 {
     struct weir_wlistener *wl = lsock->arg;
 
-    weir_worker_refused(wl, weir_err_from_errno(sys) == WEIR_EMFILE ? WEIR_REFUSED_descriptors : WEIR_REFUSED_memory,
-                        weir_err_from_errno(sys) == WEIR_EMFILE ? "no file descriptor is free; raise `ulimit -n`, or lower limits.connections" :
-                                                                  strerror(sys));
+    weir_worker_refused(
+        wl,
+        weir_err_from_errno(sys) == WEIR_EMFILE ? WEIR_REFUSED_descriptors : WEIR_REFUSED_memory,
+        weir_err_from_errno(sys) == WEIR_EMFILE
+            ? "no file descriptor is free; raise `ulimit -n`, or lower limits.connections"
+            : strerror(sys));
 }
 
 static void on_sweep(struct weir_timer *timer, void *arg)
@@ -198,14 +206,16 @@ int weir_worker_open(struct weir_worker *worker)
     return serve(worker, true);
 }
 
-/* What waits in an accept queue was accepted by the kernel in our name: it is taken before the door closes. */
+/* What waits in an accept queue was accepted by the kernel in our name: it is taken before the door
+ * closes. */
 static void close_door(struct weir_lsock *sock, int *fdp)
 {
     struct sockaddr_storage peer;
     socklen_t len = sizeof(peer);
     int fd;
 
-    while ((fd = accept4(*fdp, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+    while ((fd = accept4(*fdp, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC)) >=
+           0) {
         weir_session_accept(sock->arg, fd, (struct sockaddr *)&peer, len);
         len = sizeof(peer);
     }
@@ -246,9 +256,12 @@ unsigned weir_worker_id(const struct weir_worker *worker)
     return worker->id;
 }
 
-/* --- for people ---------------------------------------------------------------------------------- */
+/* --- for people ----------------------------------------------------------------------------------
+ */
 
-void weir_worker_each_session(struct weir_worker *worker, void (*fn)(void *arg, const struct weir_session_status *status), void *arg)
+void weir_worker_each_session(struct weir_worker *worker,
+                              void (*fn)(void *arg, const struct weir_session_status *status),
+                              void *arg)
 {
     static const char *const states[] = { "handshake", "head", "idle", "active", "closing" };
     uint64_t now = worker->loop.now_ms;
@@ -258,7 +271,8 @@ void weir_worker_each_session(struct weir_worker *worker, void (*fn)(void *arg, 
             weir_list_each(link, next, &worker->listeners[i].sessions[state])
             {
                 struct weir_session *session = weir_list_entry(link, struct weir_session, link);
-                const struct weir_tls_info *tls = session->closed ? NULL : weir_stream_tls(session->stream);
+                const struct weir_tls_info *tls =
+                    session->closed ? NULL : weir_stream_tls(session->stream);
                 struct weir_addr addr;
                 char client[WEIR_ADDR_TEXT_MAX];
                 struct weir_session_status status = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * worker.h: one thread of the proxy: its loop, its sessions and requests, its part of listeners and upstreams. Nothing in
- * here is touched by another thread, but counters (read) and the loop's mailbox.
+ * worker.h: one thread of the proxy: its loop, its sessions and requests, its part of listeners and
+ * upstreams. Nothing in here is touched by another thread, but counters (read) and the loop's
+ * mailbox.
  */
 #ifndef PROXY_WORKER_H
 #define PROXY_WORKER_H
@@ -16,13 +17,15 @@
 
 #include <pthread.h>
 
-/* Where a client connection is; each state is a list in order of time, so that one timer checks the oldest of each. */
+/* Where a client connection is; each state is a list in order of time, so that one timer checks the
+ * oldest of each. */
 enum weir_session_state {
     WEIR_SESSION_HANDSHAKE, /* TLS; deadline timeouts.handshake */
     WEIR_SESSION_HEAD,      /* waiting for (the rest of) a head; deadline timeouts.head */
     WEIR_SESSION_IDLE,      /* between requests; timeouts.keepalive */
     WEIR_SESSION_ACTIVE,    /* a request has it; the request has its own timer */
-    WEIR_SESSION_CLOSING,   /* answered, flushing or lingering; WEIR_DRAIN_LINGER_MS or timeouts.send */
+    WEIR_SESSION_CLOSING, /* answered, flushing or lingering; WEIR_DRAIN_LINGER_MS or timeouts.send
+                           */
     WEIR_SESSION_STATES,
 };
 
@@ -35,10 +38,10 @@ struct weir_listener {
     struct weir_guard_limits guard;
     struct weir_prefix *trusted;
     size_t trusted_count;
-    struct weir_addr *addrs;     /* conf->bind, parsed */
+    struct weir_addr *addrs; /* conf->bind, parsed */
     unsigned addr_count;
-    int *fds;                    /* [addr][worker] */
-    uint16_t port;               /* of the first address, as bound */
+    int *fds;      /* [addr][worker] */
+    uint16_t port; /* of the first address, as bound */
 };
 
 /** A listener on one worker. */
@@ -64,15 +67,15 @@ struct weir_worker {
     struct weir_budget *budgets;
     struct weir_match_scratch *scratch;
     struct weir_worker_stats stats;
-    void **filter_state;              /* per-worker state of each listener's routes' filters */
+    void **filter_state; /* per-worker state of each listener's routes' filters */
     struct weir_list parked[WEIR_PARKED_BUCKETS];
-    uint64_t generation;              /* of the last token handed out */
+    uint64_t generation; /* of the last token handed out */
     uint64_t random[2];
     struct weir_timer sweep;
     unsigned session_count;
     bool draining, stopping;
-    uint64_t told_ms;                 /* when the last complaint about accepting was logged */
-    uint64_t untold;                  /* and how many were not */
+    uint64_t told_ms; /* when the last complaint about accepting was logged */
+    uint64_t untold;  /* and how many were not */
     struct weir_mail mail;
 };
 
@@ -92,14 +95,14 @@ struct weir_service {
     unsigned log_count;
     struct weir_guard_limits answer_limits;
     struct weir_upstreams_opts upstreams;
-    struct weir_resolver *resolver;     /* on worker 0 */
+    struct weir_resolver *resolver; /* on worker 0 */
     _Atomic int64_t connections;
-    _Atomic bool pressure;              /* above limits.memory */
+    _Atomic bool pressure; /* above limits.memory */
     _Atomic uint64_t resident_bytes, limit_bytes;
-    struct weir_timer memory_timer;     /* on worker 0 */
+    struct weir_timer memory_timer; /* on worker 0 */
     _Atomic bool draining;
     bool opened, started, unclean;
-    uint64_t id_prefix;                 /* of request ids */
+    uint64_t id_prefix; /* of request ids */
 };
 
 /** -1 when there is no upstream of that name. */
@@ -108,7 +111,8 @@ uint64_t weir_worker_random(struct weir_worker *worker);
 /** Something refused a connection: counted, and said once a second. */
 void weir_worker_refused(struct weir_wlistener *wl, enum weir_refusal why, const char *text);
 /** worker.c: set-up on the caller's thread, run on its own. */
-int weir_worker_init(struct weir_worker *worker, struct weir_service *service, unsigned id) __attribute__((warn_unused_result));
+int weir_worker_init(struct weir_worker *worker, struct weir_service *service, unsigned id)
+    __attribute__((warn_unused_result));
 void weir_worker_fini(struct weir_worker *worker);
 /** On the worker's thread. */
 int weir_worker_open(struct weir_worker *worker) __attribute__((warn_unused_result));
