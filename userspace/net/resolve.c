@@ -3,8 +3,9 @@
  * resolve.c: names followed by their TTL.
  *
  *   ask ──answer──▶ good for TTL (ttl_min … ttl_max) ──▶ ask
- *    └──none──▶ the old addresses stay for `stale` after their TTL; asked again after an eighth of the time that it has
- *               failed, 1 s to 30 s: a short outage is over for us within a second, a long one costs few questions
+ *    └──none──▶ the old addresses stay for `stale` after their TTL; asked again after an eighth of
+ * the time that it has failed, 1 s to 30 s: a short outage is over for us within a second, a long
+ * one costs few questions
  */
 #include "net/resolve_impl.h"
 
@@ -31,8 +32,10 @@ static unsigned prefixes(struct weir_prefix *out, const char *const *texts)
 
 struct weir_resolver *weir_resolver_new(struct weir_loop *loop, const struct weir_dns_conf *conf)
 {
-    static const char *const local[] = { "127.0.0.0/8", "0.0.0.0/8", "169.254.0.0/16", "100.100.100.200/32", "::1/128", "::/128",
-                                         "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128", NULL };
+    static const char *const local[] = {
+        "127.0.0.0/8", "0.0.0.0/8", "169.254.0.0/16",    "100.100.100.200/32", "::1/128",
+        "::/128",      "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128",   NULL
+    };
     static const char *const never[] = { "224.0.0.0/4", "255.255.255.255/32", "ff00::/8", NULL };
     struct weir_resolver *resolver = calloc(1, sizeof(*resolver));
 
@@ -88,7 +91,8 @@ static bool has_route(const struct weir_addr *addr)
     return ok;
 }
 
-/* A name with both families on a host that has one: the addresses without a route would fail every second connect. */
+/* A name with both families on a host that has one: the addresses without a route would fail every
+ * second connect. */
 static void drop_unreachable(struct resolve_query *query)
 {
     struct weir_addr *kept;
@@ -199,8 +203,8 @@ static void on_next(struct weir_timer *timer, void *arg)
         resolve_failed(res);
 }
 
-struct weir_resolution *weir_resolve_start(struct weir_resolver *resolver, struct weir_str host, uint16_t port, bool srv,
-                                           weir_addrs_fn fn, void *arg)
+struct weir_resolution *weir_resolve_start(struct weir_resolver *resolver, struct weir_str host,
+                                           uint16_t port, bool srv, weir_addrs_fn fn, void *arg)
 {
     struct weir_resolution *res = calloc(1, sizeof(*res));
 

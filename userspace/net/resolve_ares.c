@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * resolve_ares.c: c-ares on a loop: its sockets in uv_poll handles (they come and go with the questions), its timeouts on
- * the loop's wheel. Two channels: one reads the hosts file only, one asks the network only, because what the operator
- * wrote into the hosts file is trusted more than what came by the network.
+ * resolve_ares.c: c-ares on a loop: its sockets in uv_poll handles (they come and go with the
+ * questions), its timeouts on the loop's wheel. Two channels: one reads the hosts file only, one
+ * asks the network only, because what the operator wrote into the hosts file is trusted more than
+ * what came by the network.
  */
 #include "net/resolve_impl.h"
 
@@ -41,7 +42,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 
     if (status < 0)
         events = UV_READABLE | UV_WRITABLE;
-    ares_process_fd(resolver->dns, events & UV_READABLE ? fd : ARES_SOCKET_BAD, events & UV_WRITABLE ? fd : ARES_SOCKET_BAD);
+    ares_process_fd(resolver->dns, events & UV_READABLE ? fd : ARES_SOCKET_BAD,
+                    events & UV_WRITABLE ? fd : ARES_SOCKET_BAD);
     weir_resolve_ares_arm(resolver);
 }
 
@@ -54,7 +56,8 @@ static void poll_close(struct resolve_poll *poll)
 
 static struct resolve_poll *poll_find(struct weir_resolver *resolver, ares_socket_t fd)
 {
-    weir_list_each(pos, tmp, &resolver->polls) {
+    weir_list_each(pos, tmp, &resolver->polls)
+    {
         struct resolve_poll *poll = weir_list_entry(pos, struct resolve_poll, link);
 
         if (poll->fd == fd)
@@ -95,7 +98,8 @@ static void on_socket(void *arg, ares_socket_t fd, int readable, int writable)
     if (!poll)
         poll = poll_open(resolver, fd);
     if (poll)
-        uv_poll_start(&poll->uv, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0), on_poll);
+        uv_poll_start(&poll->uv, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0),
+                      on_poll);
 }
 
 static void on_timeout(struct weir_timer *timer, void *arg)
@@ -119,7 +123,8 @@ void weir_resolve_ares_arm(struct weir_resolver *resolver)
     weir_loop_timer(resolver->loop, &resolver->timer, ms, on_timeout, resolver);
 }
 
-/* "192.0.2.1,192.0.2.2:5353,[2001:db8::1]:53": what c-ares reads. A bare v6 address needs brackets there. */
+/* "192.0.2.1,192.0.2.2:5353,[2001:db8::1]:53": what c-ares reads. A bare v6 address needs brackets
+ * there. */
 static int set_servers(struct weir_resolver *resolver)
 {
     const struct weir_strs *servers = &resolver->conf.servers;
@@ -132,7 +137,8 @@ static int set_servers(struct weir_resolver *resolver)
         struct weir_str s = servers->at[i];
         struct weir_prefix bare;
         bool v6 = !weir_prefix_parse(&bare, s) && memchr(s.ptr, ':', s.len);
-        int len = snprintf(csv + n, sizeof(csv) - n, v6 ? "%s[%.*s]:53" : "%s%.*s", i ? "," : "", WEIR_FMT(s));
+        int len = snprintf(csv + n, sizeof(csv) - n, v6 ? "%s[%.*s]:53" : "%s%.*s", i ? "," : "",
+                           WEIR_FMT(s));
 
         if (len < 0 || (size_t)len >= sizeof(csv) - n)
             return WEIR_EINVAL;
@@ -159,7 +165,9 @@ int weir_resolve_ares_open(struct weir_resolver *resolver)
     resolver->handles = 1;
     if (ares_init_options(&resolver->hosts, &hosts, ARES_OPT_LOOKUPS) != ARES_SUCCESS)
         goto library;
-    if (ares_init_options(&resolver->dns, &dns, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB) != ARES_SUCCESS)
+    if (ares_init_options(&resolver->dns, &dns,
+                          ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
+                              ARES_OPT_SOCK_STATE_CB) != ARES_SUCCESS)
         goto hosts;
     err = set_servers(resolver);
     if (!err)

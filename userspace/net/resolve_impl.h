@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * resolve_impl.h: between resolve.c (when to ask, what an answer means), resolve_query.c (one question: hosts file, A and
- * AAAA, SRV) and resolve_ares.c (c-ares on a loop). Nobody else includes it.
+ * resolve_impl.h: between resolve.c (when to ask, what an answer means), resolve_query.c (one
+ * question: hosts file, A and AAAA, SRV) and resolve_ares.c (c-ares on a loop). Nobody else
+ * includes it.
  */
 #ifndef NET_RESOLVE_IMPL_H
 #define NET_RESOLVE_IMPL_H
@@ -11,14 +12,15 @@
 #include <ares.h>
 
 enum {
-    RESOLVE_QUERY_MS       = 1000, /* for the first answer of a name server; the second try waits twice as long */
-    RESOLVE_TRIES          = 2,
-    RESOLVE_RETRY_MIN_MS   = 1000,
-    RESOLVE_RETRY_MAX_MS   = 30 * 1000,
-    RESOLVE_HOSTS_TTL_MS   = 10 * 1000, /* the hosts file is looked at again */
+    RESOLVE_QUERY_MS =
+        1000, /* for the first answer of a name server; the second try waits twice as long */
+    RESOLVE_TRIES = 2,
+    RESOLVE_RETRY_MIN_MS = 1000,
+    RESOLVE_RETRY_MAX_MS = 30 * 1000,
+    RESOLVE_HOSTS_TTL_MS = 10 * 1000, /* the hosts file is looked at again */
     RESOLVE_SRV_TARGETS_MAX = 16,
-    RESOLVE_ADDRESSES_MAX  = 1024,
-    RESOLVE_LOCALS_MAX     = 16,
+    RESOLVE_ADDRESSES_MAX = 1024,
+    RESOLVE_LOCALS_MAX = 16,
 };
 
 struct weir_resolver {
@@ -48,7 +50,8 @@ struct weir_resolution {
     struct weir_timer next, stale;
 };
 
-/** One question in flight; it ends in weir_resolve_answered, or frees itself when nobody waits for it any more. */
+/** One question in flight; it ends in weir_resolve_answered, or frees itself when nobody waits for
+ * it any more. */
 struct resolve_query {
     struct weir_resolver *resolver;
     struct weir_resolution *resolution; /* NULL: stopped meanwhile */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * resolve_query.c: one question. For each name the hosts file first, then A and AAAA; for SRV the targets of the lowest
- * priority, each of them so. What the network says is filtered: never a multicast address, and a local one only when
- * the configuration allows it, so that a name server can not point weir at its own host or at a metadata service.
+ * resolve_query.c: one question. For each name the hosts file first, then A and AAAA; for SRV the
+ * targets of the lowest priority, each of them so. What the network says is filtered: never a
+ * multicast address, and a local one only when the configuration allows it, so that a name server
+ * can not point weir at its own host or at a metadata service.
  */
 #include "net/resolve_impl.h"
 
@@ -37,17 +38,20 @@ static bool in_any(const struct weir_prefix *prefixes, unsigned count, const uin
     return false;
 }
 
-static bool query_accepts(const struct resolve_query *query, const struct weir_addr *addr, bool trusted)
+static bool query_accepts(const struct resolve_query *query, const struct weir_addr *addr,
+                          bool trusted)
 {
     const struct weir_resolver *resolver = query->resolver;
     uint8_t bytes[16];
 
     if (!weir_addr_bytes(addr, bytes) || in_any(resolver->never, resolver->never_count, bytes))
         return false;
-    return trusted || resolver->conf.allow_local || !in_any(resolver->local, resolver->local_count, bytes);
+    return trusted || resolver->conf.allow_local ||
+           !in_any(resolver->local, resolver->local_count, bytes);
 }
 
-static void query_add(struct resolve_query *query, const struct sockaddr *sa, socklen_t len, uint16_t port, bool trusted)
+static void query_add(struct resolve_query *query, const struct sockaddr *sa, socklen_t len,
+                      uint16_t port, bool trusted)
 {
     int64_t max = query->resolver->conf.addresses_max;
     struct weir_addr addr = { .len = len }, *grown;
@@ -80,7 +84,8 @@ static void lookup_take(struct resolve_lookup *lookup, struct ares_addrinfo *inf
 {
     for (struct ares_addrinfo_node *node = info->nodes; node; node = node->ai_next) {
         query_add(lookup->query, node->ai_addr, (socklen_t)node->ai_addrlen, lookup->port, trusted);
-        query_ttl(lookup->query, trusted ? RESOLVE_HOSTS_TTL_MS : (uint64_t)(node->ai_ttl > 0 ? node->ai_ttl : 0) * 1000);
+        query_ttl(lookup->query, trusted ? RESOLVE_HOSTS_TTL_MS
+                                         : (uint64_t)(node->ai_ttl > 0 ? node->ai_ttl : 0) * 1000);
     }
     for (struct ares_addrinfo_cname *cname = info->cnames; cname && !trusted; cname = cname->next)
         query_ttl(lookup->query, (uint64_t)(cname->ttl > 0 ? cname->ttl : 0) * 1000);
@@ -95,7 +100,9 @@ static void lookup_end(struct resolve_lookup *lookup)
     query_put(query);
 }
 
-static const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NOSORT };
+static const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC,
+                                                  .ai_socktype = SOCK_STREAM,
+                                                  .ai_flags = ARES_AI_NOSORT };
 
 static void on_dns(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 {
@@ -175,8 +182,10 @@ static void query_targets(struct resolve_query *query, struct ares_srv_reply *fi
     for (struct ares_srv_reply *srv = first; srv; srv = srv->next)
         if (srv->priority < lowest)
             lowest = srv->priority;
-    for (struct ares_srv_reply *srv = first; srv && targets < RESOLVE_SRV_TARGETS_MAX; srv = srv->next) {
-        if (srv->priority != lowest || !srv->host[0] || !srv->port) /* "." is "not here" (RFC 2782) */
+    for (struct ares_srv_reply *srv = first; srv && targets < RESOLVE_SRV_TARGETS_MAX;
+         srv = srv->next) {
+        if (srv->priority != lowest || !srv->host[0] ||
+            !srv->port) /* "." is "not here" (RFC 2782) */
             continue;
         query_lookup(query, srv->host, srv->port);
         targets++;
@@ -188,7 +197,8 @@ static void on_srv(void *arg, int status, int timeouts, unsigned char *reply, in
     struct resolve_query *query = arg;
     struct ares_srv_reply *first = NULL;
 
-    if (status == ARES_SUCCESS && query->resolution && ares_parse_srv_reply(reply, len, &first) == ARES_SUCCESS) {
+    if (status == ARES_SUCCESS && query->resolution &&
+        ares_parse_srv_reply(reply, len, &first) == ARES_SUCCESS) {
         query_ttl(query, reply_ttl_ms(reply, len));
         query_targets(query, first);
     }

@@ -2,14 +2,14 @@
 /**
  * acquire.c: those who found no idle connection.
  *
- *   begin ──▶ promised: a connection of this worker is being released in an event that is still going on
- *         ──▶ asking: another worker says that it has one; 20 ms, then on
- *         ──▶ connecting ◀──▶ queued: connections_max is reached
- *   any of them ──▶ ready | failed ──end of turn──▶ fn
+ *   begin ──▶ promised: a connection of this worker is being released in an event that is still
+ * going on ──▶ asking: another worker says that it has one; 20 ms, then on ──▶ connecting ◀──▶
+ * queued: connections_max is reached any of them ──▶ ready | failed ──end of turn──▶ fn
  *
- * All that wait for a server stand in one line; whatever becomes free first (given, released, connected) goes to the
- * head of it, and a connection that was made for somebody who got another goes to the pool. So a connection that is
- * being made is never made in vain, and an answer never comes too late.
+ * All that wait for a server stand in one line; whatever becomes free first (given, released,
+ * connected) goes to the head of it, and a connection that was made for somebody who got another
+ * goes to the pool. So a connection that is being made is never made in vain, and an answer never
+ * comes too late.
  */
 #include "upstream/acquire.h"
 
@@ -121,7 +121,8 @@ void weir_acquire_ready(struct weir_acquire *acq, struct weir_upconn *conn)
 
 struct weir_acquire *weir_acquire_first(struct weir_server_view *sv, const struct weir_upconn *conn)
 {
-    weir_list_each(pos, tmp, &sv->waiting) {
+    weir_list_each(pos, tmp, &sv->waiting)
+    {
         struct weir_acquire *acq = weir_list_entry(pos, struct weir_acquire, link);
 
         if (!acq->opts.fresh || conn->requests == 0)
@@ -140,7 +141,8 @@ static uint32_t connect_timeout(const struct weir_acquire *acq)
     return acq->opts.connect_timeout_ms ? acq->opts.connect_timeout_ms : WEIR_CONNECT_TIMEOUT_MS;
 }
 
-/* connections_max is reached. First counted, then looked once more: who frees one does it the other way round. */
+/* connections_max is reached. First counted, then looked once more: who frees one does it the other
+ * way round. */
 static void acquire_queue(struct weir_acquire *acq)
 {
     struct weir_server_view *sv = server_view(acq->view, acq->server);
@@ -152,7 +154,8 @@ static void acquire_queue(struct weir_acquire *acq)
         acquire_connect_now(acq);
         return;
     }
-    if (acq->opts.fresh && !weir_list_empty(&sv->idle)) /* its slot is wanted; it is given back when it is closed */
+    if (acq->opts.fresh &&
+        !weir_list_empty(&sv->idle)) /* its slot is wanted; it is given back when it is closed */
         weir_upconn_close(weir_list_entry(sv->idle.prev, struct weir_upconn, link));
     weir_loop_timer(acq->view->loop, &acq->timer, age < limit ? limit - age : 0, on_timer, acq);
 }
@@ -210,7 +213,8 @@ static void on_timer(struct weir_timer *timer, void *arg)
     if (acq->state == ACQUIRE_ASKING) /* its answer is still welcome */
         acquire_connect(acq);
     else if (acq->state == ACQUIRE_QUEUED)
-        acquire_fail(acq, (struct weir_error){ WEIR_EQUEUE, WEIR_BY_US, WEIR_RETRY_UNSENT, 0, "queue" });
+        acquire_fail(acq,
+                     (struct weir_error){ WEIR_EQUEUE, WEIR_BY_US, WEIR_RETRY_UNSENT, 0, "queue" });
 }
 
 void weir_pool_asked_in_vain(struct weir_acquire *acq)
@@ -221,7 +225,8 @@ void weir_pool_asked_in_vain(struct weir_acquire *acq)
 
 void weir_pool_retry(struct weir_cluster_view *view, struct weir_server_view *sv)
 {
-    weir_list_each(pos, tmp, &sv->waiting) {
+    weir_list_each(pos, tmp, &sv->waiting)
+    {
         struct weir_acquire *acq = weir_list_entry(pos, struct weir_acquire, link);
 
         if (acq->state == ACQUIRE_QUEUED)

@@ -8,7 +8,8 @@
 /** Nothing idle here: ask, connect or wait. Never calls fn. */
 void weir_acquire_begin(struct weir_acquire *acq);
 /** The first that waits here and may have this connection, or NULL. */
-struct weir_acquire *weir_acquire_first(struct weir_server_view *sv, const struct weir_upconn *conn);
+struct weir_acquire *weir_acquire_first(struct weir_server_view *sv,
+                                        const struct weir_upconn *conn);
 /** It is its; fn is called at the end of the turn. */
 void weir_acquire_ready(struct weir_acquire *acq, struct weir_upconn *conn);
 /** The connection begins to serve a request. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** balance.c: what include/weir/balance.h promises to balancers, and which one a configuration means. */
+/** balance.c: what include/weir/balance.h promises to balancers, and which one a configuration
+ * means. */
 #include "upstream/state.h"
 
 const struct weir_balancer *weir_balancer_of(const struct weir_cluster_conf *conf)

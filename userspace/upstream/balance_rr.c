@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * balance_rr.c: round robin. With equal weights the servers in turn; otherwise smooth weighted round robin: each pick
- * raises every server's current value by its weight, takes the highest and lowers it by the sum of the weights, so that
- * {5, 1, 1} gives a a b a c a a and not five times a.
+ * balance_rr.c: round robin. With equal weights the servers in turn; otherwise smooth weighted
+ * round robin: each pick raises every server's current value by its weight, takes the highest and
+ * lowers it by the sum of the weights, so that {5, 1, 1} gives a a b a c a a and not five times a.
  *
- * `changed` decides who takes part: primaries that are up; all primaries that have an address when fewer than `panic`
- * are up; backups when no primary takes part.
+ * `changed` decides who takes part: primaries that are up; all primaries that have an address when
+ * fewer than `panic` are up; backups when no primary takes part.
  */
 #include "upstream/state.h"
 

@@ -15,13 +15,15 @@ static int cluster_source(struct weir_cluster *cluster, struct weir_tls_fault *f
     if (!source.len)
         return 0;
     n = snprintf(text, sizeof(text), v6 ? "[%.*s]:0" : "%.*s:0", WEIR_FMT(source));
-    if (n > 0 && (size_t)n < sizeof(text) && !weir_addr_parse(&cluster->source, weir_str(text)) && cluster->source.sa.sa_family != AF_UNIX)
+    if (n > 0 && (size_t)n < sizeof(text) && !weir_addr_parse(&cluster->source, weir_str(text)) &&
+        cluster->source.sa.sa_family != AF_UNIX)
         return 0;
     snprintf(fault->text, sizeof(fault->text), "source '%.*s' is not an address", WEIR_FMT(source));
     return WEIR_EADDR;
 }
 
-static int cluster_check(const struct weir_cluster_conf *conf, const struct weir_upstreams_opts *opts, struct weir_tls_fault *fault)
+static int cluster_check(const struct weir_cluster_conf *conf,
+                         const struct weir_upstreams_opts *opts, struct weir_tls_fault *fault)
 {
     const char *wrong = NULL;
 
@@ -64,7 +66,9 @@ static int cluster_servers(struct weir_cluster *cluster, struct weir_tls_fault *
     return 0;
 }
 
-struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf, const struct weir_upstreams_opts *opts, struct weir_tls_fault *fault)
+struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
+                                      const struct weir_upstreams_opts *opts,
+                                      struct weir_tls_fault *fault)
 {
     struct weir_cluster *cluster;
 
@@ -125,7 +129,8 @@ const struct weir_cluster_conf *weir_cluster_get_conf(const struct weir_cluster 
     return cluster->conf;
 }
 
-int weir_cluster_start(struct weir_cluster *cluster, struct weir_loop *loop, struct weir_resolver *resolver)
+int weir_cluster_start(struct weir_cluster *cluster, struct weir_loop *loop,
+                       struct weir_resolver *resolver)
 {
     int err = 0;
 
@@ -178,7 +183,8 @@ int weir_cluster_set_weight(struct weir_cluster *cluster, struct weir_str name, 
     return 0;
 }
 
-int weir_cluster_set_state(struct weir_cluster *cluster, struct weir_str name, enum weir_server_state state)
+int weir_cluster_set_state(struct weir_cluster *cluster, struct weir_str name,
+                           enum weir_server_state state)
 {
     struct weir_server *server = cluster_find(cluster, name);
 

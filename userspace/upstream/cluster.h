@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * cluster.h: an upstream: its servers, their health, addresses and weights, shared by all workers, and what each worker
- * keeps of it (pools, balancer state, counters).
+ * cluster.h: an upstream: its servers, their health, addresses and weights, shared by all workers,
+ * and what each worker keeps of it (pools, balancer state, counters).
  *
- * struct weir_cluster is the shared part; conf is immutable; health, weight, drain and addresses are atomics or swapped
- * under the cluster's lock with a version that workers compare. struct weir_cluster_view is one worker's.
+ * struct weir_cluster is the shared part; conf is immutable; health, weight, drain and addresses
+ * are atomics or swapped under the cluster's lock with a version that workers compare. struct
+ * weir_cluster_view is one worker's.
  */
 #ifndef UPSTREAM_CLUSTER_H
 #define UPSTREAM_CLUSTER_H
@@ -18,7 +19,7 @@ struct weir_server_conf {
     struct weir_str address; /* "10.0.0.1:80", "name:80", "srv:_http._tcp.name", "unix:/path" */
     int64_t weight;
     bool backup;
-    bool resolve;            /* follow the name by its TTL; else it is resolved once, at start */
+    bool resolve; /* follow the name by its TTL; else it is resolved once, at start */
 };
 
 enum { WEIR_HEALTH_NONE = 0, WEIR_HEALTH_TCP, WEIR_HEALTH_HTTP };
@@ -39,9 +40,9 @@ struct weir_cluster_conf {
     int protocol;                  /* 0 h1 */
     bool tls_on;
     struct weir_tls_client_conf tls;
-    int balance;                   /* 0 round-robin */
-    int64_t connections_max;       /* a server, all workers; WEIR_UNLIMITED */
-    struct weir_str source;        /* an address; absent: the kernel's */
+    int balance;             /* 0 round-robin */
+    int64_t connections_max; /* a server, all workers; WEIR_UNLIMITED */
+    struct weir_str source;  /* an address; absent: the kernel's */
     struct weir_pool_conf pool;
     struct weir_health_conf health;
     const struct weir_balancer *balancer; /* a program's own; NULL: as `balance` says */
@@ -58,39 +59,51 @@ struct weir_upstreams_opts {
     const struct weir_guard_limits *limits; /* of answers' heads; outlives the clusters */
 };
 
-/** NULL with *fault filled when an address, a certificate or a combination is wrong. `conf` outlives the cluster. */
-struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf, const struct weir_upstreams_opts *opts, struct weir_tls_fault *fault);
+/** NULL with *fault filled when an address, a certificate or a combination is wrong. `conf`
+ * outlives the cluster. */
+struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
+                                      const struct weir_upstreams_opts *opts,
+                                      struct weir_tls_fault *fault);
 /**
- * After weir_cluster_stop, weir_cluster_view_free of every view, and weir_loop_fini of their loops: a message between
- * two workers may be under way until then.
+ * After weir_cluster_stop, weir_cluster_view_free of every view, and weir_loop_fini of their loops:
+ * a message between two workers may be under way until then.
  */
 void weir_cluster_free(struct weir_cluster *cluster);
 struct weir_str weir_cluster_name(const struct weir_cluster *cluster);
-/** "app.internal:8080", or "app.internal" on the default port of the scheme: what a Host header would say of the server. */
+/** "app.internal:8080", or "app.internal" on the default port of the scheme: what a Host header
+ * would say of the server. */
 struct weir_str weir_server_authority(const struct weir_server *server);
 const struct weir_cluster_conf *weir_cluster_get_conf(const struct weir_cluster *cluster);
 /**
- * Resolution and health checks, on one loop: called on its thread, or before it runs. `resolver` may be NULL when no
- * server has a name. Stop on the loop as well, and turn it once or twice before its end: checks in flight are closed.
+ * Resolution and health checks, on one loop: called on its thread, or before it runs. `resolver`
+ * may be NULL when no server has a name. Stop on the loop as well, and turn it once or twice before
+ * its end: checks in flight are closed.
  */
-int weir_cluster_start(struct weir_cluster *cluster, struct weir_loop *loop, struct weir_resolver *resolver) __attribute__((warn_unused_result));
+int weir_cluster_start(struct weir_cluster *cluster, struct weir_loop *loop,
+                       struct weir_resolver *resolver) __attribute__((warn_unused_result));
 void weir_cluster_stop(struct weir_cluster *cluster);
 
-/** This worker's part. `id` < opts.workers. Views of one cluster know each other: idle connections are given between them. */
-struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster, struct weir_loop *loop, unsigned id);
-/** Closes its idle connections; the active ones must be gone. Call weir_cluster_view_close first and turn the loop. */
+/** This worker's part. `id` < opts.workers. Views of one cluster know each other: idle connections
+ * are given between them. */
+struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
+                                                struct weir_loop *loop, unsigned id);
+/** Closes its idle connections; the active ones must be gone. Call weir_cluster_view_close first
+ * and turn the loop. */
 void weir_cluster_view_close(struct weir_cluster_view *view);
 void weir_cluster_view_free(struct weir_cluster_view *view);
 /** Connections that are not closed yet, idle ones too: 0 when the view may be freed. */
 unsigned weir_cluster_view_conns(const struct weir_cluster_view *view);
 
 /** Balancing: a server that is up and not in choice->tried; NULL: none. */
-struct weir_server *weir_cluster_pick(struct weir_cluster_view *view, struct weir_peer_choice *choice);
+struct weir_server *weir_cluster_pick(struct weir_cluster_view *view,
+                                      struct weir_peer_choice *choice);
 
-/** Run-time changes; any thread. weight 0..1000; state: ready, drain. 0 or WEIR_ENOENT, WEIR_EINVAL. */
+/** Run-time changes; any thread. weight 0..1000; state: ready, drain. 0 or WEIR_ENOENT,
+ * WEIR_EINVAL. */
 enum weir_server_state { WEIR_SERVER_READY, WEIR_SERVER_DRAIN };
 int weir_cluster_set_weight(struct weir_cluster *cluster, struct weir_str server, int weight);
-int weir_cluster_set_state(struct weir_cluster *cluster, struct weir_str server, enum weir_server_state state);
+int weir_cluster_set_state(struct weir_cluster *cluster, struct weir_str server,
+                           enum weir_server_state state);
 
 /** For the admin socket and the metrics; any thread. */
 struct weir_server_status {
@@ -106,8 +119,10 @@ struct weir_cluster_totals {
     struct weir_histogram duration; /* summed */
 };
 void weir_server_get_status(const struct weir_server *server, struct weir_server_status *status);
-void weir_cluster_get_totals(const struct weir_cluster *cluster, struct weir_cluster_totals *totals);
+void weir_cluster_get_totals(const struct weir_cluster *cluster,
+                             struct weir_cluster_totals *totals);
 /** The machine tells how long an exchange took. */
-void weir_cluster_view_count(struct weir_cluster_view *view, struct weir_server *server, uint64_t duration_us);
+void weir_cluster_view_count(struct weir_cluster_view *view, struct weir_server *server,
+                             uint64_t duration_us);
 
 #endif

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** connector.c: a new connection to a server: which address, plain or TLS, how long, and what its failure is called. */
+/** connector.c: a new connection to a server: which address, plain or TLS, how long, and what its
+ * failure is called. */
 #include "net/tcp.h"
 #include "upstream/state.h"
 
+#include <errno.h>
+
 struct weir_error weir_connect_error(enum weir_err code, int sys)
 {
-    struct weir_error error = { .code = code, .by = WEIR_BY_UPSTREAM, .retry = WEIR_RETRY_UNSENT, .sys = sys, .where = "connect" };
+    struct weir_error error = { .code = code,
+                                .by = WEIR_BY_UPSTREAM,
+                                .retry = WEIR_RETRY_UNSENT,
+                                .sys = sys,
+                                .where = "connect" };
 
     switch (code) {
     case WEIR_ECONNREFUSED:
@@ -39,7 +46,7 @@ bool weir_slot_take(struct weir_server *server)
 {
     int64_t max = server->cluster->conf->connections_max;
 
-    if (max == WEIR_UNLIMITED)
+    if (max <= 0)
         return true;
     if (atomic_fetch_add(&server->conns, 1) < (uint64_t)max)
         return true;
@@ -49,23 +56,26 @@ bool weir_slot_take(struct weir_server *server)
 
 void weir_slot_put(struct weir_cluster_view *view, struct weir_server *server)
 {
-    if (server->cluster->conf->connections_max == WEIR_UNLIMITED)
+    if (server->cluster->conf->connections_max <= 0)
         return;
     atomic_fetch_sub(&server->conns, 1);
     if (atomic_load(&server->queued))
         weir_share_wake(view, server);
 }
 
-struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server, const struct weir_addr *addr,
-                                        uint32_t timeout_ms, const struct weir_stream_sink *sink, void *arg, int *sys)
+struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,
+                                        const struct weir_addr *addr, uint32_t timeout_ms,
+                                        const struct weir_stream_sink *sink, void *arg, int *sys)
 {
     const struct weir_cluster *cluster = server->cluster;
     bool source = cluster->source.len && cluster->source.sa.sa_family == addr->sa.sa_family;
-    struct weir_tcp_opts opts = { .source = source ? &cluster->source : NULL, .connect_timeout_ms = timeout_ms };
+    struct weir_tcp_opts opts = { .source = source ? &cluster->source : NULL,
+                                  .connect_timeout_ms = timeout_ms };
 
     *sys = 0;
     if (cluster->tls)
-        return weir_tls_connect(cluster->tls, loop, addr, &opts, server->host, server->sessions, sink, arg, sys);
+        return weir_tls_connect(cluster->tls, loop, addr, &opts, server->host, server->sessions,
+                                sink, arg, sys);
     return weir_tcp_connect(loop, addr, &opts, sink, arg, sys);
 }
 
@@ -77,7 +87,8 @@ static void on_timeout(struct weir_timer *timer, void *arg)
     weir_pool_connect_failed(conn, WEIR_ECONNTIME, 0);
 }
 
-struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server, uint32_t timeout_ms, struct weir_error *error)
+struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server,
+                                 uint32_t timeout_ms, struct weir_error *error)
 {
     struct weir_server_view *sv = server_view(view, server);
     struct weir_upconn *conn;
@@ -93,14 +104,18 @@ struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_ser
         return NULL;
     }
     conn->addr = sv->addrs[sv->addr_next++ % sv->addr_count];
-    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms, &weir_upconn_sink, conn, &sys);
+    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms,
+                                       &weir_upconn_sink, conn, &sys);
     if (!conn->stream) {
         weir_count(&sv->failed, 1);
         weir_upconn_free(conn);
+        if (sys == EMFILE && !weir_list_empty(&view->lru)) /* room for the next try */
+            weir_upconn_close(weir_list_entry(view->lru.prev, struct weir_upconn, lru));
         *error = weir_connect_error(sys ? weir_err_from_errno(sys) : WEIR_ENOMEM, sys);
         return NULL;
     }
     conn->slot = true;
+    conn->connect_us = (uint32_t)view->loop->now_us;
     weir_upconn_set_state(conn, UPCONN_CONNECTING);
     if (view->cluster->tls)
         weir_loop_timer(view->loop, &conn->timer, timeout_ms, on_timeout, conn);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * health.c: active checks: is a server to be given requests? One loop checks for all workers, over connections of its own.
+ * health.c: active checks: is a server to be given requests? One loop checks for all workers, over
+ * connections of its own.
  *
  *   waiting ──every ± 10 %──▶ probing ──good | bad | timeout──▶ closing ──on_closed──▶ waiting
  *
- * A server begins up. `fall` bad checks in a row take it down, `rise` good ones up; a change is one line in the log. The
- * exchange of an http check is in health_http.c.
+ * A server begins up. `fall` bad checks in a row take it down, `rise` good ones up; a change is one
+ * line in the log. The exchange of an http check is in health_http.c.
  */
 #include "upstream/health.h"
 
@@ -13,6 +14,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+
+enum { HEALTH_EVERY_MS = 2000, HEALTH_TIMEOUT_MS = 1000, HEALTH_RISE = 2, HEALTH_FALL = 3 };
 
 static void health_wait(struct weir_health *health, uint64_t ms);
 
@@ -28,7 +31,15 @@ static void health_free(struct weir_health *health)
     free(health);
 }
 
-/* Not all servers, nor all proxies, at the same moment: a tenth more or less (xorshift, Marsaglia 2003). */
+static uint64_t health_every(const struct weir_health *health)
+{
+    int64_t ms = health_conf(health)->every_ms;
+
+    return ms > 0 ? (uint64_t)ms : HEALTH_EVERY_MS;
+}
+
+/* Not all servers, nor all proxies, at the same moment: a tenth more or less (xorshift, Marsaglia
+ * 2003). */
 static uint64_t health_jitter(struct weir_health *health, uint64_t ms)
 {
     uint32_t x = health->random;
@@ -47,11 +58,15 @@ static void health_change(struct weir_health *health, bool up, const char *why)
 
     server->since_ms = now_ms;
     if (up)
-        weir_log(server->cluster->log, WEIR_LOG_INFO, "upstream %.*s: server %s is up: %u good checks in a row; it was down for %llu s",
-                 WEIR_FMT(server->cluster->conf->name), server->text, health->good, (unsigned long long)seconds);
+        weir_log(server->cluster->log, WEIR_LOG_INFO,
+                 "upstream %.*s: server %s is up: %u good checks in a row; it was down for %llu s",
+                 WEIR_FMT(server->cluster->conf->name), server->text, health->good,
+                 (unsigned long long)seconds);
     else
-        weir_log(server->cluster->log, WEIR_LOG_WARN, "upstream %.*s: server %s is down: %s (%u checks in a row); it was up for %llu s",
-                 WEIR_FMT(server->cluster->conf->name), server->text, why, health->bad, (unsigned long long)seconds);
+        weir_log(server->cluster->log, WEIR_LOG_WARN,
+                 "upstream %.*s: server %s is down: %s (%u checks in a row); it was up for %llu s",
+                 WEIR_FMT(server->cluster->conf->name), server->text, why, health->bad,
+                 (unsigned long long)seconds);
     weir_server_set_flag(server, WEIR_SERVER_HEALTHY, up);
 }
 
@@ -63,7 +78,7 @@ static void health_judge(struct weir_health *health, const char *fault)
     if (!fault) {
         health->good++;
         health->bad = 0;
-        if (!up && health->good >= conf->rise) {
+        if (!up && health->good >= (conf->rise > 0 ? conf->rise : HEALTH_RISE)) {
             weir_server_set_fault(health->server, "");
             health_change(health, true, NULL);
         }
@@ -72,7 +87,7 @@ static void health_judge(struct weir_health *health, const char *fault)
     health->bad++;
     health->good = 0;
     weir_server_set_fault(health->server, fault);
-    if (up && health->bad >= conf->fall)
+    if (up && health->bad >= (conf->fall > 0 ? conf->fall : HEALTH_FALL))
         health_change(health, false, fault);
 }
 
@@ -119,7 +134,8 @@ static void on_error(void *arg, enum weir_err err, int sys)
 {
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
 
-    weir_health_end(health, weir_err_text(health->opened ? weir_upstream_fault(err) : weir_connect_error(err, sys).code));
+    weir_health_end(health, weir_err_text(health->opened ? weir_upstream_fault(err)
+                                                         : weir_connect_error(err, sys).code));
 }
 
 static void on_closed(void *arg)
@@ -131,7 +147,7 @@ static void on_closed(void *arg)
     if (health->stopped)
         health_free(health);
     else
-        health_wait(health, health_jitter(health, (uint64_t)health_conf(health)->every_ms));
+        health_wait(health, health_jitter(health, health_every(health)));
 }
 
 static const struct weir_stream_sink sink = {
@@ -167,25 +183,29 @@ static void on_due(struct weir_timer *timer, void *arg)
 {
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
     const struct weir_health_conf *conf = health_conf(health);
-    uint32_t timeout_ms = (uint32_t)conf->timeout_ms;
+    uint32_t timeout_ms = conf->timeout_ms > 0 ? (uint32_t)conf->timeout_ms : HEALTH_TIMEOUT_MS;
     struct weir_addr addr;
     int sys = 0;
 
     health->ended = health->opened = false;
     if (!health_address(health, &addr)) {
-        health_wait(health, health_jitter(health, (uint64_t)conf->every_ms));
+        health_wait(health, health_jitter(health, health_every(health)));
         return;
     }
     if (conf->type == WEIR_HEALTH_TCP)
-        health->stream = weir_tcp_connect(health->loop, &addr, &(struct weir_tcp_opts){ .connect_timeout_ms = timeout_ms }, &sink, health, &sys);
+        health->stream = weir_tcp_connect(
+            health->loop, &addr, &(struct weir_tcp_opts){ .connect_timeout_ms = timeout_ms }, &sink,
+            health, &sys);
     else
-        health->stream = weir_connect_stream(health->loop, health->server, &addr, timeout_ms, &sink, health, &sys);
+        health->stream = weir_connect_stream(health->loop, health->server, &addr, timeout_ms, &sink,
+                                             health, &sys);
     if (health->stream) {
         weir_loop_timer(health->loop, &health->timer, timeout_ms, on_timeout, health);
         return;
     }
-    health_judge(health, weir_err_text(sys ? weir_connect_error(weir_err_from_errno(sys), sys).code : WEIR_ENOMEM));
-    health_wait(health, health_jitter(health, (uint64_t)conf->every_ms));
+    health_judge(health, weir_err_text(sys ? weir_connect_error(weir_err_from_errno(sys), sys).code
+                                           : WEIR_ENOMEM));
+    health_wait(health, health_jitter(health, health_every(health)));
 }
 
 static void health_wait(struct weir_health *health, uint64_t ms)
@@ -208,7 +228,7 @@ int weir_health_start(struct weir_server *server, struct weir_loop *loop)
     health->loop = loop;
     health->random = (uint32_t)(loop->now_us ^ (server->index * 2654435761u)) | 1;
     server->health = health;
-    health_wait(health, health_jitter(health, (uint64_t)server->cluster->conf->health.every_ms) / 8);
+    health_wait(health, health_jitter(health, health_every(health)) / 8);
     return 0;
 }
 

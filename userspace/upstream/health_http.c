@@ -105,7 +105,8 @@ static const struct weir_codec_sink codec_sink = {
 static int health_request(struct weir_health *health, struct weir_message *msg)
 {
     const struct weir_health_conf *conf = &health->server->cluster->conf->health;
-    struct weir_str query, path = weir_str_cut(conf->path.len ? conf->path : WEIR_STR("/"), '?', &query);
+    struct weir_str query,
+        path = weir_str_cut(conf->path.len ? conf->path : WEIR_STR("/"), '?', &query);
     int err;
 
     weir_message_init(msg, &health->arena, true);
@@ -129,7 +130,8 @@ void weir_health_http_begin(struct weir_health *health)
     health->opened = health->http = true;
     weir_arena_init(&health->arena, &health->loop->arenas);
     weir_h1_init_client(&health->h1, health->server->cluster->limits, &codec_sink, health);
-    health->hs = (struct weir_hstream){ .sink = &exchange_sink, .arg = health, .arena = &health->arena };
+    health->hs =
+        (struct weir_hstream){ .sink = &exchange_sink, .arg = health, .arena = &health->arena };
     err = health_request(health, &msg);
     if (!err)
         err = weir_codec_open(&health->h1.codec, &health->hs);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * pool.c: idle connections of one worker, and who gets them. Hot path: acquire takes the newest idle one, release puts
- * it back; nothing is allocated, locked or asked of the kernel. Acquires that wait are in acquire.c.
+ * pool.c: idle connections of one worker, and who gets them. Hot path: acquire takes the newest
+ * idle one, release puts it back; nothing is allocated, locked or asked of the kernel. Acquires
+ * that wait are in acquire.c.
  */
 #include "upstream/acquire.h"
 
@@ -65,7 +66,7 @@ void weir_upconn_set_state(struct weir_upconn *conn, enum weir_upconn_state next
 
 static bool over(uint64_t since_ms, uint64_t now_ms, int64_t limit_ms)
 {
-    return limit_ms != WEIR_UNLIMITED && now_ms - since_ms >= (uint64_t)limit_ms;
+    return limit_ms > 0 && now_ms - since_ms >= (uint64_t)limit_ms;
 }
 
 static bool upconn_expired(const struct weir_upconn *conn)
@@ -73,15 +74,17 @@ static bool upconn_expired(const struct weir_upconn *conn)
     const struct weir_pool_conf *pool = &conn->view->cluster->conf->pool;
     uint64_t now_ms = conn->view->loop->now_ms;
 
-    if (conn->state == UPCONN_IDLE && over(conn->idle_since_ms, now_ms, pool->idle_timeout_ms))
+    if (conn->state == UPCONN_IDLE &&
+        over(conn->idle_since_ms, now_ms, conn->view->idle_timeout_ms))
         return true;
-    if (pool->requests_max != WEIR_UNLIMITED && conn->requests >= (uint64_t)pool->requests_max)
+    if (pool->requests_max > 0 && conn->requests >= (uint64_t)pool->requests_max)
         return true;
     return over(conn->born_ms, now_ms, pool->age_max_ms);
 }
 
-/* One timer for all idle connections of a view. It is armed when one becomes idle, and looks when the oldest may be due;
- * a connection that is used again moves away from the end meanwhile: a busy pool pays for no timer. */
+/* One timer for all idle connections of a view. It is armed when one becomes idle, and looks when
+ * the oldest may be due; a connection that is used again moves away from the end meanwhile: a busy
+ * pool pays for no timer. */
 static void on_sweep(struct weir_timer *timer, void *arg);
 
 static void pool_arm_sweep(struct weir_cluster_view *view)
@@ -94,9 +97,9 @@ static void pool_arm_sweep(struct weir_cluster_view *view)
         return;
     oldest = weir_list_entry(view->lru.prev, struct weir_upconn, lru);
     age = view->loop->now_ms - oldest->idle_since_ms;
-    if (pool->idle_timeout_ms != WEIR_UNLIMITED)
-        wait = age < (uint64_t)pool->idle_timeout_ms ? (uint64_t)pool->idle_timeout_ms - age : 0;
-    if (pool->age_max_ms != WEIR_UNLIMITED && wait > (uint64_t)pool->age_max_ms / 2)
+    if (view->idle_timeout_ms > 0)
+        wait = age < (uint64_t)view->idle_timeout_ms ? (uint64_t)view->idle_timeout_ms - age : 0;
+    if (pool->age_max_ms > 0 && wait > (uint64_t)pool->age_max_ms / 2)
         wait = (uint64_t)pool->age_max_ms / 2; /* any of them may be due then */
     if (wait != UINT64_MAX)
         weir_loop_timer(view->loop, &view->sweep, wait + 1, on_sweep, view);
@@ -105,7 +108,7 @@ static void pool_arm_sweep(struct weir_cluster_view *view)
 static void on_sweep(struct weir_timer *timer, void *arg)
 {
     struct weir_cluster_view *view = weir_cast(struct weir_cluster_view, arg, WEIR_VIEW_MAGIC);
-    bool ages = view->cluster->conf->pool.age_max_ms != WEIR_UNLIMITED;
+    bool ages = view->cluster->conf->pool.age_max_ms > 0;
 
     for (struct weir_list *pos = view->lru.prev, *prev; pos != &view->lru; pos = prev) {
         struct weir_upconn *conn = weir_list_entry(pos, struct weir_upconn, lru);
@@ -128,8 +131,9 @@ static void pool_keep(struct weir_upconn *conn)
     if (view->idle > view->idle_max)
         weir_upconn_close(weir_list_entry(view->lru.prev, struct weir_upconn, lru));
     pool_arm_sweep(view);
-    if (view->cluster->conf->connections_max != WEIR_UNLIMITED) {
-        atomic_thread_fence(memory_order_seq_cst); /* acquire.c counts itself as queued, then looks at our idle_count */
+    if (view->cluster->conf->connections_max > 0) {
+        atomic_thread_fence(memory_order_seq_cst); /* acquire.c counts itself as queued, then looks
+                                                      at our idle_count */
         if (atomic_load(&conn->server->queued))
             weir_share_wake(view, conn->server);
     }
@@ -138,8 +142,8 @@ static void pool_keep(struct weir_upconn *conn)
 /* May it serve another exchange? */
 static bool upconn_is_clean(const struct weir_upconn *conn)
 {
-    return !conn->no_pool && !conn->eof && !conn->dead && !conn->rest.len && weir_codec_idle(&conn->h1.codec) &&
-           !weir_stream_pending(conn->stream);
+    return !conn->no_pool && !conn->eof && !conn->dead && !conn->rest.len &&
+           weir_codec_idle(&conn->h1.codec) && !weir_stream_pending(conn->stream);
 }
 
 void weir_pool_offer(struct weir_upconn *conn)
@@ -187,8 +191,10 @@ void weir_pool_hold(struct weir_upconn *conn)
     weir_count(conn->reused ? &sv->requests_reused : &sv->requests_new, 1);
 }
 
-struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_cluster_view *view, struct weir_server *server,
-                                      const struct weir_acquire_opts *opts, weir_acquire_fn fn, void *arg)
+struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_cluster_view *view,
+                                      struct weir_server *server,
+                                      const struct weir_acquire_opts *opts, weir_acquire_fn fn,
+                                      void *arg)
 {
     struct weir_server_view *sv = server_view(view, server);
     struct weir_upconn *conn;
@@ -239,7 +245,8 @@ void weir_pool_release(struct weir_upconn **connp)
     struct weir_upconn *conn = weir_take(connp);
 
     weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD);
-    if (!weir_codec_idle(&conn->h1.codec) && (conn->no_pool || conn->eof || conn->dead || !weir_hstream_done(&conn->hs))) {
+    if (!weir_codec_idle(&conn->h1.codec) &&
+        (conn->no_pool || conn->eof || conn->dead || !weir_hstream_done(&conn->hs))) {
         conn->no_pool = true;
         conn->hs.sink = &mute_sink;
         weir_hstream_reset(&conn->hs, WEIR_ECANCELED);
@@ -252,7 +259,8 @@ void weir_pool_release(struct weir_upconn **connp)
 
 void weir_pool_purge(struct weir_cluster_view *view, struct weir_server_view *sv, bool all)
 {
-    weir_list_each(pos, tmp, &sv->idle) {
+    weir_list_each(pos, tmp, &sv->idle)
+    {
         struct weir_upconn *conn = weir_list_entry(pos, struct weir_upconn, link);
         bool known = false;
 
@@ -294,13 +302,15 @@ static bool has_connection_scheme(struct weir_str value)
 
 bool weir_pool_is_connection_auth(const struct weir_message *msg)
 {
-    static const uint64_t any = (uint64_t)1 << WEIR_F_AUTHORIZATION | (uint64_t)1 << WEIR_F_WWW_AUTHENTICATE |
-                                (uint64_t)1 << WEIR_F_PROXY_AUTHORIZATION | (uint64_t)1 << WEIR_F_PROXY_AUTHENTICATE;
+    static const uint64_t any =
+        (uint64_t)1 << WEIR_F_AUTHORIZATION | (uint64_t)1 << WEIR_F_WWW_AUTHENTICATE |
+        (uint64_t)1 << WEIR_F_PROXY_AUTHORIZATION | (uint64_t)1 << WEIR_F_PROXY_AUTHENTICATE;
 
     if (!(msg->has & any))
         return false;
     for (unsigned i = 0; i < msg->count; i++)
-        if (msg->fields[i].id && (any >> msg->fields[i].id & 1) && has_connection_scheme(msg->fields[i].value))
+        if (msg->fields[i].id && (any >> msg->fields[i].id & 1) &&
+            has_connection_scheme(msg->fields[i].value))
             return true;
     return false;
 }

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * pool.h: connections to servers: idle ones of this worker (last in, first out), ones given by other workers, new ones.
+ * pool.h: connections to servers: idle ones of this worker (last in, first out), ones given by
+ * other workers, new ones.
  *
  *   acquire ──▶ own idle? ──▶ another worker has one? ask it ──▶ connect (TLS) ──▶ fn
  *
- * An idle connection stays registered with its loop: FIN, RST or stray bytes close it at once. A pool belongs to one
- * server of one cluster: TLS settings, source and name are its cluster's, so they need no comparing; connections to an
- * address that the server has no more are closed. A connection moves between workers only when its owner gives it.
+ * An idle connection stays registered with its loop: FIN, RST or stray bytes close it at once. A
+ * pool belongs to one server of one cluster: TLS settings, source and name are its cluster's, so
+ * they need no comparing; connections to an address that the server has no more are closed. A
+ * connection moves between workers only when its owner gives it.
  *
  *   connecting ──▶ ready ──▶ held ──release──▶ (releasing) ──▶ idle ──▶ ready | giving
  *                                └──detach──▶ detached          any ──▶ closing
  *
- * releasing: given back inside an event of its own; what follows in the same bytes decides whether it may be idle.
+ * releasing: given back inside an event of its own; what follows in the same bytes decides whether
+ * it may be idle.
  */
 #ifndef UPSTREAM_POOL_H
 #define UPSTREAM_POOL_H
@@ -23,39 +26,40 @@
 struct weir_upconn {
     uint32_t magic;
     uint8_t state;
-    bool reused;                 /* it has served an exchange before this one */
-    bool no_pool;                /* NTLM, Negotiate, a tunnel, an error: never reused */
-    bool eof;                    /* the server has sent FIN */
-    bool dead;                   /* the stream has failed */
-    bool in_event;               /* an event of the stream is being handled: memory and codec stay */
-    bool paused;                 /* the codec asked not to be fed */
-    bool slot;                   /* it counts in connections_max */
-    bool late;                   /* it ended while no exchange was open: the next sender is told */
-    int fault;                   /* dead: enum weir_err */
-    struct weir_list link;       /* idle: of the server's idle ones; else of the view's busy ones */
-    struct weir_list lru;        /* idle: of all the view's idle ones, newest first */
+    bool reused;           /* it has served an exchange before this one */
+    bool no_pool;          /* NTLM, Negotiate, a tunnel, an error: never reused */
+    bool eof;              /* the server has sent FIN */
+    bool dead;             /* the stream has failed */
+    bool in_event;         /* an event of the stream is being handled: memory and codec stay */
+    bool paused;           /* the codec asked not to be fed */
+    bool slot;             /* it counts in connections_max */
+    bool late;             /* it ended while no exchange was open: the next sender is told */
+    int fault;             /* dead: enum weir_err */
+    struct weir_list link; /* idle: of the server's idle ones; else of the view's busy ones */
+    struct weir_list lru;  /* idle: of all the view's idle ones, newest first */
     struct weir_cluster_view *view;
     struct weir_server *server;
     struct weir_stream *stream;
-    struct weir_h1 h1;           /* client role; its codec is what exchanges use */
-    struct weir_hstream hs;      /* the exchange in progress */
+    struct weir_h1 h1;      /* client role; its codec is what exchanges use */
+    struct weir_hstream hs; /* the exchange in progress */
     uint64_t born_ms, idle_since_ms;
     uint64_t requests;
     uint64_t bytes_in, bytes_out; /* since it was acquired */
-    uint32_t connect_us;         /* how long it took to connect; 0 when reused */
+    uint32_t connect_us; /* how long it took to connect; 0 when reused; connecting: since when */
     struct weir_addr addr;
-    struct weir_buf rest;        /* bytes that the codec left: after a 101 they belong to the tunnel */
-    struct weir_timer timer;     /* connecting: its deadline */
-    struct weir_later later;     /* feeds `rest`, or tells a late sender that the stream has ended */
-    struct weir_acquire *acq;    /* connecting, ready: for whom; NULL: for the pool */
-    struct weir_ask *ask;        /* giving: for whom */
+    struct weir_buf rest;     /* bytes that the codec left: after a 101 they belong to the tunnel */
+    struct weir_timer timer;  /* connecting: its deadline */
+    struct weir_later later;  /* feeds `rest`, or tells a late sender that the stream has ended */
+    struct weir_acquire *acq; /* connecting, ready: for whom; NULL: for the pool */
+    struct weir_ask *ask;     /* giving: for whom */
 };
 #define WEIR_UPCONN_MAGIC 0x77757063u
 
 struct weir_acquire;
 struct weir_ask; /* a question to another worker */
 /** `conn` NULL: *error says why. Never inside weir_pool_acquire. The connection is the caller's. */
-typedef void (*weir_acquire_fn)(void *arg, struct weir_upconn *conn, const struct weir_error *error);
+typedef void (*weir_acquire_fn)(void *arg, struct weir_upconn *conn,
+                                const struct weir_error *error);
 
 struct weir_acquire_opts {
     uint32_t connect_timeout_ms; /* TCP and TLS; 0: WEIR_CONNECT_TIMEOUT_MS */
@@ -83,25 +87,32 @@ struct weir_acquire {
 };
 
 /**
- * A connection to `server`. An idle one of this worker is returned at once (fn is not called); else NULL, and fn comes.
- * The holder sets conn->hs.{sink,arg,arena}, calls weir_codec_open(&conn->h1.codec, &conn->hs) and sends; events of the
- * exchange come to that sink, also on_reset when the connection breaks.
+ * A connection to `server`. An idle one of this worker is returned at once (fn is not called); else
+ * NULL, and fn comes. The holder sets conn->hs.{sink,arg,arena}, calls
+ * weir_codec_open(&conn->h1.codec, &conn->hs) and sends; events of the exchange come to that sink,
+ * also on_reset when the connection breaks.
  */
-struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_cluster_view *view, struct weir_server *server,
-                                      const struct weir_acquire_opts *opts, weir_acquire_fn fn, void *arg);
-/** The caller is gone: fn will not be called. A connection that is being made goes to the pool when it is there. */
+struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_cluster_view *view,
+                                      struct weir_server *server,
+                                      const struct weir_acquire_opts *opts, weir_acquire_fn fn,
+                                      void *arg);
+/** The caller is gone: fn will not be called. A connection that is being made goes to the pool when
+ * it is there. */
 void weir_pool_cancel(struct weir_acquire *acq);
-/** Gives a connection back; it is reused when the exchange is done, the codec idle and nothing speaks against it. */
+/** Gives a connection back; it is reused when the exchange is done, the codec idle and nothing
+ * speaks against it. */
 void weir_pool_release(struct weir_upconn **connp);
 /**
- * Takes the stream out of a connection for a tunnel; the connection is gone, the stream is the caller's to close. The
- * caller sets its sink (and reads) before it returns to the loop; it has not ended the exchange before (no done, no
- * reset), and has looked at conn->eof: that is not told again. What had come behind the 101 is moved to `rest` (NULL:
- * dropped). Called inside an event of the exchange (on_head), those bytes are not known yet: they come as the stream's
- * first on_data, as soon as the event returns.
+ * Takes the stream out of a connection for a tunnel; the connection is gone, the stream is the
+ * caller's to close. The caller sets its sink (and reads) before it returns to the loop; it has not
+ * ended the exchange before (no done, no reset), and has looked at conn->eof: that is not told
+ * again. What had come behind the 101 is moved to `rest` (NULL: dropped). Called inside an event of
+ * the exchange (on_head), those bytes are not known yet: they come as the stream's first on_data,
+ * as soon as the event returns.
  */
 struct weir_stream *weir_pool_detach(struct weir_upconn **connp, struct weir_buf *rest);
-/** Does this head authenticate the connection rather than the request (NTLM, Negotiate)? Then set conn->no_pool. */
+/** Does this head authenticate the connection rather than the request (NTLM, Negotiate)? Then set
+ * conn->no_pool. */
 bool weir_pool_is_connection_auth(const struct weir_message *msg);
 
 #endif

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** server.c: one server: what its configuration says, its addresses, and what changes while it runs. */
+/** server.c: one server: what its configuration says, its addresses, and what changes while it
+ * runs. */
 #include "upstream/state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-static int server_fault(const struct weir_server *server, struct weir_tls_fault *fault, const char *what)
+static int server_fault(const struct weir_server *server, struct weir_tls_fault *fault,
+                        const char *what)
 {
-    snprintf(fault->text, sizeof(fault->text), "upstream '%.*s': server '%.*s': %s", WEIR_FMT(server->cluster->conf->name),
-             WEIR_FMT(server->conf->address), what);
+    snprintf(fault->text, sizeof(fault->text), "upstream '%.*s': server '%.*s': %s",
+             WEIR_FMT(server->cluster->conf->name), WEIR_FMT(server->conf->address), what);
     return WEIR_ECONFIG;
 }
 
@@ -41,7 +43,8 @@ static struct weir_str server_make_authority(const struct weir_server *server, s
     uint16_t usual = server->cluster->conf->tls_on ? 443 : 80;
 
     if (server->kind == WEIR_SERVER_SRV || server->port == usual)
-        return all.ptr[0] == '[' ? (struct weir_str){ all.ptr, server->host.len + 2 } : server->host;
+        return all.ptr[0] == '[' ? (struct weir_str){ all.ptr, server->host.len + 2 }
+                                 : server->host;
     return all;
 }
 
@@ -54,7 +57,10 @@ static int server_parse(struct weir_server *server, struct weir_tls_fault *fault
         server->kind = WEIR_SERVER_SRV;
         server->host = srv_domain((struct weir_str){ text.ptr + 4, text.len - 4 });
         server->authority = server->host;
-        return server->host.len ? 0 : server_fault(server, fault, "'srv:' needs a name, as in srv:_http._tcp.app.internal");
+        return server->host.len
+                   ? 0
+                   : server_fault(server, fault,
+                                  "'srv:' needs a name, as in srv:_http._tcp.app.internal");
     }
     if (weir_str_starts(text, WEIR_STR("unix:"))) {
         server->authority = WEIR_STR("localhost");
@@ -63,7 +69,9 @@ static int server_parse(struct weir_server *server, struct weir_tls_fault *fault
         return server_set_literal(server, &addr);
     }
     if (!weir_addr_split(text, &server->host, &server->port) || !server->host.len || !server->port)
-        return server_fault(server, fault, "is not an address and port, as in 10.0.0.1:80, [2001:db8::1]:80 or name:80");
+        return server_fault(
+            server, fault,
+            "is not an address and port, as in 10.0.0.1:80, [2001:db8::1]:80 or name:80");
     server->authority = server_make_authority(server, text);
     if (!weir_addr_parse(&addr, text))
         return server_set_literal(server, &addr);
@@ -71,7 +79,8 @@ static int server_parse(struct weir_server *server, struct weir_tls_fault *fault
     return 0;
 }
 
-int weir_server_init(struct weir_server *server, struct weir_cluster *cluster, unsigned index, struct weir_tls_fault *fault)
+int weir_server_init(struct weir_server *server, struct weir_cluster *cluster, unsigned index,
+                     struct weir_tls_fault *fault)
 {
     const struct weir_cluster_conf *conf = cluster->conf;
     int err;
@@ -95,7 +104,8 @@ int weir_server_init(struct weir_server *server, struct weir_cluster *cluster, u
     if (!conf->tls_on)
         return 0;
     if (conf->tls.verify && !conf->tls.sni.len && server->kind == WEIR_SERVER_LITERAL)
-        return server_fault(server, fault, "TLS needs a name to verify: give the server's name, or tls.sni");
+        return server_fault(server, fault,
+                            "TLS needs a name to verify: give the server's name, or tls.sni");
     server->sessions = weir_tls_sessions_new();
     return server->sessions ? 0 : server_fault(server, fault, weir_err_text(WEIR_ENOMEM));
 }
@@ -148,16 +158,19 @@ struct weir_addr *weir_server_copy_addrs(struct weir_server *server, unsigned *c
 }
 
 /* A line when a name gets its first addresses, and when it loses them. */
-static void server_tell(struct weir_server *server, unsigned before, unsigned now, enum weir_err err)
+static void server_tell(struct weir_server *server, unsigned before, unsigned now,
+                        enum weir_err err)
 {
     struct weir_log *log = server->cluster->log;
     struct weir_str up = server->cluster->conf->name;
 
     if (now && !before)
-        weir_log(log, WEIR_LOG_INFO, "upstream %.*s: server %s has %u address%s", WEIR_FMT(up), server->text, now, now == 1 ? "" : "es");
+        weir_log(log, WEIR_LOG_INFO, "upstream %.*s: server %s has %u address%s", WEIR_FMT(up),
+                 server->text, now, now == 1 ? "" : "es");
     else if (!now && (before || !server->last_fault[0]))
-        weir_log(log, WEIR_LOG_WARN, "upstream %.*s: server %s is down: %s; its name is asked for again", WEIR_FMT(up), server->text,
-                 weir_err_text(err));
+        weir_log(log, WEIR_LOG_WARN,
+                 "upstream %.*s: server %s is down: %s; its name is asked for again", WEIR_FMT(up),
+                 server->text, weir_err_text(err));
 }
 
 static void on_addrs(void *arg, const struct weir_addr *addrs, unsigned count, enum weir_err err)
@@ -195,7 +208,9 @@ void weir_server_follow(struct weir_server *server, struct weir_resolver *resolv
     if (resolver) {
         bool srv = server->kind == WEIR_SERVER_SRV;
 
-        server->resolution = weir_resolve_start(resolver, srv ? weir_str(server->text + 4) : server->host, server->port, srv, on_addrs, server);
+        server->resolution =
+            weir_resolve_start(resolver, srv ? weir_str(server->text + 4) : server->host,
+                               server->port, srv, on_addrs, server);
     }
     if (!server->resolution)
         on_addrs(server, NULL, 0, resolver ? WEIR_ENOMEM : WEIR_EDNS);

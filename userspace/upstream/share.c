@@ -8,15 +8,17 @@
  *                                             on_closed: nothing of it is in flight here any more
  *     adopt the parcel ◀──mailbox──────────── given, or "no"
  *
- * Nobody takes: a descriptor may be in the owner's ring, and only the owner knows when it is out. The question belongs
- * to whom it was sent; it is never freed before the cluster, so that neither a cancelled asker nor a worker that has
- * stopped can leave it dangling. What is given to an asker that does not wait any more goes to its pool.
+ * Nobody takes: a descriptor may be in the owner's ring, and only the owner knows when it is out.
+ * The question belongs to whom it was sent; it is never freed before the cluster, so that neither a
+ * cancelled asker nor a worker that has stopped can leave it dangling. What is given to an asker
+ * that does not wait any more goes to its pool.
  *
- * Views of other workers are read without the lock: the pointer is set once, the struct stays until the cluster is
- * freed, `open` and the counters are atomics.
+ * Views of other workers are read without the lock: the pointer is set once, the struct stays until
+ * the cluster is freed, `open` and the counters are atomics.
  */
 #include "upstream/state.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 struct weir_ask {
@@ -140,6 +142,16 @@ void weir_share_released(struct weir_upconn *conn)
     ask_answer(ask);
 }
 
+/* A connection whose end has come and was not told yet is not given away: one look, off the hot
+ * path. */
+static bool is_alive(const struct weir_upconn *conn)
+{
+    uint8_t byte;
+    ssize_t n = recv(weir_stream_fd(conn->stream), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    return n < 0 && errno == EAGAIN;
+}
+
 static void on_asked(struct weir_loop *loop, void *arg)
 {
     struct weir_ask *ask = arg;
@@ -147,10 +159,11 @@ static void on_asked(struct weir_loop *loop, void *arg)
     struct weir_server_view *sv = &view->servers[ask->server];
 
     if (atomic_load_explicit(&view->open, memory_order_relaxed)) {
-        weir_list_each(pos, tmp, &sv->idle) {
+        weir_list_each(pos, tmp, &sv->idle)
+        {
             struct weir_upconn *conn = weir_list_entry(pos, struct weir_upconn, link);
 
-            if (!weir_stream_release(conn->stream, &ask->parcel))
+            if (!is_alive(conn) || !weir_stream_release(conn->stream, &ask->parcel))
                 continue; /* it is about to hear from its peer */
             ask->requests = conn->requests;
             ask->born_ms = conn->born_ms;
@@ -166,7 +179,8 @@ static void on_asked(struct weir_loop *loop, void *arg)
 /* --- the asker, first half --- */
 
 /* A worker that seems to have more than we have asked for already. */
-static struct weir_cluster_view *share_find(struct weir_cluster_view *view, struct weir_server_view *sv, unsigned server)
+static struct weir_cluster_view *share_find(struct weir_cluster_view *view,
+                                            struct weir_server_view *sv, unsigned server)
 {
     unsigned workers = view->cluster->workers;
     uint64_t have = 0;

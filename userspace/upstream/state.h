@@ -3,10 +3,12 @@
  * state.h: the structs of this room, for its own files.
  *
  *   struct weir_cluster ─── servers[] : shared by all workers; atomics, and what `lock` guards
- *        └── views[worker] ─── servers[] : one worker's lists and counters; others read the counters (relaxed)
+ *        └── views[worker] ─── servers[] : one worker's lists and counters; others read the
+ * counters (relaxed)
  *
- * A change (health, weight, drain, addresses) bumps cluster->version and kicks every view; a view compares the version
- * when it picks, and copies under the lock only when it differs: no lock on the way of a request.
+ * A change (health, weight, drain, addresses) bumps cluster->version and kicks every view; a view
+ * compares the version when it picks, and copies under the lock only when it differs: no lock on
+ * the way of a request.
  */
 #ifndef UPSTREAM_STATE_H
 #define UPSTREAM_STATE_H
@@ -16,19 +18,21 @@
 #include <pthread.h>
 
 enum {
-    UPSTREAM_ASK_MS          = 20,  /* an owner that does not answer by then is not waited for */
-    UPSTREAM_ASKS_MAX        = 256, /* questions of one view under way */
-    UPSTREAM_ASKS_ACQUIRE    = 2,   /* questions for one connection */
-    UPSTREAM_REST_BYTES_MAX  = WEIR_READ_BUFFER_BYTES * 2, /* kept behind a 101, or while paused */
-    UPSTREAM_QUEUE_MS        = 1000,
-    UPSTREAM_WEIGHT_MAX      = 1000,
-    UPSTREAM_SERVERS_MAX     = 1024, /* of one cluster */
+    UPSTREAM_ASK_MS = 20,      /* an owner that does not answer by then is not waited for */
+    UPSTREAM_ASKS_MAX = 256,   /* questions of one view under way */
+    UPSTREAM_ASKS_ACQUIRE = 2, /* questions for one connection */
+    UPSTREAM_REST_BYTES_MAX = WEIR_READ_BUFFER_BYTES * 2, /* kept behind a 101, or while paused */
+    UPSTREAM_QUEUE_MS = 1000,
+    UPSTREAM_IDLE_MAX = 1024,
+    UPSTREAM_IDLE_TIMEOUT_MS = 60 * 1000,
+    UPSTREAM_WEIGHT_MAX = 1000,
+    UPSTREAM_SERVERS_MAX = 1024, /* of one cluster */
 };
 
 enum weir_server_flag {
-    WEIR_SERVER_HEALTHY   = 1,
+    WEIR_SERVER_HEALTHY = 1,
     WEIR_SERVER_ADDRESSED = 2,
-    WEIR_SERVER_DRAINING  = 4,
+    WEIR_SERVER_DRAINING = 4,
 };
 
 enum weir_server_kind { WEIR_SERVER_LITERAL, WEIR_SERVER_NAME, WEIR_SERVER_SRV };
@@ -68,9 +72,10 @@ struct weir_cluster {
     pthread_mutex_t lock;
     unsigned workers, count;
     struct weir_server *servers;
-    struct weir_cluster_view **views; /* by worker; under the lock, but each worker reads all without: see share.c */
-    struct weir_ask *asks;            /* every question ever made; under the lock */
-    struct weir_loop *home;           /* of resolution and health */
+    struct weir_cluster_view *
+        *views; /* by worker; under the lock, but each worker reads all without: see share.c */
+    struct weir_ask *asks;  /* every question ever made; under the lock */
+    struct weir_loop *home; /* of resolution and health */
 };
 
 /** One worker's part of a server. Apart from its neighbours: other workers read the counters. */
@@ -97,9 +102,10 @@ struct weir_cluster_view {
     struct weir_mail kick;
     uint64_t version;
     struct weir_slab conns;
-    struct weir_list lru;  /* idle, newest first */
-    struct weir_list busy; /* all others */
-    uint64_t idle, idle_max;
+    struct weir_list lru;    /* idle, newest first */
+    struct weir_list busy;   /* all others */
+    uint64_t idle, idle_max; /* connections of this view; its share */
+    int64_t idle_timeout_ms; /* WEIR_UNLIMITED: none */
     struct weir_timer sweep;
     const struct weir_balancer *balancer;
     void *balancer_state;
@@ -133,7 +139,8 @@ enum weir_acquire_state {
     ACQUIRE_FAILED,
 };
 
-static inline struct weir_server_view *server_view(struct weir_cluster_view *view, const struct weir_server *server)
+static inline struct weir_server_view *server_view(struct weir_cluster_view *view,
+                                                   const struct weir_server *server)
 {
     return &view->servers[server->index];
 }
@@ -152,13 +159,15 @@ void weir_cluster_changed(struct weir_cluster *cluster);
 void weir_view_kick(struct weir_cluster_view *view);
 
 /* server.c */
-int weir_server_init(struct weir_server *server, struct weir_cluster *cluster, unsigned index, struct weir_tls_fault *fault);
+int weir_server_init(struct weir_server *server, struct weir_cluster *cluster, unsigned index,
+                     struct weir_tls_fault *fault);
 void weir_server_fini(struct weir_server *server);
 void weir_server_follow(struct weir_server *server, struct weir_resolver *resolver);
 void weir_server_unfollow(struct weir_server *server);
 void weir_server_set_flag(struct weir_server *server, enum weir_server_flag flag, bool on);
 void weir_server_set_fault(struct weir_server *server, const char *text);
-/** A malloc'ed copy of the addresses as of now; NULL without memory, or when there are none (*count 0). */
+/** A malloc'ed copy of the addresses as of now; NULL without memory, or when there are none (*count
+ * 0). */
 struct weir_addr *weir_server_copy_addrs(struct weir_server *server, unsigned *count);
 
 /* view.c */
@@ -196,10 +205,13 @@ enum weir_err weir_upstream_fault(enum weir_err err);
 
 /* connector.c */
 /** Starts to connect. NULL with *error filled. The slot of connections_max has been taken. */
-struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server, uint32_t timeout_ms, struct weir_error *error);
-/** A stream to `addr`, plain or TLS as the cluster says. NULL, with *sys set, when it failed at once. */
-struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server, const struct weir_addr *addr,
-                                        uint32_t timeout_ms, const struct weir_stream_sink *sink, void *arg, int *sys);
+struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server,
+                                 uint32_t timeout_ms, struct weir_error *error);
+/** A stream to `addr`, plain or TLS as the cluster says. NULL, with *sys set, when it failed at
+ * once. */
+struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,
+                                        const struct weir_addr *addr, uint32_t timeout_ms,
+                                        const struct weir_stream_sink *sink, void *arg, int *sys);
 /** As the error of a connect: by whom, and that nothing was sent. */
 struct weir_error weir_connect_error(enum weir_err code, int sys);
 /** Takes, or gives back, one of connections_max; true at once when there is no maximum. */

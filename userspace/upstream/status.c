@@ -11,7 +11,8 @@ void weir_server_get_status(const struct weir_server *server, struct weir_server
         .weight = (int)weir_server_weight(server),
         .backup = server->conf->backup,
         .up = weir_server_is_up(server),
-        .draining = atomic_load_explicit((_Atomic unsigned *)&server->flags, memory_order_relaxed) & WEIR_SERVER_DRAINING,
+        .draining = atomic_load_explicit((_Atomic unsigned *)&server->flags, memory_order_relaxed) &
+                    WEIR_SERVER_DRAINING,
     };
     pthread_mutex_lock(&cluster->lock);
     status->addresses = server->addr_count;

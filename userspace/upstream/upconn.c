@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * upconn.c: a connection between its stream and its codec. The holder may release or detach it inside any event that the
- * codec hands out: `in_event` keeps memory, codec and stream in place until the event has returned, and what is then
- * known (were there bytes behind the answer?) decides. Freed in on_closed, or after a detach.
+ * upconn.c: a connection between its stream and its codec. The holder may release or detach it
+ * inside any event that the codec hands out: `in_event` keeps memory, codec and stream in place
+ * until the event has returned, and what is then known (were there bytes behind the answer?)
+ * decides. Freed in on_closed, or after a detach.
  */
 #include "upstream/state.h"
 
@@ -185,7 +186,7 @@ static void on_open(void *arg)
 
     weir_assert(conn->state == UPCONN_CONNECTING);
     weir_timer_stop(&conn->view->loop->wheel, &conn->timer);
-    conn->connect_us = (uint32_t)((conn->view->loop->now_us - conn->born_ms * 1000) & UINT32_MAX);
+    conn->connect_us = (uint32_t)conn->view->loop->now_us - conn->connect_us;
     conn->born_ms = conn->view->loop->now_ms;
     weir_count(&server_view(conn->view, conn->server)->opened, 1);
     weir_upconn_begin(conn);

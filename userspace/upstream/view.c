@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** view.c: what one worker keeps of a cluster. The struct stays until the cluster is freed: other workers may look at it. */
+/** view.c: what one worker keeps of a cluster. The struct stays until the cluster is freed: other
+ * workers may look at it. */
 #include "upstream/state.h"
 
 #include <stdlib.h>
@@ -29,9 +30,11 @@ static uint64_t view_idle_max(const struct weir_cluster *cluster)
 {
     int64_t max = cluster->conf->pool.idle_max;
 
-    if (max == WEIR_UNLIMITED)
+    if (max < 0)
         return UINT64_MAX;
-    return max <= 0 ? 0 : ((uint64_t)max + cluster->workers - 1) / cluster->workers;
+    if (max == 0)
+        max = UPSTREAM_IDLE_MAX;
+    return ((uint64_t)max + cluster->workers - 1) / cluster->workers;
 }
 
 static int view_balancer(struct weir_cluster_view *view)
@@ -40,13 +43,16 @@ static int view_balancer(struct weir_cluster_view *view)
     void *self = conf->balancer ? conf->balancer_self : (void *)(uintptr_t)view->id;
 
     view->balancer = weir_balancer_of(conf);
-    view->balancer_state = view->balancer->create ? view->balancer->create(view->cluster, self) : NULL;
+    view->balancer_state =
+        view->balancer->create ? view->balancer->create(view->cluster, self) : NULL;
     return view->balancer->create && !view->balancer_state ? WEIR_ENOMEM : 0;
 }
 
-struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster, struct weir_loop *loop, unsigned id)
+struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
+                                                struct weir_loop *loop, unsigned id)
 {
-    size_t bytes = sizeof(struct weir_cluster_view) + cluster->count * sizeof(struct weir_server_view);
+    size_t bytes =
+        sizeof(struct weir_cluster_view) + cluster->count * sizeof(struct weir_server_view);
     struct weir_cluster_view *view = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
 
     weir_assert(id < cluster->workers && !cluster->views[id]);
@@ -59,6 +65,7 @@ struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster, st
     view->loop = loop;
     view->kick = (struct weir_mail){ .fn = on_kick, .arg = view };
     view->idle_max = view_idle_max(cluster);
+    view->idle_timeout_ms = cluster->conf->pool.idle_timeout_ms ?: UPSTREAM_IDLE_TIMEOUT_MS;
     view->peer_next = id + 1;
     view->version = UINT64_MAX;
     weir_slab_init(&view->conns, sizeof(struct weir_upconn));
@@ -87,7 +94,8 @@ void weir_cluster_view_close(struct weir_cluster_view *view)
     weir_timer_stop(&view->loop->wheel, &view->sweep);
     for (unsigned i = 0; i < view->cluster->count; i++)
         weir_pool_purge(view, &view->servers[i], true);
-    weir_list_each(pos, tmp, &view->busy) {
+    weir_list_each(pos, tmp, &view->busy)
+    {
         struct weir_upconn *conn = weir_list_entry(pos, struct weir_upconn, link);
 
         if (conn->state == UPCONN_CONNECTING && !conn->acq)
@@ -122,7 +130,8 @@ void weir_cluster_view_free(struct weir_cluster_view *view)
     pthread_mutex_unlock(&cluster->lock);
 }
 
-/* New addresses of one server; what is idle at those that are gone, or at a server that is down, is closed. */
+/* New addresses of one server; what is idle at those that are gone, or at a server that is down, is
+ * closed. */
 static void view_sync_server(struct weir_cluster_view *view, struct weir_server_view *sv)
 {
     struct weir_server *server = sv->server;
@@ -136,7 +145,8 @@ static void view_sync_server(struct weir_cluster_view *view, struct weir_server_
         if (!sv->addr_next)
             sv->addr_next = view->id; /* workers begin at different ones */
     }
-    weir_pool_purge(view, sv, (flags & (WEIR_SERVER_HEALTHY | WEIR_SERVER_DRAINING)) != WEIR_SERVER_HEALTHY);
+    weir_pool_purge(view, sv,
+                    (flags & (WEIR_SERVER_HEALTHY | WEIR_SERVER_DRAINING)) != WEIR_SERVER_HEALTHY);
 }
 
 void weir_view_sync(struct weir_cluster_view *view)
@@ -152,7 +162,8 @@ void weir_view_sync(struct weir_cluster_view *view)
         view->balancer->changed(view->balancer_state, view->cluster);
 }
 
-struct weir_server *weir_cluster_pick(struct weir_cluster_view *view, struct weir_peer_choice *choice)
+struct weir_server *weir_cluster_pick(struct weir_cluster_view *view,
+                                      struct weir_peer_choice *choice)
 {
     const struct weir_server *server = choice->server;
 
@@ -166,7 +177,8 @@ struct weir_server *weir_cluster_pick(struct weir_cluster_view *view, struct wei
     return (struct weir_server *)server;
 }
 
-void weir_cluster_view_count(struct weir_cluster_view *view, struct weir_server *server, uint64_t duration_us)
+void weir_cluster_view_count(struct weir_cluster_view *view, struct weir_server *server,
+                             uint64_t duration_us)
 {
     weir_histogram_add(&view->duration, duration_us);
 }

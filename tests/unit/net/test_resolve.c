@@ -129,7 +129,8 @@ static void answer(const struct sockaddr_in *from, const uint8_t *query, size_t 
     while (at < len && query[at] && strlen(name) + query[at] + 2 < sizeof(name)) {
         size_t have = strlen(name);
 
-        snprintf(name + have, sizeof(name) - have, "%s%.*s", have ? "." : "", query[at], (const char *)query + at + 1);
+        snprintf(name + have, sizeof(name) - have, "%s%.*s", have ? "." : "", query[at],
+                 (const char *)query + at + 1);
         at += query[at] + 1u;
     }
     if (mode == SILENT || at + 5 > len)
@@ -223,7 +224,11 @@ static int setup(void **state)
     dns_start();
     snprintf(server_text, sizeof(server_text), "127.0.0.1:%u", dns.port);
     server_str = weir_str(server_text);
-    conf = (struct weir_dns_conf){ .servers = { &server_str, 1 }, .ttl_min_ms = 100, .ttl_max_ms = 300000, .stale_ms = 3600000, .addresses_max = 64 };
+    conf = (struct weir_dns_conf){ .servers = { &server_str, 1 },
+                                   .ttl_min_ms = 100,
+                                   .ttl_max_ms = 300000,
+                                   .stale_ms = 3600000,
+                                   .addresses_max = 64 };
     heard[0] = 0;
     times = 0;
     stop_inside = false;

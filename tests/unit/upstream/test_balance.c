@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** test_balance.c: configuration of a cluster, round robin, run-time changes, a program's own balancer. */
+/** test_balance.c: configuration of a cluster, round robin, run-time changes, a program's own
+ * balancer. */
 #include "upstream_kit.h"
 
 static struct weir_loop loop;
@@ -58,13 +59,18 @@ static void test_in_turn(void **state)
     kit_server(&kit, "127.0.0.1:3");
     open_all();
     expect_picks("abcabc");
-    assert_int_equal(weir_cluster_set_state(kit.cluster, WEIR_STR("127.0.0.1:2"), WEIR_SERVER_DRAIN), 0);
+    assert_int_equal(
+        weir_cluster_set_state(kit.cluster, WEIR_STR("127.0.0.1:2"), WEIR_SERVER_DRAIN), 0);
     assert_false(weir_server_is_up(at(1)));
     expect_picks("caca");
-    assert_int_equal(weir_cluster_set_state(kit.cluster, WEIR_STR("127.0.0.1:2"), WEIR_SERVER_READY), 0);
+    assert_int_equal(
+        weir_cluster_set_state(kit.cluster, WEIR_STR("127.0.0.1:2"), WEIR_SERVER_READY), 0);
     expect_picks("bca");
-    assert_int_equal(weir_cluster_set_state(kit.cluster, WEIR_STR("127.0.0.1:9"), WEIR_SERVER_READY), WEIR_ENOENT);
-    assert_int_equal(weir_cluster_set_weight(kit.cluster, WEIR_STR("127.0.0.1:2"), 1001), WEIR_EINVAL);
+    assert_int_equal(
+        weir_cluster_set_state(kit.cluster, WEIR_STR("127.0.0.1:9"), WEIR_SERVER_READY),
+        WEIR_ENOENT);
+    assert_int_equal(weir_cluster_set_weight(kit.cluster, WEIR_STR("127.0.0.1:2"), 1001),
+                     WEIR_EINVAL);
 }
 
 static void test_smooth(void **state)
@@ -146,7 +152,8 @@ static const struct weir_server *own_pick(void *balancer, const struct weir_peer
 static void test_own_balancer(void **state)
 {
     static unsigned which = 1;
-    static const struct weir_balancer own = { sizeof(own), "own", own_create, NULL, own_changed, own_pick };
+    static const struct weir_balancer own = { sizeof(own), "own",       own_create,
+                                              NULL,        own_changed, own_pick };
 
     kit_server(&kit, "127.0.0.1:1");
     kit_server(&kit, "127.0.0.1:2");
@@ -228,8 +235,10 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_in_turn),          TEST(test_smooth),       TEST(test_tried_and_backup), TEST(test_panic),
-        TEST(test_a_choice_is_kept), TEST(test_own_balancer), TEST(test_faults),           TEST(test_names),
+        TEST(test_in_turn),          TEST(test_smooth),
+        TEST(test_tried_and_backup), TEST(test_panic),
+        TEST(test_a_choice_is_kept), TEST(test_own_balancer),
+        TEST(test_faults),           TEST(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,8 @@ static int setup(void **state)
     lines[0] = 0;
     kit_init(&kit, 1);
     kit.opts.log = weir_log_new(&opts);
-    kit.conf.health = (struct weir_health_conf){ .every_ms = 20, .timeout_ms = 300, .rise = 2, .fall = 3 };
+    kit.conf.health =
+        (struct weir_health_conf){ .every_ms = 20, .timeout_ms = 300, .rise = 2, .fall = 3 };
     return weir_loop_init(&loop, 0, NULL);
 }
 
@@ -80,7 +81,8 @@ static void test_http(void **state)
     weir_server_get_status(server, &status);
     assert_string_equal(status.last_fault, "it answers 503");
     assert_false(status.up);
-    kit_until(&loop, (weir_server_get_status(server, &status), status.idle == 0)); /* idle ones go */
+    kit_until(&loop,
+              (weir_server_get_status(server, &status), status.idle == 0)); /* idle ones go */
     atomic_store(&fake.status, 404);
     kit_until(&loop, weir_server_is_up(server));
     expect_line("is up: 2 good checks in a row; it was down for ");

@@ -382,14 +382,17 @@ static void test_connection_auth(void **state)
 {
     struct weir_arena arena;
     struct weir_message msg;
-    struct weir_str text[] = { WEIR_STR("Basic realm=x, NTLM"), WEIR_STR("negotiate abc=="), WEIR_STR("Basic bnRsbQ==") };
+    struct weir_str text[] = { WEIR_STR("Basic realm=x, NTLM"), WEIR_STR("negotiate abc=="),
+                               WEIR_STR("Basic bnRsbQ==") };
 
     open_all();
     weir_arena_init(&arena, NULL);
     for (int i = 0; i < 3; i++) {
         weir_message_init(&msg, &arena, false);
         assert_false(weir_pool_is_connection_auth(&msg));
-        assert_int_equal(weir_message_push(&msg, WEIR_F_WWW_AUTHENTICATE, WEIR_STR("WWW-Authenticate"), text[i]), 0);
+        assert_int_equal(
+            weir_message_push(&msg, WEIR_F_WWW_AUTHENTICATE, WEIR_STR("WWW-Authenticate"), text[i]),
+            0);
         assert_int_equal(weir_pool_is_connection_auth(&msg), i < 2);
     }
     weir_arena_fini(&arena);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** test_share.c: several workers give connections to each other: step by step on two loops of one thread, then on threads. */
+/** test_share.c: several workers give connections to each other: step by step on two loops of one
+ * thread, then on threads. */
 #include "upstream_kit.h"
 
 enum { WORKERS = 2, THREAD_CALLS = 300, THREAD_CLIENTS = 8 };
@@ -248,7 +249,8 @@ static void client_step(struct thread *self, struct client *client)
     if (self->done >= THREAD_CALLS)
         return;
     call->view = view;
-    weir_loop_timer(&loops[self->id], &client->timer, (client_random(client) >> 16) % 3 * 4, client_go, client);
+    weir_loop_timer(&loops[self->id], &client->timer, (client_random(client) >> 16) % 3 * 4,
+                    client_go, client);
 }
 
 static bool thread_busy(struct thread *self)
@@ -318,7 +320,8 @@ static void test_threads(void **state)
     weir_cluster_get_totals(kit.cluster, &totals);
     assert_int_equal(totals.active, 0);
     assert_int_equal(totals.idle, 0);
-    print_message("opened %d for %d requests\n", (int)totals.opened, (int)(totals.requests_new + totals.requests_reused));
+    print_message("opened %d for %d requests\n", (int)totals.opened,
+                  (int)(totals.requests_new + totals.requests_reused));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * upstream_kit.h: a fake upstream on a thread of its own, and exchanges that are driven by the test. The path of a
- * request is the script of its answer.
+ * upstream_kit.h: a fake upstream on a thread of its own, and exchanges that are driven by the
+ * test. The path of a request is the script of its answer.
  */
 #ifndef TESTS_UPSTREAM_KIT_H
 #define TESTS_UPSTREAM_KIT_H
@@ -69,7 +69,8 @@ static void fake_answer(struct fake *fake, struct fake_conn *conn, const char *p
         fake_say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
         fake_drop(fake, conn, false);
     } else if (!strcmp(path, "/stray")) {
-        fake_say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        fake_say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 "
+                       "OK\r\nContent-Length: 4\r\n\r\nevil");
     } else if (!strcmp(path, "/later")) {
         fake_say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
         conn->junk_us = weir_clock_us() + 20000;
@@ -79,9 +80,11 @@ static void fake_answer(struct fake *fake, struct fake_conn *conn, const char *p
         fake_say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhi");
         fake_drop(fake, conn, false);
     } else if (!strcmp(path, "/up")) {
-        fake_say(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: toy\r\n\r\nfirst bytes");
+        fake_say(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: "
+                       "toy\r\n\r\nfirst bytes");
     } else if (!strcmp(path, "/status")) {
-        snprintf(text, sizeof(text), "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", atomic_load(&fake->status));
+        snprintf(text, sizeof(text), "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n",
+                 atomic_load(&fake->status));
         fake_say(conn, text);
     } else if (strcmp(path, "/hang")) {
         fake_say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
@@ -213,7 +216,10 @@ static void kit_init(struct kit *kit, unsigned workers)
         .name = WEIR_STR("app"),
         .servers = { .at = kit->servers },
         .connections_max = WEIR_UNLIMITED,
-        .pool = { .idle_max = 1024, .idle_timeout_ms = 60000, .requests_max = WEIR_UNLIMITED, .age_max_ms = WEIR_UNLIMITED },
+        .pool = { .idle_max = 1024,
+                  .idle_timeout_ms = 60000,
+                  .requests_max = WEIR_UNLIMITED,
+                  .age_max_ms = WEIR_UNLIMITED },
     };
     kit->opts = (struct weir_upstreams_opts){ .workers = workers };
 }
@@ -246,14 +252,14 @@ static void kit_open(struct kit *kit)
 }
 
 /** Turns the loop until the condition holds; fails when it does not within KIT_WAIT_MS. */
-#define kit_until(loop, cond)                                                  \
-    do {                                                                       \
-        uint64_t end_ = weir_clock_us() + KIT_WAIT_MS * 1000ull;               \
-        while (!(cond)) {                                                      \
-            if (weir_clock_us() > end_)                                        \
+#define kit_until(loop, cond)                                                     \
+    do {                                                                          \
+        uint64_t end_ = weir_clock_us() + KIT_WAIT_MS * 1000ull;                  \
+        while (!(cond)) {                                                         \
+            if (weir_clock_us() > end_)                                           \
                 fail_msg("%s:%d: did not happen: %s", __FILE__, __LINE__, #cond); \
-            weir_loop_turn(loop, 5);                                           \
-        }                                                                      \
+            weir_loop_turn(loop, 5);                                              \
+        }                                                                         \
     } while (0)
 
 static inline void kit_turn_ms(struct weir_loop *loop, unsigned ms)
@@ -280,8 +286,8 @@ struct call {
     struct weir_upconn *conn;
     struct weir_arena arena;
     const char *path;
-    bool keep;     /* does not release at the end */
-    bool upgrade;  /* asks for "toy", and detaches inside on_head */
+    bool keep;    /* does not release at the end */
+    bool upgrade; /* asks for "toy", and detaches inside on_head */
     int status, heads, ends, resets, fns;
     size_t body;
     bool reused;
@@ -293,7 +299,8 @@ struct call {
     struct call *next; /* started in on_end, as a pipelined request would be */
 };
 
-static inline void call_start(struct call *call, struct weir_cluster_view *view, struct weir_server *server, const char *path);
+static inline void call_start(struct call *call, struct weir_cluster_view *view,
+                              struct weir_server *server, const char *path);
 
 static void call_over(struct call *call)
 {
@@ -394,7 +401,8 @@ static void call_send(struct call *call)
     msg.method_id = WEIR_M_GET;
     msg.method = WEIR_STR("GET");
     msg.keep_alive = true;
-    assert_int_equal(weir_message_set_path(&msg, weir_str(call->path), (struct weir_str){ NULL, 0 }), 0);
+    assert_int_equal(
+        weir_message_set_path(&msg, weir_str(call->path), (struct weir_str){ NULL, 0 }), 0);
     assert_int_equal(weir_message_set_host(&msg, WEIR_STR("app")), 0);
     if (call->upgrade)
         msg.upgrade = WEIR_STR("toy");
@@ -417,7 +425,8 @@ static void call_ready(void *arg, struct weir_upconn *conn, const struct weir_er
 
 static struct weir_acquire_opts call_opts __attribute__((unused));
 
-static inline void call_start(struct call *call, struct weir_cluster_view *view, struct weir_server *server, const char *path)
+static inline void call_start(struct call *call, struct weir_cluster_view *view,
+                              struct weir_server *server, const char *path)
 {
     call->view = view;
     call->server = server;
@@ -440,7 +449,8 @@ static inline void call_fini(struct call *call)
 }
 
 /** One whole exchange. */
-static inline void call_run(struct call *call, struct weir_cluster_view *view, struct weir_server *server, const char *path)
+static inline void call_run(struct call *call, struct weir_cluster_view *view,
+                            struct weir_server *server, const char *path)
 {
     call_start(call, view, server, path);
     kit_until(view->loop, call_done(call));
