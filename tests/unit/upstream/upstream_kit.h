@@ -55,6 +55,24 @@ static void fake_say(struct fake_conn *conn, const char *text)
     (void)n;
 }
 
+enum { FAKE_BIG_BYTES = 4 << 20 };
+
+static void fake_big(struct fake_conn *conn)
+{
+    static const char piece[64 * 1024];
+    char head[64];
+
+    snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", FAKE_BIG_BYTES);
+    fake_say(conn, head);
+    for (size_t sent = 0; sent < FAKE_BIG_BYTES;) {
+        ssize_t n = send(conn->fd, piece, sizeof(piece), MSG_NOSIGNAL);
+
+        if (n <= 0)
+            return;
+        sent += (size_t)n;
+    }
+}
+
 static void fake_answer(struct fake *fake, struct fake_conn *conn, const char *path)
 {
     char text[128];
@@ -79,6 +97,8 @@ static void fake_answer(struct fake *fake, struct fake_conn *conn, const char *p
     } else if (!strcmp(path, "/half")) {
         fake_say(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhi");
         fake_drop(fake, conn, false);
+    } else if (!strcmp(path, "/big")) {
+        fake_big(conn);
     } else if (!strcmp(path, "/up")) {
         fake_say(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: "
                        "toy\r\n\r\nfirst bytes");
@@ -287,6 +307,7 @@ struct call {
     struct weir_arena arena;
     const char *path;
     bool keep;    /* does not release at the end */
+    bool hold;    /* takes nothing of the body */
     bool upgrade; /* asks for "toy", and detaches inside on_head */
     int status, heads, ends, resets, fns;
     size_t body;
@@ -355,7 +376,8 @@ static void call_body(void *arg, struct weir_str data)
     struct call *call = arg;
 
     call->body += data.len;
-    weir_hstream_consume(&call->conn->hs, data.len);
+    if (!call->hold)
+        weir_hstream_consume(&call->conn->hs, data.len);
 }
 static void call_trailer(void *arg, struct weir_message *msg)
 {
