@@ -33,7 +33,7 @@ static uint64_t requests_of(const struct weir_listener_stats *stats)
 {
     uint64_t n = 0;
 
-    for (unsigned i = 0; stats->routes && i <= stats->routes_count; i++) {
+    for (unsigned i = 0; stats->routes && i < stats->routes_count; i++) {
         for (unsigned j = 0; j < WEIR_CODES_MAX; j++)
             n += weir_counter_read(&stats->routes[i].codes.count[j]);
     }
@@ -272,7 +272,7 @@ static uint64_t route_requests(struct weir_service *service, unsigned listener, 
     for (unsigned w = 0; w < weir_service_workers(service); w++) {
         const struct weir_worker_stats *worker = weir_service_stats(service, w);
 
-        if (!worker || !worker->listeners || route > worker->listeners[listener].routes_count)
+        if (!worker || !worker->listeners || route >= worker->listeners[listener].routes_count)
             continue;
         for (unsigned j = 0; j < WEIR_CODES_MAX; j++)
             n += weir_counter_read(&worker->listeners[listener].routes[route].codes.count[j]);
