@@ -3,9 +3,10 @@
  * resolve.c: names followed by their TTL.
  *
  *   ask ──answer──▶ good for TTL (ttl_min … ttl_max) ──▶ ask
- *    └──none──▶ the old addresses stay for `stale` after their TTL; asked again after an eighth of
- * the time that it has failed, 1 s to 30 s: a short outage is over for us within a second, a long
- * one costs few questions
+ *    └──none──▶ the old addresses stay for `stale` after their TTL; asked again
+ *
+ * It is asked again after an eighth of the time that it has failed, 1 s to 30 s: a short outage is
+ * over for us within a second, a long one costs few questions.
  */
 #include "net/resolve_impl.h"
 

@@ -2,9 +2,11 @@
 /**
  * acquire.c: those who found no idle connection.
  *
- *   begin ──▶ promised: a connection of this worker is being released in an event that is still
- * going on ──▶ asking: another worker says that it has one; 20 ms, then on ──▶ connecting ◀──▶
- * queued: connections_max is reached any of them ──▶ ready | failed ──end of turn──▶ fn
+ *   begin ──▶ promised: one of this worker is being released, in an event that still goes on
+ *         ──▶ asking: another worker says that it has one; 20 ms, then on
+ *         ──▶ connecting ◀──▶ queued: connections_max is reached
+ *
+ *   any of them ──▶ ready | failed ──end of turn──▶ fn
  *
  * All that wait for a server stand in one line; whatever becomes free first (given, released,
  * connected) goes to the head of it, and a connection that was made for somebody who got another

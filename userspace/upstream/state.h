@@ -2,9 +2,8 @@
 /**
  * state.h: the structs of this room, for its own files.
  *
- *   struct weir_cluster ─── servers[] : shared by all workers; atomics, and what `lock` guards
- *        └── views[worker] ─── servers[] : one worker's lists and counters; others read the
- * counters (relaxed)
+ *   struct weir_cluster ─── servers[] : shared by all; atomics, and what `lock` guards
+ *        └── views[worker] ─── servers[] : a worker's lists and counters, read by others (relaxed)
  *
  * A change (health, weight, drain, addresses) bumps cluster->version and kicks every view; a view
  * compares the version when it picks, and copies under the lock only when it differs: no lock on
