@@ -44,6 +44,14 @@ static inline struct weir_str weir_str(const char *text)
     return s;
 }
 
+/** Does it say exactly `text`? (Header names and other words without case: compare by strncasecmp.) */
+static inline bool weir_str_is(struct weir_str s, const char *text)
+{
+    size_t len = strlen(text);
+
+    return s.ptr && s.len == len && memcmp(s.ptr, text, len) == 0;
+}
+
 /** "No limit" where 0 means "the documented default". */
 #define WEIR_UNLIMITED (-1)
 
