@@ -42,14 +42,35 @@ static struct weir_str source_line(const struct conf_file *file, unsigned line)
     return found;
 }
 
-/* Control characters of a hostile file do not reach a terminal; tabs stay. */
+/* Bytes of the UTF-8 character that begins with this byte. */
+static size_t utf8_len(unsigned char byte)
+{
+    return byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+}
+
+static bool utf8_at(struct weir_str text, size_t at)
+{
+    size_t len = utf8_len((unsigned char)text.ptr[at]);
+
+    if ((unsigned char)text.ptr[at] < 0x80)
+        return true;
+    if (len == 1 || len > text.len - at)
+        return false;
+    for (size_t i = 1; i < len; i++)
+        if (((unsigned char)text.ptr[at + i] & 0xc0) != 0x80)
+            return false;
+    return true;
+}
+
+/* Control characters of a hostile file, and what is no UTF-8, do not reach a terminal; tabs stay.
+ */
 static struct weir_str printable(struct weir_arena *arena, struct weir_str text)
 {
     struct weir_str copy = weir_arena_copy(arena, text);
     char *at = (char *)copy.ptr;
 
-    for (size_t i = 0; at && i < copy.len; i++)
-        if (((unsigned char)at[i] < 0x20 && at[i] != '\t') || at[i] == 0x7f)
+    for (size_t i = 0; at && i < copy.len; i += utf8_len((unsigned char)at[i]))
+        if (((unsigned char)at[i] < 0x20 && at[i] != '\t') || at[i] == 0x7f || !utf8_at(copy, i))
             at[i] = '?';
     return copy;
 }
@@ -167,12 +188,6 @@ const char *conf_mark_text(struct conf_load *load, const struct conf_mark *mark)
     return weir_arena_copy(&load->scratch, weir_str(text)).ptr ?: "elsewhere";
 }
 
-/* Bytes of the UTF-8 character that begins with this byte. */
-static size_t utf8_len(unsigned char byte)
-{
-    return byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
-}
-
 /* The offset of a column (from 1), at most the end. */
 static size_t column_at(struct weir_str line, unsigned column)
 {
@@ -275,13 +290,10 @@ void weir_diags_print(const struct weir_diags *diags, FILE *out, bool json)
 
 void conf_nearest_init(struct conf_nearest *near, struct weir_str wanted)
 {
+    unsigned most = wanted.len / 3 > 3 ? 3 : (unsigned)wanted.len / 3;
+
     /* a third of the letters may differ; beyond that it is another word */
-    *near =
-        (struct conf_nearest){ .wanted = wanted, .distance = (unsigned)(wanted.len / 3 + 1) + 1 };
-    if (near->distance > 4)
-        near->distance = 4;
-    if (wanted.len <= 2)
-        near->distance = 2;
+    *near = (struct conf_nearest){ .wanted = wanted, .distance = (most ? most : 1) + 1 };
 }
 
 void conf_nearest_add(struct conf_nearest *near, struct weir_str name)

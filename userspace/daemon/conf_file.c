@@ -60,7 +60,7 @@ static int open_regular(const char *path, struct stat *st)
 
 int conf_slurp(struct conf_load *load, const char *path, size_t max, struct weir_str *text)
 {
-    struct stat st;
+    struct stat st = { 0 };
     int fd = open_regular(path, &st);
     int err;
 
@@ -127,7 +127,7 @@ static struct conf_file *file_read(struct conf_load *load, const char *path,
                                    const struct conf_mark *mark, unsigned depth)
 {
     struct conf_file *file;
-    struct stat st;
+    struct stat st = { 0 };
     int fd = open_regular(path, &st);
     int err = fd < 0 ? fd : 0;
 

@@ -74,7 +74,7 @@ static json_t *rows_schema(const struct weir_conf_item *rows)
 {
     json_t *properties = json_object(), *required = json_array(), *schema;
 
-    for (; rows->name; rows++) {
+    for (; rows && rows->name; rows++) {
         json_object_set_new(properties, rows->name, schema_item(rows));
         if (rows->flags & WEIR_CONF_REQUIRED)
             json_array_append_new(required, json_string(rows->name));

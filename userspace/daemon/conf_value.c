@@ -392,9 +392,9 @@ static int word_index(struct conf_load *load, const struct weir_conf_item *item,
             return i;
         conf_nearest_add(&near, weir_str(item->words[i]));
     }
-    conf_error_hint(load, &node->mark, near.best, "'%.*s' is no value of '%s': it must be %s%s%s",
-                    CONF_QUOTE(text), item->name, item->words[1] ? "one of " : "",
-                    words_text(load, item->words),
+    conf_error_hint(load, &node->mark, item->words[1] ? near.best : (struct weir_str){ NULL, 0 },
+                    "'%.*s' is no value of '%s': it must be %s%s%s", CONF_QUOTE(text), item->name,
+                    item->words[1] ? "one of " : "", words_text(load, item->words),
                     item->custom && item->custom->shapes & CONF_SHAPE_FILE ? ", or { file: PATH }"
                                                                            : "");
     return -1;
