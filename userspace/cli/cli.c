@@ -104,7 +104,7 @@ static int option_unknown(const struct weir_cli *cli, const struct word *word)
 static void option_set(struct weir_cli *cli, const struct weir_cli_option *option, bool global,
                        const char *value)
 {
-    if (!global) {
+    if (!global && cli->verb) {
         cli->values[option - cli->verb->options] = value;
         return;
     }
@@ -282,7 +282,7 @@ int weir_cli_main(int argc, char **argv)
         return WEIR_EXIT_USAGE;
     }
     status = weir_cli_parse(&cli, argc, argv);
-    if (!status)
+    if (!status && cli.verb)
         status = cli.verb->run(&cli);
     if (fflush(stdout) != 0 && !status)
         status = WEIR_EXIT_FAILED;

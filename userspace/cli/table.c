@@ -128,6 +128,8 @@ void weir_table_print(struct weir_table *table, FILE *out)
 {
     size_t widths[WEIR_COLUMNS_MAX];
 
+    if (!table->columns)
+        return;
     for (unsigned c = 0; c < table->columns; c++)
         widths[c] = head_len(table, c);
     for (size_t i = 0; i < table->count; i++) {

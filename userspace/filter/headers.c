@@ -153,7 +153,9 @@ static bool edit_value(struct edit *edit, struct weir_str value, const struct fa
 {
     size_t room = 1;
 
-    edit->value = value.ptr ? value : WEIR_STR("");
+    if (!value.ptr)
+        value = WEIR_STR("");
+    edit->value = value;
     if (!value_ok(value, fault))
         return false;
     if (!value.len || !memchr(value.ptr, '$', value.len))
@@ -289,8 +291,9 @@ static struct weir_str edit_text(struct weir_req *req, const struct edit *edit)
 
         if (edit->pieces[i].variable == VAR_query && part.ptr)
             *at++ = '?';
-        if (part.len)
-            memcpy(at, part.ptr, part.len);
+        if (!part.ptr)
+            continue;
+        memcpy(at, part.ptr, part.len);
         at += part.len;
     }
     text.len = (size_t)(at - text.ptr);

@@ -238,7 +238,9 @@ static int judge_switch(const struct weir_h1 *h1, const struct weir_message *msg
 {
     if (msg->status != 101)
         return 0;
-    return h1->out == H1_OUT_DONE && weir_str_ieq(msg->upgrade, *h1->upgrade) ? 0 : WEIR_EUPSWITCH;
+    if (h1->out != H1_OUT_DONE || !h1->upgrade || !weir_str_ieq(msg->upgrade, *h1->upgrade))
+        return WEIR_EUPSWITCH;
+    return 0;
 }
 
 static int judge_response(struct weir_h1 *h1, struct weir_str head, struct weir_message **msgp)
@@ -302,6 +304,7 @@ bool weir_h1_emit_body(struct weir_h1 *h1, const uint8_t *data, size_t len)
 {
     struct weir_hstream *hs = h1->hs;
 
+    weir_assert(hs != NULL); /* a body belongs to an exchange */
     hs->unread += (uint32_t)len;
     hs->sink->on_body(hs->arg, (struct weir_str){ (const char *)data, len });
     if (gone(h1, hs))
@@ -340,6 +343,7 @@ static ssize_t feed_chunked(struct weir_h1 *h1, const uint8_t *data, size_t len,
         return n;
     h1->chunk = NULL;
     if (trailer) {
+        weir_assert(hs != NULL);
         hs->sink->on_trailer(hs->arg, trailer);
         if (gone(h1, hs))
             return WEIR_ECANCELED;

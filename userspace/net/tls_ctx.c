@@ -43,7 +43,7 @@ static int ctx_ciphers(SSL_CTX *ctx, struct weir_str ciphers, struct weir_tls_fa
             char *to = len > 4 && memcmp(word, "TLS_", 4) == 0 ? suites : old;
 
             if (*to)
-                strcat(to, ":");
+                strncat(to, ":", 2);
             strncat(to, word, len);
             at += len + 1;
         }

@@ -145,7 +145,7 @@ static size_t tls_whole(struct weir_tls *tls)
 
     while (!tls->unframed && tls->held.len - at >= SSL3_RT_HEADER_LENGTH) {
         struct iovec iov[SSL3_RT_HEADER_LENGTH];
-        uint8_t head[SSL3_RT_HEADER_LENGTH];
+        uint8_t head[SSL3_RT_HEADER_LENGTH] = { 0 };
         int count = weir_buf_peek(&tls->held, at, iov, SSL3_RT_HEADER_LENGTH);
         size_t n = 0;
         size_t len;

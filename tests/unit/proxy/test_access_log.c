@@ -284,7 +284,7 @@ static void make_path(char path[64])
 {
     int fd;
 
-    strcpy(path, "/tmp/weir-log-XXXXXX");
+    snprintf(path, 64, "/tmp/weir-log-XXXXXX");
     fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);

@@ -241,7 +241,7 @@ static struct weir_proxy *running;
 
 static void on_signal(int number)
 {
-    weir_proxy_quit(running);
+    weir_proxy_quit(running); /* NOLINT(bugprone-signal-handler): its contract */
 }
 
 static void *run(void *arg)
