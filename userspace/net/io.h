@@ -60,7 +60,7 @@ struct weir_lsock {
     void (*on_accept)(struct weir_lsock *lsock, int fd, const struct sockaddr *peer, socklen_t len);
     void (*on_fail)(struct weir_lsock *lsock,
                     int sys); /* EMFILE, ENOMEM, …: accepting pauses for 50 ms by itself */
-    void *arg; /* the owner's */
+    void *arg;                /* the owner's */
     struct weir_timer pause;
     struct weir_loop *loop;
     unsigned burst;  /* accepted at most in the next turn: grows while there are more, so that one

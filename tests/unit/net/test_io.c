@@ -36,39 +36,39 @@ static bool fails(struct fault *fault)
     return true;
 }
 
-ssize_t recv(int fd, void *buf, size_t len, int flags)
+ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
     if (fails(&recv_fault))
         return -1;
-    return syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL);
+    return syscall(SYS_recvfrom, fd, buf, n, flags, NULL, NULL);
 }
 
-ssize_t send(int fd, const void *buf, size_t len, int flags)
+ssize_t send(int fd, const void *buf, size_t n, int flags)
 {
     if (fails(&send_fault))
         return -1;
-    return syscall(SYS_sendto, fd, buf, len, flags, NULL, 0);
+    return syscall(SYS_sendto, fd, buf, n, flags, NULL, 0);
 }
 
-ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     if (fails(&send_fault))
         return -1;
-    return syscall(SYS_sendmsg, fd, msg, flags);
+    return syscall(SYS_sendmsg, fd, message, flags);
 }
 
-int epoll_wait(int fd, struct epoll_event *events, int max, int ms)
+int epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 {
     if (fails(&wait_fault))
         return -1;
-    return (int)syscall(SYS_epoll_pwait, fd, events, max, ms, NULL, 8);
+    return (int)syscall(SYS_epoll_pwait, epfd, events, maxevents, timeout, NULL, 8);
 }
 
-int epoll_ctl(int fd, int op, int target, struct epoll_event *event)
+int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     if (fails(&ctl_fault))
         return -1;
-    return (int)syscall(SYS_epoll_ctl, fd, op, target, event);
+    return (int)syscall(SYS_epoll_ctl, epfd, op, fd, event);
 }
 
 struct end {
