@@ -146,18 +146,33 @@ static bool upconn_is_clean(const struct weir_upconn *conn)
            weir_codec_idle(&conn->h1.codec) && !weir_stream_pending(conn->stream);
 }
 
+/* Is its server still to be used, and still at this address? Looked up only when that has changed.
+ */
+static bool upconn_is_wanted(struct weir_upconn *conn, const struct weir_server_view *sv)
+{
+    unsigned flags = atomic_load_explicit(&conn->server->flags, memory_order_relaxed);
+
+    if (flags & WEIR_SERVER_DRAINING)
+        return false;
+    for (unsigned i = 0; i < sv->addr_count && conn->epoch != sv->epoch; i++)
+        if (weir_addr_eq(&sv->addrs[i], &conn->addr))
+            conn->epoch = sv->epoch;
+    return conn->epoch == sv->epoch;
+}
+
 void weir_pool_offer(struct weir_upconn *conn)
 {
     struct weir_cluster_view *view = conn->view;
+    struct weir_server_view *sv = server_view(view, conn->server);
     struct weir_acquire *acq = conn->acq;
 
     conn->acq = NULL;
-    if (!upconn_is_clean(conn) || (!acq && upconn_expired(conn))) {
+    if (!upconn_is_clean(conn) || (!acq && (upconn_expired(conn) || !upconn_is_wanted(conn, sv)))) {
         weir_upconn_close(conn);
         return;
     }
     if (!acq)
-        acq = weir_acquire_first(server_view(view, conn->server), conn);
+        acq = weir_acquire_first(sv, conn);
     if (acq)
         weir_acquire_ready(acq, conn);
     else if (atomic_load_explicit(&view->open, memory_order_relaxed))
@@ -262,11 +277,8 @@ void weir_pool_purge(struct weir_cluster_view *view, struct weir_server_view *sv
     weir_list_each(pos, tmp, &sv->idle)
     {
         struct weir_upconn *conn = weir_list_entry(pos, struct weir_upconn, link);
-        bool known = false;
 
-        for (unsigned i = 0; i < sv->addr_count && !known && !all; i++)
-            known = weir_addr_eq(&sv->addrs[i], &conn->addr);
-        if (!known)
+        if (all || !upconn_is_wanted(conn, sv))
             weir_upconn_close(conn);
     }
 }

@@ -47,6 +47,7 @@ struct weir_upconn {
     uint64_t bytes_in, bytes_out; /* since it was acquired */
     uint32_t connect_us; /* how long it took to connect; 0 when reused; connecting: since when */
     struct weir_addr addr;
+    uint32_t epoch;           /* of the server's addresses when this one was last among them */
     struct weir_buf rest;     /* bytes that the codec left: after a 101 they belong to the tunnel */
     struct weir_timer timer;  /* connecting: its deadline */
     struct weir_later later;  /* feeds `rest`, or tells a late sender that the stream has ended */

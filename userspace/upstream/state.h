@@ -84,6 +84,7 @@ struct weir_server_view {
     struct weir_list waiting; /* acquires, oldest first */
     struct weir_addr *addrs;
     unsigned addr_count, addr_next;
+    uint32_t epoch;     /* of addrs */
     unsigned releasing; /* connections that are about to be idle */
     unsigned promised;  /* acquires that wait for those */
     unsigned asking;    /* questions under way */

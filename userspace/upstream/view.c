@@ -142,6 +142,7 @@ static void view_sync_server(struct weir_cluster_view *view, struct weir_server_
         free(sv->addrs);
         sv->addrs = addrs;
         sv->addr_count = count;
+        sv->epoch++;
         if (!sv->addr_next)
             sv->addr_next = view->id; /* workers begin at different ones */
     }

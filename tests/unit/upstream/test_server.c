@@ -100,12 +100,35 @@ static void test_next_address(void **state)
         assert_int_equal(call.status, 200);
         call_fini(&call);
     }
+    call_opts.fresh = false;
+    call.keep = true;
+    call_run(&call, view, server, "/");
     set_addresses("127.0.0.1:1", "127.0.0.2:1");
-    kit_until(&loop, weir_cluster_view_conns(view) == 0); /* idle at an address that is gone */
+    kit_until(&loop, weir_cluster_view_conns(view) == 1); /* idle at an address that is gone */
+    weir_pool_release(&call.conn);
+    kit_until(&loop, weir_cluster_view_conns(view) == 0); /* not to come back there */
+    call_fini(&call);
     call_run(&call, view, server, "/");
     assert_int_equal(call.error.code, WEIR_ECONNREFUSED);
     assert_int_equal(call.fns, 1);
     call_fini(&call);
+}
+
+static void test_drain(void **state)
+{
+    struct call a = { .keep = true }, b = { .keep = true };
+
+    open_all("127.0.0.1");
+    call_run(&a, view, server, "/");
+    call_run(&b, view, server, "/");
+    weir_pool_release(&a.conn);
+    assert_int_equal(
+        weir_cluster_set_state(kit.cluster, weir_str(kit.addresses[0]), WEIR_SERVER_DRAIN), 0);
+    kit_until(&loop, weir_cluster_view_conns(view) == 1);
+    weir_pool_release(&b.conn); /* ends what it was doing, and goes */
+    kit_until(&loop, weir_cluster_view_conns(view) == 0);
+    call_fini(&a);
+    call_fini(&b);
 }
 
 static void test_cancel_in_the_queue(void **state)
@@ -183,8 +206,13 @@ static void test_back_pressure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_name_resolved_once),  TEST(test_name_without_resolver), TEST(test_next_address),
-        TEST(test_cancel_in_the_queue), TEST(test_cancel_a_promise),      TEST(test_back_pressure),
+        TEST(test_name_resolved_once),
+        TEST(test_name_without_resolver),
+        TEST(test_next_address),
+        TEST(test_cancel_in_the_queue),
+        TEST(test_drain),
+        TEST(test_cancel_a_promise),
+        TEST(test_back_pressure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
