@@ -4,6 +4,7 @@
 #define WEIR_WEIR_H
 
 #include "weir/balance.h"
+#include "weir/builtin.h"
 #include "weir/conf.h"
 #include "weir/error.h"
 #include "weir/filter.h"
