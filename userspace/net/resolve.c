@@ -200,6 +200,8 @@ static void on_next(struct weir_timer *timer, void *arg)
 
     if (res->query)
         return;
+    if (res->failing_since_ms)
+        weir_resolve_ares_reread(res->resolver);
     if (weir_resolve_ask(res))
         resolve_failed(res);
 }

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 struct resolve_poll {
     uv_poll_t uv;
@@ -147,30 +148,59 @@ static int set_servers(struct weir_resolver *resolver)
     return ares_set_servers_ports_csv(resolver->dns, csv) == ARES_SUCCESS ? 0 : WEIR_EINVAL;
 }
 
-int weir_resolve_ares_open(struct weir_resolver *resolver)
+/* When the file was changed; 0 when there is none. */
+static struct timespec system_time(const struct weir_resolver *resolver)
 {
-    struct ares_options dns = {
+    struct stat st;
+
+    return stat(resolver->system_file, &st) ? (struct timespec){ 0 } : st.st_mtim;
+}
+
+static int open_dns(struct weir_resolver *resolver, ares_channel *channel)
+{
+    struct ares_options opts = {
         .timeout = RESOLVE_QUERY_MS,
         .tries = RESOLVE_TRIES,
         .lookups = (char *)"b",
+        .resolvconf_path = (char *)resolver->system_file,
         .sock_state_cb = on_socket,
         .sock_state_cb_data = resolver,
     };
+    int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_RESOLVCONF |
+               ARES_OPT_SOCK_STATE_CB;
+
+    resolver->system_time = system_time(resolver);
+    return ares_init_options(channel, &opts, mask) == ARES_SUCCESS ? 0 : WEIR_ENOMEM;
+}
+
+void weir_resolve_ares_reread(struct weir_resolver *resolver)
+{
+    struct timespec now = system_time(resolver);
+    ares_channel old = resolver->dns, fresh;
+
+    if (resolver->conf.servers.count || (now.tv_sec == resolver->system_time.tv_sec &&
+                                         now.tv_nsec == resolver->system_time.tv_nsec))
+        return;
+    if (open_dns(resolver, &fresh))
+        return;
+    resolver->dns = fresh;
+    ares_destroy(old); /* what was asked there fails, and is asked again */
+}
+
+int weir_resolve_ares_open(struct weir_resolver *resolver)
+{
     struct ares_options hosts = { .lookups = (char *)"f" };
-    int err;
 
     weir_list_init(&resolver->polls);
+    resolver->system_file = "/etc/resolv.conf";
     if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
         return WEIR_ENOMEM;
     resolver->handles = 1;
     if (ares_init_options(&resolver->hosts, &hosts, ARES_OPT_LOOKUPS) != ARES_SUCCESS)
         goto library;
-    if (ares_init_options(&resolver->dns, &dns,
-                          ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
-                              ARES_OPT_SOCK_STATE_CB) != ARES_SUCCESS)
+    if (open_dns(resolver, &resolver->dns))
         goto hosts;
-    err = set_servers(resolver);
-    if (!err)
+    if (!set_servers(resolver))
         return 0;
     ares_destroy(resolver->dns);
 hosts:

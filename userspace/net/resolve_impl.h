@@ -26,10 +26,12 @@ enum {
 struct weir_resolver {
     struct weir_loop *loop;
     struct weir_dns_conf conf;
-    ares_channel dns, hosts; /* network only; file only */
-    struct weir_list polls;  /* sockets of `dns` */
-    struct weir_timer timer; /* of c-ares */
-    unsigned handles;        /* uv handles, and one for the owner */
+    ares_channel dns, hosts;     /* network only; file only */
+    struct weir_list polls;      /* sockets of `dns` */
+    struct weir_timer timer;     /* of c-ares */
+    const char *system_file;     /* where the system's name servers stand; conf.servers is empty */
+    struct timespec system_time; /* of that file when it was read */
+    unsigned handles;            /* uv handles, and one for the owner */
     unsigned resolutions;
     struct weir_prefix local[RESOLVE_LOCALS_MAX], never[RESOLVE_LOCALS_MAX];
     unsigned local_count, never_count;
@@ -65,6 +67,9 @@ struct resolve_query {
 int weir_resolve_ares_open(struct weir_resolver *resolver);
 /** Ends every question; the resolver is freed when the last handle is closed. */
 void weir_resolve_ares_close(struct weir_resolver *resolver);
+/** When the system's name servers have changed: those are asked from now on. Not inside an answer.
+ */
+void weir_resolve_ares_reread(struct weir_resolver *resolver);
 /** After any call into c-ares that may have begun something. */
 void weir_resolve_ares_arm(struct weir_resolver *resolver);
 

@@ -2,7 +2,7 @@
 /** test_resolve.c: names against a name server that lies, falls silent and comes back. */
 #include "base/clock.h"
 #include "base/str.h"
-#include "net/resolve.h"
+#include "net/resolve_impl.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -389,6 +390,33 @@ static void test_stop(void **state)
     assert_int_equal(times, 0);
 }
 
+/* A host that gets its name servers after we have started. */
+static void test_system_file_changes(void **state)
+{
+    char path[] = "/tmp/weir-resolv-XXXXXX";
+    int fd = mkstemp(path);
+    ares_channel before;
+
+    assert_true(fd >= 0);
+    assert_true(write(fd, "nameserver 127.0.0.3\n", 21) == 21);
+    conf.servers.count = 0;
+    resolver = weir_resolver_new(&loop, &conf);
+    resolver->system_file = path;
+    weir_resolve_ares_reread(resolver);
+    before = resolver->dns;
+    follow("up.test", false);
+    expect_heard("EDNS");
+    assert_int_equal(futimens(fd, (struct timespec[2]){ { 1, 0 }, { 1, 0 } }), 0);
+    for (int i = 0; i < 500 && resolver->dns == before; i++)
+        turn_ms(10);
+    assert_ptr_not_equal(resolver->dns, before);
+    turn_ms(20); /* the question goes to the new ones */
+    weir_resolve_stop(&resolution);
+    weir_resolve_ares_reread(resolver); /* nothing new */
+    close(fd);
+    unlink(path);
+}
+
 static void test_bad_servers(void **state)
 {
     struct weir_str bad = WEIR_STR("not an address");
@@ -414,6 +442,7 @@ int main(void)
         TEST(test_stale_then_gone_then_back),
         TEST(test_start_without),
         TEST(test_stop),
+        TEST(test_system_file_changes),
         TEST(test_bad_servers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
