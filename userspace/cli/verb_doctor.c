@@ -124,15 +124,15 @@ static void check_nofile(const struct doctor *doctor, struct finding *f)
 {
     int64_t connections = doctor->conf ? doctor->conf->proxy.limits.connections : 100000;
     unsigned long long needed = weir_nofile_needed(connections);
-    struct rlimit limit;
+    struct rlimit limit, want;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         say(f, FINDING_WARN, "%s", strerror(errno));
         return;
     }
-    if (limit.rlim_max >= needed || geteuid() == 0) {
-        say(f, FINDING_OK,
-            "soft %llu, hard %llu; limits.connections %lld needs %llu: `run` raises it",
+    want = (struct rlimit){ needed, limit.rlim_max > needed ? limit.rlim_max : needed };
+    if (limit.rlim_cur >= needed || setrlimit(RLIMIT_NOFILE, &want) == 0) { /* as `run` will */
+        say(f, FINDING_OK, "soft %llu, hard %llu; limits.connections %lld needs %llu",
             (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max,
             (long long)connections, needed);
         return;

@@ -28,7 +28,7 @@ static void print_head(const json_t *json, FILE *out)
             weir_colour(out, WEIR_BOLD), text_of(json, "version"), weir_colour_end(out),
             weir_colour(out, ready ? WEIR_GOOD : WEIR_WARN), state, weir_colour_end(out),
             text_of(json, "instance"), (unsigned long long)number_of(json, "pid"),
-            weir_human_ms(up, number_of(json, "uptime_s") * 1000), (unsigned long long)workers,
+            weir_human_ms(up, number_of(json, "uptime_ms")), (unsigned long long)workers,
             workers == 1 ? "" : "s", text_of(json, "log_level"));
     fprintf(out, "configuration %s\n", text_of(json, "config"));
 }

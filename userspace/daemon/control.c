@@ -49,7 +49,9 @@ void control_reply_text(struct control_call *call, int status, const char *type,
     call->replied = true;
     answer = weir_httpd_answer(call->req, status, type);
     if (weir_message_push(answer, WEIR_F_CACHE_CONTROL, weir_field_name(WEIR_F_CACHE_CONTROL),
-                          WEIR_STR("no-store")) != 0) {
+                          WEIR_STR("no-store")) != 0 ||
+        (!weir_str_absent(call->allow) &&
+         weir_message_push(answer, WEIR_F_OTHER, WEIR_STR("allow"), call->allow) != 0)) {
         weir_httpd_abort(call->req);
         return;
     }
@@ -261,6 +263,7 @@ static void refuse(struct control_call *call)
                      WEIR_FMT(call->req->head->path));
         return;
     }
+    call->allow = weir_arena_copy(&call->req->arena, weir_str(allow));
     control_fail(call, 405, "this path is for %s", allow);
 }
 
@@ -363,7 +366,7 @@ struct weir_control *weir_control_new(const struct weir_control_opts *opts)
     if (!control)
         return NULL;
     control->opts = *opts;
-    control->started_us = weir_clock_wall_us();
+    control->started_ms = weir_clock_us() / 1000;
     control->file_level = (enum weir_log_level)opts->conf->log.level;
     weir_list_init(&control->draining);
     return control;

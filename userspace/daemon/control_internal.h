@@ -28,7 +28,7 @@ struct control_query; /* control_workers.c */
 struct weir_control {
     struct weir_control_opts opts;
     enum weir_control_state state;
-    uint64_t started_us;            /* wall time */
+    uint64_t started_ms;
     enum weir_log_level file_level; /* of the log, as the file says */
     struct weir_httpd *local, *remote;
     char socket_path[108];
@@ -45,6 +45,7 @@ struct control_call {
     struct weir_str segments[CONTROL_SEGMENTS_MAX]; /* decoded */
     unsigned segments_count;
     struct weir_str args[2]; /* the segments that stood for a `*` */
+    struct weir_str allow;   /* of a 405 */
     char *body;
     size_t body_len;
     bool replied;

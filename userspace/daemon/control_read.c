@@ -133,6 +133,7 @@ void control_get_status(struct control_call *call)
     struct weir_service *service = control->opts.service;
     const struct weir_conf *conf = control->opts.conf;
     struct listener_sum total = { 0 };
+    uint64_t uptime_ms = weir_clock_us() / 1000 - control->started_ms;
     uint64_t resident = 0, limit = 0;
     bool over = weir_service_memory(service, &resident, &limit);
     json_t *json = json_object(), *listeners = status_listeners(control, &total);
@@ -142,7 +143,8 @@ void control_get_status(struct control_call *call)
     put(json, "pid", json_integer(getpid()));
     put(json, "uid", json_integer(geteuid()));
     put(json, "state", json_string(state_names[control->state]));
-    put(json, "uptime_s", control_u64((weir_clock_wall_us() - control->started_us) / 1000000));
+    put(json, "uptime_s", control_u64(uptime_ms / 1000));
+    put(json, "uptime_ms", control_u64(uptime_ms));
     put(json, "config", control_str(conf->path));
     put(json, "workers", control_u64(weir_service_workers(service)));
     put(json, "worker_busy_us", status_busy(service));
