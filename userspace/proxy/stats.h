@@ -10,13 +10,14 @@
 #include "weir/error.h"
 
 /* Why a connection was not taken: the label `reason`. */
-#define WEIR_REFUSALS(X) X(limit) X(per_client) X(denied) X(banned) X(memory) X(descriptors) X(shutdown) X(handshake)
+#define WEIR_REFUSALS(X) \
+    X(limit) X(per_client) X(denied) X(banned) X(memory) X(descriptors) X(shutdown) X(handshake)
 #define WEIR_REFUSAL_ENUM(name) WEIR_REFUSED_##name,
 enum weir_refusal { WEIR_REFUSALS(WEIR_REFUSAL_ENUM) WEIR_REFUSALS_COUNT };
 #undef WEIR_REFUSAL_ENUM
 
 /* Why a request was sent once more: the label `why`. */
-#define WEIR_RETRIES(X) X(connect) X(unprocessed) X(reset) X(timeout) X(status) X(stale)
+#define WEIR_RETRIES(X)       X(connect) X(unprocessed) X(reset) X(timeout) X(status) X(stale)
 #define WEIR_RETRY_ENUM(name) WEIR_RETRIED_##name,
 enum weir_retried { WEIR_RETRIES(WEIR_RETRY_ENUM) WEIR_RETRIED_COUNT };
 #undef WEIR_RETRY_ENUM
