@@ -11,7 +11,9 @@
 #include "base/panic.h"
 
 enum {
-    SCRATCH_BYTES = 4096,
+    SCRATCH_BYTES = 8192,
+    COPY_BYTES_MAX = 4096, /* a body up to this is copied behind its head: one buffer costs the
+                              kernel less than a vector of two */
     FRAMING_BYTES = 320, /* what we add to a head: Connection, Upgrade, TE, Content-Length, a chunk
                             size, the last chunk */
     PIECES_MAX = 16,     /* of a body in one output */
@@ -310,8 +312,17 @@ static void emit(struct weir_h1 *h1, struct weir_str before, const struct iovec 
         h1->codec.sink->on_output(h1->codec.arg, iov, n);
 }
 
-static int send_body(struct weir_h1 *h1, char *text, char *at, const struct iovec *body, int count,
-                     const struct weir_message *trailer, bool end)
+static char *put_pieces(char *at, const struct iovec *body, int count)
+{
+    for (int i = 0; i < count; i++)
+        at = put(at, (struct weir_str){ body[i].iov_base, body[i].iov_len });
+    return at;
+}
+
+/* `room`: what the text has left, besides what `bound` of the head and trailer takes. */
+static int send_body(struct weir_h1 *h1, char *text, char *at, size_t room,
+                     const struct iovec *body, int count, const struct weir_message *trailer,
+                     bool end)
 {
     size_t bytes = weir_iov_len(body, count);
     char *after;
@@ -329,6 +340,10 @@ static int send_body(struct weir_h1 *h1, char *text, char *at, const struct iove
         at = PUT(at, "\r\n");
     }
     after = at;
+    if (at != text && bytes <= COPY_BYTES_MAX && bytes <= room) {
+        after = at = put_pieces(at, body, count);
+        count = 0;
+    }
     at = put_end(at, h1, bytes > 0, trailer, end);
     if (end)
         h1->out = H1_OUT_DONE;
@@ -363,7 +378,8 @@ int weir_h1_send(struct weir_hstream *hs, const struct weir_message *head, const
     } else if (h1->out != H1_OUT_BODY) {
         return WEIR_EFRAMING;
     }
-    return send_body(h1, text, at, body, count, trailer, flags & WEIR_SEND_END);
+    return send_body(h1, text, at, text == scratch ? sizeof(scratch) - bound : 0, body, count,
+                     trailer, flags & WEIR_SEND_END);
 }
 
 void weir_h1_refuse(struct weir_h1 *h1, enum weir_err why)

@@ -15,13 +15,14 @@
 #define WEIR_INHERIT INT64_MIN
 
 struct weir_timeouts {
-    int64_t handshake, head, receive, body_rate_min /* bytes a second */, send, keepalive, connect, queue, first_byte, idle, request, tunnel;
+    int64_t handshake, head, receive, body_rate_min /* bytes a second */, send, keepalive, connect,
+        queue, first_byte, idle, request, tunnel;
 };
 
 struct weir_limit_conf {
     int64_t connections, connections_per_client, head, headers, body, replay, keepalive_requests;
-    int64_t memory;         /* bytes; 0: memory_share counts */
-    double memory_share;    /* of the cgroup's or host's; top level only */
+    int64_t memory;      /* bytes; 0: memory_share counts */
+    double memory_share; /* of the cgroup's or host's; top level only */
 };
 
 struct weir_access_conf {
@@ -31,11 +32,11 @@ struct weir_access_conf {
 
 enum { WEIR_LOG_JSON, WEIR_LOG_COMBINED, WEIR_LOG_FORMAT };
 struct weir_access_log_conf {
-    bool set;              /* said at this level */
+    bool set; /* said at this level */
     bool off;
     int format;
     struct weir_str template_text; /* WEIR_LOG_FORMAT: with $names */
-    struct weir_str to;    /* "stdout", "stderr", or a file */
+    struct weir_str to;            /* "stdout", "stderr", or a file */
     double sample;
     struct weir_strs redact;
 };
@@ -44,8 +45,8 @@ struct weir_access_log_conf {
 struct weir_match_conf {
     struct weir_strs host, path, method; /* path: "/prefix/", "=/exact", "~pattern" */
     struct weir_pairs header, query, cookie;
-    struct weir_strs client, sni;        /* prefixes; names */
-    struct weir_strs port;               /* local port */
+    struct weir_strs client, sni; /* prefixes; names */
+    struct weir_strs port;        /* local port */
 };
 
 /** A configured filter: the vtable and its instance. */
@@ -55,7 +56,13 @@ struct weir_filter_use {
 };
 
 enum { WEIR_HOST_PASS, WEIR_HOST_SERVER, WEIR_HOST_NAME };
-enum { WEIR_RETRY_ON_CONNECT = 1, WEIR_RETRY_ON_UNPROCESSED = 2, WEIR_RETRY_ON_RESET = 4, WEIR_RETRY_ON_TIMEOUT = 8, WEIR_RETRY_ON_STATUS = 16 };
+enum {
+    WEIR_RETRY_ON_CONNECT = 1,
+    WEIR_RETRY_ON_UNPROCESSED = 2,
+    WEIR_RETRY_ON_RESET = 4,
+    WEIR_RETRY_ON_TIMEOUT = 8,
+    WEIR_RETRY_ON_STATUS = 16
+};
 
 struct weir_retry_conf {
     int64_t attempts;     /* in all, with the first */
@@ -68,16 +75,16 @@ struct weir_retry_conf {
 struct weir_route_conf {
     struct weir_str name;
     struct weir_match_conf match;
-    struct weir_str to;                        /* an upstream; or reply, or redirect */
+    struct weir_str to; /* an upstream; or reply, or redirect */
     bool has_reply, has_redirect;
     int64_t reply_status, redirect_status;
-    struct weir_str reply_body, redirect_to;   /* with $path $query $host $client $id */
+    struct weir_str reply_body, redirect_to; /* with $path $query $host $client $id */
     struct weir_timeouts timeouts;
     struct weir_limit_conf limits;
     struct weir_retry_conf retry;
-    struct weir_strs upgrade;                  /* protocols let through */
+    struct weir_strs upgrade; /* protocols let through */
     bool connect;
-    int host;                                  /* WEIR_HOST_* */
+    int host; /* WEIR_HOST_* */
     struct weir_str host_name;
     struct weir_access_log_conf access_log;
     struct weir_filter_use *filters;
@@ -97,26 +104,27 @@ struct weir_listener_conf {
     int64_t backlog;
     struct weir_str device;
     int64_t mode;
-    int paths;                     /* enum weir_paths */
+    int paths; /* enum weir_paths */
     int underscores;
     int forwarded;
-    struct weir_str via;           /* absent: off */
-    struct weir_str request_id;    /* header name; absent: off */
+    struct weir_str via;        /* absent: off */
+    struct weir_str request_id; /* header name; absent: off */
     struct weir_timeouts timeouts;
     struct weir_limit_conf limits;
     struct weir_access_log_conf access_log;
-    struct weir_conf_list routes;  /* struct weir_route_conf, resolved: `to: app` is one route that matches all */
+    struct weir_conf_list
+        routes; /* struct weir_route_conf, resolved: `to: app` is one route that matches all */
 };
 
 struct weir_proxy_conf {
-    int64_t workers;               /* 0: auto */
+    int64_t workers; /* 0: auto */
     struct weir_timeouts timeouts;
     struct weir_limit_conf limits;
     struct weir_access_conf access;
     struct weir_access_log_conf access_log;
     struct weir_dns_conf dns;
-    struct weir_conf_list listeners; /* struct weir_listener_conf */
-    struct weir_conf_list upstreams; /* struct weir_cluster_conf */
+    struct weir_conf_list listeners;           /* struct weir_listener_conf */
+    struct weir_conf_list upstreams;           /* struct weir_cluster_conf */
     int64_t announce_ms, drain_ms, tunnels_ms; /* shutdown */
 };
 

@@ -405,6 +405,7 @@ static enum weir_flow step_finish(struct weir_req *req)
     uint64_t now_us = weir_clock_us();
     uint64_t took_us = now_us > req->began_us ? now_us - req->began_us : 0;
     bool cut = req->broken && req->head_sent;
+    bool finished = req->to_up.ended && !req->in.keep_alive && !req->error.code;
     int status = req->head_sent    ? req->out.status
                  : req->error.code ? weir_err_status(req->error.code)
                                    : 499;
@@ -432,7 +433,7 @@ static enum weir_flow step_finish(struct weir_req *req)
     if (!req->pins)
         req_free(req);
     if (session)
-        weir_session_request_done(session, reusable, cut);
+        weir_session_request_done(session, reusable, cut, finished);
     return WEIR_FLOW_GONE;
 }
 

@@ -363,7 +363,7 @@ static void feed_held(void *arg)
     after_feed(session);
 }
 
-void weir_session_request_done(struct weir_session *session, bool reusable, bool cut)
+void weir_session_request_done(struct weir_session *session, bool reusable, bool cut, bool finished)
 {
     struct weir_worker *worker = session->wl->worker;
 
@@ -376,7 +376,9 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
         return;
     }
     if (!reusable || worker->draining) {
-        if (session->eof && !weir_stream_pending(session->stream))
+        bool quiet = session->eof || (finished && !(session->held && session->held->bytes.len));
+
+        if (quiet && !weir_stream_pending(session->stream))
             weir_session_close(session, false);
         else
             session_linger(session);

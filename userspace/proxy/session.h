@@ -54,9 +54,13 @@ struct weir_session {
 /** A connection was accepted. Takes the descriptor. */
 void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer,
                          socklen_t len);
-/** The request of this session is over; `reusable`: the next may come; `cut`: the answer was begun
- * and not finished. */
-void weir_session_request_done(struct weir_session *session, bool reusable, bool cut);
+/**
+ * The request of this session is over; `reusable`: the next may come; `cut`: the answer was begun
+ * and not finished; `finished`: the client has said all that it will say (it asked to close, and
+ * its request is whole): nothing can come that a close would answer with RST.
+ */
+void weir_session_request_done(struct weir_session *session, bool reusable, bool cut,
+                               bool finished);
 /** Ends the connection: `reset` by RST, so that a cut answer is not taken for a whole one. */
 void weir_session_close(struct weir_session *session, bool reset);
 /** The tunnel takes over: the codec is done; what was held goes to `held` (may stay empty). */

@@ -219,6 +219,8 @@ void weir_tunnel_start(struct weir_req *req)
     struct weir_buf from_client = { .cache = &loop->bufs },
                     from_upstream = { .cache = &loop->bufs };
 
+    bool up_eof;
+
     req->tunnel_due = false;
     if (!tunnel || weir_hstream_send(req->down, &req->out, NULL, 0, NULL, 0)) {
         weir_req_fault(req,
@@ -233,6 +235,7 @@ void weir_tunnel_start(struct weir_req *req)
     req->up_open = false;
     weir_timer_stop(&loop->wheel, &req->timer);
     tunnel->down.stream = session->stream;
+    up_eof = req->conn->eof; /* told already, while a filter waited on the 101 */
     tunnel->up.stream = weir_pool_detach(&req->conn, &from_upstream);
     weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
     weir_session_tunnel(session, tunnel, &from_client);
@@ -245,6 +248,8 @@ void weir_tunnel_start(struct weir_req *req)
     req->to_down.sent += from_upstream.len;
     relay_kept(tunnel, &tunnel->down, &tunnel->up, &from_client);
     relay_kept(tunnel, &tunnel->up, &tunnel->down, &from_upstream);
+    if (up_eof)
+        up_on_eof(tunnel);
     if (session->eof)
         weir_tunnel_on_eof(tunnel);
 }
