@@ -85,8 +85,8 @@ struct weir_conf_opts {
     size_t size;
     /** Kinds of filters, NULL-terminated; NULL: the built-in ones. Outlives the snapshot. */
     const struct weir_filter_type *const *filters;
-    /** No file is opened but those of the configuration itself; for what is only parsed (fuzzing).
-     */
+    /** No file is opened but those of the configuration itself (none, when that is a text): what they
+     * name is not looked at, TLS is not built. For what is only parsed. */
     bool no_files;
 };
 

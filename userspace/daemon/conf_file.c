@@ -241,7 +241,7 @@ static void include_one(struct conf_load *load, const struct conf_file *from,
     if (!conf_value_text(load, NULL, node, &path))
         return;
     pattern = conf_path(load, &node->mark, path);
-    if (!pattern.ptr || load->no_files)
+    if (!pattern.ptr || load->no_includes)
         return;
     if (!strpbrk(pattern.ptr, "*?[")) {
         include_path(load, from, node, pattern.ptr);
@@ -274,6 +274,7 @@ void conf_file_load(struct conf_load *load, const char *path, const struct weir_
 {
     struct conf_file *file;
 
+    load->no_includes = text && load->no_files; /* nothing was read, so nothing else is */
     if (text) {
         file = file_new(load, weir_str(path), 0);
         if (file)

@@ -121,7 +121,7 @@ struct conf_load {
     struct weir_conf *conf;
     struct weir_diags *diags;
     const struct weir_filter_type *const *filters;
-    bool no_files;
+    bool no_files, no_includes;
     bool nomem;
     size_t errors_before; /* those that `diags` had when the load began */
     unsigned mute;        /* >0: what is parsed a second time says nothing */

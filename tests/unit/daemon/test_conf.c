@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a good configuration becomes: structs, inheritance, filters, and the text of --effective. */
+#include "conf_text.h"
+
+#define UPSTREAM "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
+
+static const char everything[] =
+    "instance: one\nworkers: 2\n"
+    "timeouts: { connect: 2s, request: 5m }\nlimits: { connections: 500, memory: 1GiB }\n"
+    "access_log: { format: combined, sample: 50% }\n"
+    "listeners:\n"
+    "  web:\n"
+    "    bind: [ ':8080', '127.0.0.1:8081' ]\n"
+    "    limits: { connections: 100 }\n    timeouts: { idle: 7s }\n"
+    "    access_log: { to: stderr }\n"
+    "    mode: 0660\n    via: off\n    paths: strict\n"
+    "    routes: main\n"
+    "  other: { bind: 'unix:/tmp/x.sock', routes: main, access_log: off }\n"
+    "  third: { bind: ':1', to: app }\n"
+    "routes:\n"
+    "  main:\n"
+    "    - { name: ping, match: { path: =/ping }, reply: { body: \"po$$ng $path\\n\" } }\n"
+    "    - name: api\n"
+    "      match: { host: [ a.test, '*.b.test' ], header: { x-a: '~^a$', x-b: } }\n"
+    "      to: app\n      host: up.test\n      timeouts: { idle: 1s }\n"
+    "      retry: { when: [ connect, 503 ], methods: all, budget: 12.5% }\n"
+    "      filters:\n"
+    "        - headers: { request: { set: { x-env: \"a $$ b\" }, remove: cookie } }\n"
+    "        - rate_limit: { rate: 90/m }\n"
+    "    - { match: { path: [ /x/, '~y' ] }, redirect: { to: 'https://b.test$path' } }\n"
+    "upstreams:\n"
+    "  app:\n"
+    "    servers: [ 10.0.0.1:80, { address: 'app.test:80', weight: 3, resolve: on } ]\n"
+    "    tls: { sni: app.test }\n    verify: off\n    health: { path: /ok, every: 500ms }\n"
+    "    pool: { idle_timeout: 90s }\n"
+    "log: { level: debug, to: { file: log/weir.log } }\n"
+    "admin: { listen: '127.0.0.1:9145' }\n";
+
+static void test_smallest(void **state)
+{
+    struct conf_test t;
+    const struct weir_listener_conf *web;
+    const struct weir_route_conf *route;
+
+    assert_int_equal(
+        conf_test_load(&t, NULL, "listeners:\n  web: { bind: \":8080\", to: app }\n" UPSTREAM), 0);
+    assert_string_equal(t.said, "");
+    assert_str(t.conf->instance, "main");
+    assert_str(t.conf->admin.socket, "/run/weir/main/admin.sock");
+    assert_int_equal(t.conf->proxy.listeners.count, 1);
+    web = t.conf->proxy.listeners.at;
+    assert_str(web->name, "web");
+    assert_str(web->bind.at[0], ":8080");
+    assert_int_equal(web->timeouts.connect, 4000);
+    assert_int_equal(web->limits.connections, 100000);
+    assert_int_equal(web->routes.count, 1);
+    route = web->routes.at;
+    assert_str(route->name, "app");
+    assert_str(route->to, "app");
+    assert_int_equal(route->timeouts.request, WEIR_UNLIMITED);
+    assert_true(route->retry.when == (WEIR_RETRY_ON_CONNECT | WEIR_RETRY_ON_UNPROCESSED));
+    conf_test_end(&t);
+}
+
+static void check_web(const struct weir_listener_conf *web)
+{
+    const struct weir_route_conf *routes = web->routes.at;
+
+    assert_int_equal(web->bind.count, 2);
+    assert_int_equal(web->mode, 0660);
+    assert_true(weir_str_absent(web->via));
+    assert_int_equal(web->paths, WEIR_PATHS_STRICT);
+    assert_int_equal(web->routes.count, 3);
+    assert_int_equal(web->limits.connections, 100);
+    assert_int_equal(routes[1].limits.connections, 100);
+    assert_int_equal(routes[0].timeouts.idle, 7000);
+    assert_int_equal(routes[1].timeouts.idle, 1000);
+    assert_int_equal(routes[1].timeouts.connect, 2000);
+    assert_str(routes[0].reply_body, "po$$ng $path\n"); /* `$$` is left to the template */
+    assert_str(routes[0].access_log.to, "stderr");
+    assert_int_equal(routes[0].access_log.format, WEIR_LOG_COMBINED);
+    assert_true(routes[0].access_log.sample == 0.5);
+    assert_str(routes[2].name, "route-3");
+    assert_int_equal(routes[2].redirect_status, 308);
+}
+
+static void check_api(const struct weir_route_conf *api)
+{
+    assert_int_equal(api->match.host.count, 2);
+    assert_str(api->match.header.at[0].value, "~^a$");
+    assert_true(weir_str_absent(api->match.header.at[1].value));
+    assert_int_equal(api->host, WEIR_HOST_NAME);
+    assert_int_equal(api->retry.when, WEIR_RETRY_ON_CONNECT | WEIR_RETRY_ON_STATUS);
+    assert_int_equal(api->retry.statuses[0], 503);
+    assert_true(api->retry.any_method);
+    assert_int_equal(api->filter_count, 2);
+    assert_string_equal(api->filters[0].filter->name, "headers");
+    assert_non_null(api->filters[1].self);
+}
+
+static void test_everything(void **state)
+{
+    struct conf_test t;
+    const struct weir_listener_conf *listeners;
+    const struct weir_cluster_conf *app;
+
+    if (conf_test_load(&t, NULL, everything))
+        fail_msg("%s", t.said);
+    listeners = t.conf->proxy.listeners.at;
+    app = t.conf->proxy.upstreams.at;
+    check_web(&listeners[0]);
+    check_api((const struct weir_route_conf *)listeners[0].routes.at + 1);
+    assert_int_equal(((struct weir_route_conf *)listeners[1].routes.at)[0].limits.connections, 500);
+    assert_true(((struct weir_route_conf *)listeners[1].routes.at)[0].access_log.off);
+    assert_int_equal(t.conf->proxy.limits.memory, 1 << 30);
+    assert_true(app->tls_on && !app->tls.verify);
+    assert_int_equal(app->health.type, WEIR_HEALTH_HTTP);
+    assert_int_equal(app->health.every_ms, 500);
+    assert_int_equal(app->health.fall, 3);
+    assert_int_equal(app->pool.idle_timeout_ms, 90000);
+    assert_int_equal(((struct weir_server_conf *)app->servers.at)[0].weight, 1);
+    assert_int_equal(((struct weir_server_conf *)app->servers.at)[1].weight, 3);
+    assert_int_equal(t.conf->log.level, WEIR_LOG_DEBUG);
+    assert_int_equal(t.conf->log.to, WEIR_LOG_TO_FILE);
+    conf_test_end(&t);
+}
+
+static void test_effective_is_a_fix_point(void **state)
+{
+    struct conf_test first, second;
+    char *once, *twice;
+
+    assert_int_equal(conf_test_load(&first, NULL, everything), 0);
+    once = conf_test_effective(first.conf);
+    if (conf_test_load(&second, NULL, once))
+        fail_msg("%s", second.said);
+    twice = conf_test_effective(second.conf);
+    assert_string_equal(once, twice);
+    assert_non_null(strstr(once, "sample: 50%"));
+    assert_non_null(strstr(once, "budget: 12.5%"));
+    assert_non_null(strstr(once, "rate: 90/m"));
+    assert_non_null(strstr(once, "x-env: \"a $$ b\""));
+    free(once);
+    free(twice);
+    conf_test_end(&first);
+    conf_test_end(&second);
+}
+
+static void test_aliases(void **state)
+{
+    struct conf_test t;
+
+    assert_int_equal(
+        conf_test_load(&t, NULL,
+                       "listeners:\n  a: { bind: ':1', to: app, limits: &l { connections: 7 } }\n"
+                       "  b: { bind: ':2', to: app, limits: *l }\n" UPSTREAM),
+        0);
+    assert_int_equal(
+        ((struct weir_listener_conf *)t.conf->proxy.listeners.at)[1].limits.connections, 7);
+    conf_test_end(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_smallest),
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_effective_is_a_fix_point),
+        cmocka_unit_test(test_aliases),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

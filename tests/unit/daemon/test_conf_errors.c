@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is refused, where, and in which words. Each row adds one wrong line to a good configuration. */
+#include "conf_text.h"
+
+#include <jansson.h>
+
+#define GOOD                                              \
+    "listeners: { web: { bind: ':80', routes: main } }\n" \
+    "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
+#define ROUTE(text) GOOD "routes: { main: [ { " text " } ] }\n"
+#define MATCH(text) ROUTE("to: app, match: { " text " }")
+#define UP(text)                                     \
+    "listeners: { web: { bind: ':80', to: app } }\n" \
+    "upstreams: { app: { " text " } }\n"
+#define LISTENER(text)                   \
+    "listeners: { web: { " text " } }\n" \
+    "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
+#define TOP(text) LISTENER("bind: ':80', to: app") text "\n"
+
+static const struct refusal {
+    const char *text, *said;
+} refusals[] = {
+    { "", "the configuration is empty" },
+    { "- a\n", "t.yaml:1:1: error: a configuration is a map of sections, not a list" },
+    { "a: 1\n--- \nb: 1\n", "only one YAML document" },
+    { "a: !x 1\n", "tags are not allowed" },
+    { "a: *b\n", "there is no anchor 'b'" },
+    { "a: &b [ *b ]\n", "inside of its own anchor" },
+    { "<<: { a: 1 }\n", "merge keys" },
+    { "a: \xff\n", "t.yaml:1:4: error: not UTF-8 text" },
+    { "a: [ 1\n", "YAML syntax: " },
+    { "[a]: 1\n", "a key must be a text" },
+    { TOP("helth: 1"), "t.yaml:3:1: error: unknown key 'helth'" },
+    { TOP("acess: {}"), "unknown key 'acess'; did you mean 'access'?" },
+    { TOP("workers: 0"), "t.yaml:3:10: error: 'workers' must be from 1 to 256" },
+    { TOP("workers: many"), "'many' is no value of 'workers': it must be a whole number, or auto" },
+    { TOP("io: io-uring"), "'io-uring' is no value of 'io': it must be one of auto, epoll" },
+    { TOP("instance: a/b"), "'instance' may have letters" },
+    { TOP("timeouts: { connect: 5 }"), "'5' is no value of 'connect': it must be a duration" },
+    { TOP("timeouts: { connect: 0s }"), "'connect' must not be 0; to have no limit write 'off'" },
+    { TOP("timeouts: { connect: 99999999999999999999h }"), "no value of 'connect'" },
+    { TOP("timeouts: [ a ]"), "'timeouts' must be a map (KEY: VALUE), not a list" },
+    { TOP("limits: { head: off }"), "'off' is no value of 'head'" },
+    { TOP("limits: { streams: 100 }"), "unknown key 'streams' in 'limits'" },
+    { TOP("limits: { memory: 3 }"), "'3' is no value of 'memory'" },
+    { TOP("kernel: {}"), "unknown key 'kernel'" },
+    { TOP("access: { deny: [ 10.0.0.1/8 ] }"), "t.yaml:3:19: error: '10.0.0.1/8' is no prefix" },
+    { TOP("dns: { servers: [ ns.test ] }"), "'ns.test' is no name server" },
+    { TOP("dns: { ttl_min: 10m }"), "'ttl_min' is longer than 'ttl_max'" },
+    { TOP("admin: { listen: ':80' }"), "listener 'web' has this address as well" },
+    { TOP("log: { to: x }"),
+      "'x' is no value of 'to': it must be one of stderr, syslog, journal, or { file: PATH }" },
+    { TOP("access_log: { format: plain }"), "'plain' is no value of 'format'" },
+    { TOP("access_log: { sample: 120% }"), "'sample' must be from 0% to 100%" },
+    { TOP("user: ${WEIR_TEST_UNDEFINED}"),
+      "the environment has no variable 'WEIR_TEST_UNDEFINED'" },
+    { TOP("user: ${x"), "needs a name and '}'" },
+    { "listeners: {}\n", "there are no listeners" },
+    { "upstreams: {}\n", "the configuration needs 'listeners'" },
+    { "listeners: { a: { bind: ':1', to: u }, b: { bind: ':1', to: u } }\nupstreams: { u: { "
+      "servers: 'x:1' } }\n",
+      "t.yaml:1:51: error: the address ':1' is bound twice; first at t.yaml:1" },
+    { "listeners: { a: { bind: ':1', to: u }, b: { bind: '0.0.0.0:1', to: u } }\nupstreams: { u: { "
+      "servers: 'x:1' } }\n",
+      "bound twice" },
+    { "listeners: { a: 1, a: 2 }\n", "the key 'a' is there twice; first at t.yaml:1" },
+    { LISTENER("to: app"), "listener 'web' needs 'bind'" },
+    { LISTENER("bind: ':80'"), "listener 'web' needs 'to' or 'routes'" },
+    { LISTENER("bind: ':80', to: app, routes: x"), "has both 'to' and 'routes'" },
+    { LISTENER("bind: ':80', to: ap"), "there is no upstream 'ap'; did you mean 'app'?" },
+    { LISTENER("bind: ':80', routes: []"), "a list of routes must not be empty" },
+    { LISTENER("bind: ':80', routes: none"), "there are no routes 'none'" },
+    { LISTENER("bind: '192.0.2.0/24:1-9', to: app"), "is no address to listen on" },
+    { LISTENER("bind: 'unix:x', to: app"), "must begin with '/'" },
+    { LISTENER("bind: ':80', to: app, protocol: tcp"), "'tcp' is no value of 'protocol'" },
+    { LISTENER("bind: ':80', to: app, proxy_protocol: off"),
+      "unknown key 'proxy_protocol' in listener 'web'" },
+    { LISTENER("bind: ':80', to: app, mode: 888"), "octal permissions" },
+    { LISTENER("bind: ':80', to: app, device: abcdefghijklmnopq"), "network interface" },
+    { LISTENER("bind: ':80', to: app, request_id: 'a b'"), "'a b' is no name of a header" },
+    { LISTENER("bind: ':80', to: app, tls: on"), "'tls' must be off, { cert: FILE" },
+    { LISTENER("bind: ':80', to: app, tls: {}"), "'tls' of listener 'web' needs a certificate" },
+    { LISTENER("bind: ':80', to: app, tls: { cert: a, alpn: [ h2 ] }"),
+      "'h2' is no value of 'alpn'" },
+    { LISTENER("bind: ':80', to: app, tls: { certs: [ { key: a } ] }"),
+      "a certificate needs 'cert' or 'dir'" },
+    { LISTENER("bind: ':80', to: app, tls: { certs: [], cert: a }"),
+      "'cert' and 'certs' say the same" },
+    { UP("servers: []"), "upstream 'app' has no servers" },
+    { UP("balance: round-robin"), "upstream 'app' needs 'servers'" },
+    { UP("servers: [ 'a:1', 'a:1' ]"), "server 'a:1' is there twice" },
+    { UP("servers: [ 10.0.0.300:1 ]"), "'10.0.0.300:1' is no address of a server" },
+    { UP("servers: [ 'a' ]"), "'a' is no address of a server" },
+    { UP("servers: [ { weight: 1 } ]"), "needs 'address'" },
+    { UP("servers: [ { address: 'a:1', weight: 1001 } ]"), "'weight' must be from 0 to 1000" },
+    { UP("servers: [ 10.0.0.1:1 ], tls: on"), "has no name to verify" },
+    { UP("servers: [ 'a:1' ], tls: { verify: off }, verify: on"), "'verify' is there twice" },
+    { UP("servers: [ 'a:1' ], tls: { cert: c }"), "'cert' needs 'key'" },
+    { UP("servers: [ 'a:1' ], protocol: h2"), "'h2' is no value of 'protocol': it must be h1" },
+    { UP("servers: [ 'a:1' ], balance: p2c"), "'p2c' is no value of 'balance'" },
+    { UP("servers: [ 'a:1' ], ejection: {}"), "unknown key 'ejection' in upstream 'app'" },
+    { UP("servers: [ 'a:1' ], helth: {}"),
+      "unknown key 'helth' in upstream 'app'; did you mean 'health'?" },
+    { UP("servers: [ 'a:1' ], health: { expect: 2xx }"), "'2xx' is no list of statuses" },
+    { UP("servers: [ 'a:1' ], health: { evry: 2s }"),
+      "unknown key 'evry' in 'health' of upstream 'app'" },
+    { UP("servers: [ 'a:1' ], health: { path: x }"), "'path' must begin with '/'" },
+    { UP("servers: [ 'a:1' ], source: '1.2.3.4:5'"), "'1.2.3.4:5' is no address" },
+    { ROUTE("name: x"), "a route needs one of 'to', 'reply' and 'redirect'" },
+    { ROUTE("to: app, reply: { status: 200 }"), "a route has only one of" },
+    { ROUTE("reply: { status: 99 }"), "'status' must be from 200 to 599" },
+    { ROUTE("redirect: { status: 305, to: x }"), "must be 301, 302, 303, 307 or 308" },
+    { ROUTE("redirect: {}"), "needs 'to'" },
+    { ROUTE("to: app, host: 'a b'"), "is no value of 'host'" },
+    { ROUTE("to: app, retry: { when: [ 99 ] }"), "a status in 'when'" },
+    { ROUTE("to: app, filters: [ haeders: {} ]"),
+      "unknown filter 'haeders'; did you mean 'headers'?" },
+    { ROUTE("to: app, filters: [ headers: { requst: {} } ]"),
+      "unknown key 'requst' in filter 'headers' of route" },
+    { ROUTE("to: app, filters: [ rate_limit: { rate: 5 } ]"), "'5' is no value of 'rate'" },
+    { ROUTE("to: app, filters: [ rate_limit: { key: x } ]"), "filter 'rate_limit': " },
+    { MATCH("path: ping"), "'ping' is no path" },
+    { MATCH("path: '~('"), "pattern '(': missing closing parenthesis at offset 1" },
+    { MATCH("path: []"), "'path' matches nothing" },
+    { MATCH("host: 'a:80'"), "a host is matched without its port" },
+    { MATCH("method: 'G T'"), "'G T' is no method" },
+    { MATCH("header: { 'a b': x }"), "'a b' is no name of a header" },
+    { MATCH("header: [ a ]"), "'header' must be a map" },
+    { MATCH("client: x"), "'x' is no prefix" },
+    { MATCH("port: 0"), "'0' is no port" },
+    { GOOD "routes: { main: [ { name: a, to: app }, { name: a, to: app } ] }\n",
+      "route 'a' is there twice" },
+};
+
+static void test_refusals(void **state)
+{
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        struct conf_test t;
+        int err = conf_test_load(&t, NULL, refusals[i].text);
+
+        if (err != WEIR_ECONFIG || !strstr(t.said, refusals[i].said))
+            fail_msg("%s\nwanted: %s\nsaid: %s", refusals[i].text, refusals[i].said, t.said);
+        conf_test_end(&t);
+    }
+}
+
+static void test_form(void **state)
+{
+    struct conf_test t;
+
+    assert_int_equal(
+        conf_test_load(&t, NULL,
+                       "listeners:\n  web: { bind: ':80', to: app }\nupstreams:\n  app:\n"
+                       "    servers: [ 10.0.0.1:80 ]\n    helth: { path: / }\n    balance: p2c\n"),
+        WEIR_ECONFIG);
+    assert_string_equal(
+        t.said, "t.yaml:6:5: error: unknown key 'helth' in upstream 'app'; did you mean 'health'?\n"
+                "    6 |     helth: { path: / }\n"
+                "      |     ^~~~~\n"
+                "t.yaml:7:14: error: 'p2c' is no value of 'balance': it must be round-robin\n"
+                "    7 |     balance: p2c\n"
+                "      |              ^~~\n"
+                "2 errors\n");
+    conf_test_end(&t);
+}
+
+static void test_json(void **state)
+{
+    struct conf_test t;
+    json_t *all, *one;
+    char *text;
+
+    conf_test_load(&t, NULL, TOP("acess: {}"));
+    text = conf_test_print(&t.diags, true);
+    all = json_loads(text, 0, NULL);
+    assert_int_equal(json_array_size(all), 1);
+    one = json_array_get(all, 0);
+    assert_string_equal(json_string_value(json_object_get(one, "file")), "t.yaml");
+    assert_int_equal(json_integer_value(json_object_get(one, "line")), 3);
+    assert_int_equal(json_integer_value(json_object_get(one, "column")), 1);
+    assert_string_equal(json_string_value(json_object_get(one, "severity")), "error");
+    assert_string_equal(json_string_value(json_object_get(one, "message")), "unknown key 'acess'");
+    assert_string_equal(json_string_value(json_object_get(one, "hint")), "did you mean 'access'?");
+    json_decref(all);
+    free(text);
+    conf_test_end(&t);
+}
+
+static void test_warnings(void **state)
+{
+    static const struct refusal warnings[] = {
+        { GOOD
+          "routes: { main: [ { name: a, to: app }, { name: b, match: { path: /x }, to: app } ] }\n",
+          "route 'b' can never match: 'a' before it matches everything" },
+        { LISTENER("bind: ':80', to: app") "routes: { x: [ { to: app } ] }\n",
+          "no listener uses the routes 'x'" },
+        { MATCH("method: get"), "case matters" },
+        { LISTENER("bind: ':80', to: app, limits: { connections: 200000 }"),
+          "'connections' is above that at the top" },
+    };
+
+    for (size_t i = 0; i < sizeof(warnings) / sizeof(warnings[0]); i++) {
+        struct conf_test t;
+
+        if (conf_test_load(&t, NULL, warnings[i].text) || !strstr(t.said, warnings[i].said) ||
+            !strstr(t.said, "\n1 warning\n"))
+            fail_msg("wanted: %s\nsaid: %s", warnings[i].said, t.said);
+        conf_test_end(&t);
+    }
+}
+
+/* Nine levels of nine aliases: 387 million nodes when written out. */
+static void test_laughs(void **state)
+{
+    char text[1024] = "a0: &a0 [ x, x, x, x, x, x, x, x, x ]\n";
+    struct conf_test t;
+
+    for (int i = 1; i < 9; i++) {
+        char line[100];
+
+        snprintf(line, sizeof(line),
+                 "a%d: &a%d [ *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d ]\n", i, i,
+                 i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+        strcat(text, line);
+    }
+    assert_int_equal(conf_test_load(&t, NULL, text), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "more than 200000 values"));
+    conf_test_end(&t);
+}
+
+static void test_depth(void **state)
+{
+    char text[4096];
+    struct conf_test t;
+
+    memset(text, '[', 2000);
+    memset(text + 2000, ']', 2000);
+    text[4000] = 0;
+    assert_int_equal(conf_test_load(&t, NULL, text), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "levels deep"));
+    conf_test_end(&t);
+}
+
+static void test_many_errors(void **state)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    struct conf_test t;
+
+    for (int i = 0; i < 1000; i++)
+        fprintf(out, "key-%d: 1\n", i);
+    fclose(out);
+    assert_int_equal(conf_test_load(&t, NULL, text), WEIR_ECONFIG);
+    assert_int_equal(t.diags.count, WEIR_DIAGS_MAX);
+    assert_non_null(strstr(t.said, "more are not shown\n1001 errors\n"));
+    free(text);
+    conf_test_end(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_form),
+        cmocka_unit_test(test_json),        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_laughs),      cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_many_errors),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Several files, the environment, secrets, certificates: what a configuration reads besides itself. */
+#include "conf_text.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[] = "/tmp/weir-conf-XXXXXX";
+
+static const char *path_of(const char *name)
+{
+    static char path[256];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return path;
+}
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *file = fopen(path_of(name), "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static int set_up(void **state)
+{
+    if (!mkdtemp(dir))
+        return -1;
+    return mkdir(path_of("d"), 0700);
+}
+
+static int tear_down(void **state)
+{
+    static const char *const names[] = { "main.yaml", "secret", "d/1.yaml", "d/2.yaml", "d" };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        remove(path_of(names[i]));
+    return rmdir(dir);
+}
+
+static void test_include(void **state)
+{
+    struct conf_test t;
+
+    write_file("main.yaml", "include: d/*.yaml\nlisteners: { web: { bind: ':1', to: one } }\n");
+    write_file("d/1.yaml",
+               "upstreams: { one: { servers: [ 'a:1' ] } }\nlog: { to: { file: x.log } }\n");
+    write_file("d/2.yaml",
+               "upstreams: { two: { servers: [ 'b:1' ] } }\naccess: { deny_file: ../secret }\n");
+    write_file("secret", "10.0.0.0/8\n");
+    if (conf_test_load(&t, path_of("main.yaml"), NULL))
+        fail_msg("%s", t.said);
+    assert_int_equal(t.conf->proxy.upstreams.count, 2);
+    assert_str(t.conf->log.file, path_of("d/x.log"));
+    conf_test_end(&t);
+
+    write_file("d/2.yaml", "upstreams: { one: { servers: [ 'b:1' ] } }\n");
+    assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "d/2.yaml:1:14: error: 'one' is there twice; first at "));
+    assert_non_null(strstr(t.said, "d/1.yaml:1\n"));
+    conf_test_end(&t);
+}
+
+static void test_include_wrong(void **state)
+{
+    struct conf_test t;
+
+    write_file("main.yaml",
+               "include: [ main.yaml, gone.yaml, d ]\nlisteners: { web: { bind: ':1', to: a } }\n"
+               "upstreams: { a: { servers: [ 'a:1' ] } }\n");
+    assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "includes itself"));
+    assert_non_null(strstr(t.said, "gone.yaml': No such file"));
+    assert_non_null(strstr(t.said, "Is a directory"));
+    assert_int_equal(t.diags.errors, 3);
+    conf_test_end(&t);
+    assert_int_equal(conf_test_load(&t, "/nonexistent.yaml", NULL), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "/nonexistent.yaml: error: cannot read"));
+    conf_test_end(&t);
+}
+
+static void test_environment_and_secret(void **state)
+{
+    const struct weir_route_conf *route;
+    struct conf_test t;
+    char *effective;
+
+    setenv("WEIR_TEST_PORT", "8080", 1);
+    setenv("WEIR_TEST_TEXT", "5$ ", 1);
+    write_file("secret", "s3cret $path\n");
+    write_file(
+        "main.yaml",
+        "user: 'a$${X}$$'\n"
+        "listeners: { web: { bind: ':${WEIR_TEST_PORT}', routes: [ { name: a, match: { path: /a }, "
+        "reply: { body: { "
+        "file: secret } } }, { name: b, reply: { body: '${WEIR_TEST_TEXT}$path' } } ] } }\n");
+    if (conf_test_load(&t, path_of("main.yaml"), NULL))
+        fail_msg("%s", t.said);
+    assert_str(t.conf->user, "a${X}$");
+    assert_str(((struct weir_listener_conf *)t.conf->proxy.listeners.at)->bind.at[0], ":8080");
+    route = ((struct weir_listener_conf *)t.conf->proxy.listeners.at)->routes.at;
+    assert_str(route[0].reply_body, "s3cret $path");
+    assert_str(route[1].reply_body, "5$$ $path"); /* a variable's value is no template */
+    effective = conf_test_effective(t.conf);
+    assert_null(strstr(effective, "s3cret"));
+    assert_non_null(strstr(effective, "/secret"));
+    free(effective);
+    conf_test_end(&t);
+}
+
+static void test_files_that_are_missing(void **state)
+{
+    struct conf_test t;
+
+    write_file("main.yaml",
+               "listeners: { web: { bind: ':1', to: a, tls: { cert: c, key: d, alpn: [ h2 ] } } }\n"
+               "upstreams: { a: { servers: [ 'a:1' ] } }\naccess: { deny_file: gone }\n");
+    assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
+    assert_int_equal(t.diags.errors, 4);
+    assert_non_null(strstr(t.said, "/c': No such file"));
+    assert_non_null(strstr(t.said, "'h2' is no value of 'alpn'"));
+    conf_test_end(&t);
+
+    write_file("secret", "no certificate\n");
+    write_file("main.yaml", "listeners: { web: { bind: ':1', to: a, tls: { cert: secret } } }\n"
+                            "upstreams: { a: { servers: [ 'a:1' ] } }\nworkers: 0\n");
+    assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "main.yaml:1:47: error: ")); /* at `cert` */
+    assert_int_equal(t.diags.errors, 2);
+    conf_test_end(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_include),
+        cmocka_unit_test(test_include_wrong),
+        cmocka_unit_test(test_environment_and_secret),
+        cmocka_unit_test(test_files_that_are_missing),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
