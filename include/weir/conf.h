@@ -53,17 +53,14 @@ struct weir_conf_list {
     size_t count;
 };
 
-#define WEIR_CONF_REQUIRED 1u /* an error when absent */
-#define WEIR_CONF_OFF      2u /* `off` is allowed: the value is WEIR_UNLIMITED (-1); of a text: absent \
-                               */
-#define WEIR_CONF_AUTO    4u /* `auto` is allowed: the value is 0; of a text: absent */
-#define WEIR_CONF_RELOADS 8u /* takes effect at a reload */
-#define WEIR_CONF_SECRET \
-    16u /* STR, MAP: a text may be {file: PATH}; such a text is never printed */
-#define WEIR_CONF_ALIAS    32u /* a second way to say what another row says: accepted, not printed */
+#define WEIR_CONF_REQUIRED 1u   /* an error when absent */
+#define WEIR_CONF_OFF      2u   /* `off` is allowed: WEIR_UNLIMITED (-1); of a text: absent */
+#define WEIR_CONF_AUTO     4u   /* `auto` is allowed: the value is 0; of a text: absent */
+#define WEIR_CONF_RELOADS  8u   /* takes effect at a reload */
+#define WEIR_CONF_SECRET   16u  /* STR, MAP: may be {file: PATH}; such a text is never printed */
+#define WEIR_CONF_ALIAS    32u  /* another way to say what a row says: accepted, not printed */
 #define WEIR_CONF_INHERIT  64u  /* SECTION: what is not said is WEIR_INHERIT, not the default */
-#define WEIR_CONF_TEMPLATE 128u /* STR: $names are replaced at run time, so `$$` is left to that \
-                                 */
+#define WEIR_CONF_TEMPLATE 128u /* STR: $names are replaced at run time; `$$` is left to that */
 
 struct weir_conf_custom;
 

@@ -26,8 +26,8 @@ WEIR_API int weir_body_emit(struct weir_body_out *out, struct weir_str data) WEI
 WEIR_API size_t weir_body_credit(const struct weir_body_out *out);
 
 /** A body phase: is given each piece, emits what is to go on. `last`: nothing comes after (data may be empty). */
-typedef enum weir_verdict (*weir_body_fn)(struct weir_req *req, void *self, struct weir_str data, bool last,
-                                          struct weir_body_out *out);
+typedef enum weir_verdict (*weir_body_fn)(struct weir_req *req, void *self, struct weir_str data,
+                                          bool last, struct weir_body_out *out);
 
 struct weir_filter {
     size_t size;         /* sizeof(struct weir_filter): a later field breaks no binary */
@@ -40,26 +40,33 @@ struct weir_filter {
     /** The route is known: authorise, limit, rewrite, answer. */
     enum weir_verdict (*request)(struct weir_req *req, void *self);
     /** Chooses the server: set choice->server, or leave it to the balancer. */
-    enum weir_verdict (*upstream_peer)(struct weir_req *req, void *self, struct weir_peer_choice *choice);
+    enum weir_verdict (*upstream_peer)(struct weir_req *req, void *self,
+                                       struct weir_peer_choice *choice);
     /** A connection is there, new or reused. */
-    enum weir_verdict (*connected_to_upstream)(struct weir_req *req, void *self, const struct weir_server *server,
-                                               bool reused);
+    enum weir_verdict (*connected_to_upstream)(struct weir_req *req, void *self,
+                                               const struct weir_server *server, bool reused);
     /** No connection: set `*again` to try once more (upstream_peer runs again and must choose), within the attempts. */
-    enum weir_verdict (*fail_to_connect)(struct weir_req *req, void *self, const struct weir_error *error, bool *again);
+    enum weir_verdict (*fail_to_connect)(struct weir_req *req, void *self,
+                                         const struct weir_error *error, bool *again);
     /** `upstream` is what will be sent: the client's request after hop-by-hop removal and X-Forwarded-*. */
-    enum weir_verdict (*upstream_request)(struct weir_req *req, void *self, struct weir_message *upstream);
+    enum weir_verdict (*upstream_request)(struct weir_req *req, void *self,
+                                          struct weir_message *upstream);
     weir_body_fn request_body;
     /** The head of the upstream's answer as it came. */
-    enum weir_verdict (*upstream_response)(struct weir_req *req, void *self, struct weir_message *answer);
+    enum weir_verdict (*upstream_response)(struct weir_req *req, void *self,
+                                           struct weir_message *answer);
     /** The head that goes to the client, also of weir's own answers. */
     enum weir_verdict (*response)(struct weir_req *req, void *self, struct weir_message *answer);
     weir_body_fn response_body;
     /** Must not wait: the answer is already on its way. */
-    enum weir_verdict (*response_trailer)(struct weir_req *req, void *self, struct weir_message *trailer);
+    enum weir_verdict (*response_trailer)(struct weir_req *req, void *self,
+                                          struct weir_message *trailer);
     /** The upstream failed after it was connected; may forbid a retry by clearing `*again`, never force one. */
-    enum weir_verdict (*error_while_proxy)(struct weir_req *req, void *self, const struct weir_error *error, bool *again);
+    enum weir_verdict (*error_while_proxy)(struct weir_req *req, void *self,
+                                           const struct weir_error *error, bool *again);
     /** An error answer is about to be made: may call weir_req_reply and return WEIR_DONE. */
-    enum weir_verdict (*fail_to_proxy)(struct weir_req *req, void *self, const struct weir_error *error);
+    enum weir_verdict (*fail_to_proxy)(struct weir_req *req, void *self,
+                                       const struct weir_error *error);
     /** The request is over; it cannot wait any more. */
     void (*logging)(struct weir_req *req, void *self);
     /** Frees `self`, once no request uses it. May be NULL. */

@@ -3,6 +3,7 @@
 #ifndef WEIR_LIMITS_H
 #define WEIR_LIMITS_H
 
+/* clang-format off */
 enum weir_limits {
     WEIR_ACCEPTS_TURN_MAX        = 64,          /* accepted by a listener in one turn of its loop */
     WEIR_ARENA_CHUNK_BYTES       = 4 * 1024,    /* what a request starts with */
@@ -26,5 +27,6 @@ enum weir_limits {
     WEIR_TRAILERS_BYTES_MAX      = 8 * 1024,
     WEIR_WORKERS_MAX             = 256,
 };
+/* clang-format on */
 
 #endif

@@ -7,7 +7,13 @@
 
 WEIR_BEGIN
 
-enum weir_log_level { WEIR_LOG_ERROR, WEIR_LOG_WARN, WEIR_LOG_INFO, WEIR_LOG_DEBUG, WEIR_LOG_TRACE };
+enum weir_log_level {
+    WEIR_LOG_ERROR,
+    WEIR_LOG_WARN,
+    WEIR_LOG_INFO,
+    WEIR_LOG_DEBUG,
+    WEIR_LOG_TRACE
+};
 
 /** Receives each line that passes the level. Any thread. `line` has no newline and is borrowed for the call. */
 typedef void (*weir_log_fn)(void *arg, enum weir_log_level level, const char *line, size_t len);
@@ -28,7 +34,8 @@ WEIR_API void weir_log_free(struct weir_log *log);
 WEIR_API void weir_log_set_level(struct weir_log *log, enum weir_log_level level);
 WEIR_API enum weir_log_level weir_log_level(const struct weir_log *log);
 /** Writes a line of at most 4 KiB (longer ones end in "..."). `log` NULL: standard error, level INFO. Any thread. */
-WEIR_API void weir_log(struct weir_log *log, enum weir_log_level level, const char *format, ...) WEIR_PRINTF(3, 4);
+WEIR_API void weir_log(struct weir_log *log, enum weir_log_level level, const char *format, ...)
+    WEIR_PRINTF(3, 4);
 
 WEIR_END
 #endif

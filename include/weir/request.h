@@ -65,7 +65,8 @@ WEIR_API enum weir_verdict weir_req_fail(struct weir_req *req, enum weir_err cod
  * IPv6 its /64. The request itself goes on. WEIR_EDENIED: the address is in `never_ban`, or belongs to a trusted proxy
  * (whose other clients would be banned as well); WEIR_ELIMIT: the table of bans is full; WEIR_EADDR: a UNIX socket.
  */
-WEIR_API int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why) WEIR_MUST_CHECK;
+WEIR_API int weir_req_ban(struct weir_req *req, uint64_t for_ms,
+                          struct weir_str why) WEIR_MUST_CHECK;
 
 /** The right to wake one parked request, once. Plain data: copy it to any thread. */
 struct weir_wake {
@@ -94,7 +95,8 @@ typedef enum weir_verdict (*weir_work_done_fn)(struct weir_req *req, void *arg);
  * Runs `work(arg)` on a thread of the pool: `return weir_req_offload(req, work, done, call)`. `arg` is memory of
  * weir_req_alloc: the arena stays until the work has returned, also when the client leaves meanwhile.
  */
-WEIR_API enum weir_verdict weir_req_offload(struct weir_req *req, weir_work_fn work, weir_work_done_fn done, void *arg);
+WEIR_API enum weir_verdict weir_req_offload(struct weir_req *req, weir_work_fn work,
+                                            weir_work_done_fn done, void *arg);
 
 /** Wakes a request parked by the caller after `ms` milliseconds: `return weir_req_sleep(req, 50)`. Returns WEIR_WAIT. */
 WEIR_API enum weir_verdict weir_req_sleep(struct weir_req *req, uint32_t ms);

@@ -49,29 +49,34 @@ struct weir_upstream_opts {
 struct weir_route_opts {
     size_t size;
     const char *name;
-    const char *listener;       /* NULL: of every listener */
-    const char *host;           /* NULL: any; "*.example.com": one label or more */
-    const char *path;           /* NULL: any; "/v1/" a prefix at a '/' boundary, "=/x" exact, "~re" PCRE2 */
-    const char *to;             /* an upstream */
+    const char *listener; /* NULL: of every listener */
+    const char *host;     /* NULL: any; "*.example.com": one label or more */
+    const char *path; /* NULL: any; "/v1/" a prefix at a '/' boundary, "=/x" exact, "~re" PCRE2 */
+    const char *to;   /* an upstream */
     const struct weir_filter_ref *filters;
     size_t filter_count;
-    int attempts;               /* in all; 0: 2 */
-    uint32_t connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms; /* 0: defaults of `weir config explain timeouts` */
+    int attempts; /* in all; 0: 2 */
+    uint32_t connect_timeout_ms, first_byte_timeout_ms,
+        idle_timeout_ms; /* 0: defaults of `weir config explain timeouts` */
 };
 
 struct weir_listener_opts {
     size_t size;
     const char *name;
-    const char *bind;               /* "127.0.0.1:8080", ":8080", "unix:/run/x.sock"; port 0: the kernel's choice */
+    const char
+        *bind; /* "127.0.0.1:8080", ":8080", "unix:/run/x.sock"; port 0: the kernel's choice */
     const char *tls_cert, *tls_key; /* PEM; NULL: plain HTTP */
 };
 
 /** `opts` NULL: defaults. NULL without memory. */
 WEIR_API struct weir_proxy *weir_proxy_new(const struct weir_proxy_opts *opts);
 /** Each: 0, WEIR_EINVAL, WEIR_EEXISTS (the name is taken), WEIR_ENOMEM. Before weir_proxy_start. Routes match in the order of adding. */
-WEIR_API int weir_proxy_add_upstream(struct weir_proxy *proxy, const struct weir_upstream_opts *opts) WEIR_MUST_CHECK;
-WEIR_API int weir_proxy_add_route(struct weir_proxy *proxy, const struct weir_route_opts *opts) WEIR_MUST_CHECK;
-WEIR_API int weir_proxy_add_listener(struct weir_proxy *proxy, const struct weir_listener_opts *opts) WEIR_MUST_CHECK;
+WEIR_API int weir_proxy_add_upstream(struct weir_proxy *proxy,
+                                     const struct weir_upstream_opts *opts) WEIR_MUST_CHECK;
+WEIR_API int weir_proxy_add_route(struct weir_proxy *proxy,
+                                  const struct weir_route_opts *opts) WEIR_MUST_CHECK;
+WEIR_API int weir_proxy_add_listener(struct weir_proxy *proxy,
+                                     const struct weir_listener_opts *opts) WEIR_MUST_CHECK;
 /** Checks everything, binds, starts the workers, returns. 0 or an error; weir_proxy_fault says what in a sentence. */
 WEIR_API int weir_proxy_start(struct weir_proxy *proxy) WEIR_MUST_CHECK;
 /** The port of a listener after the start, 0 when there is none of that name. */

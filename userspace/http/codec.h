@@ -24,12 +24,13 @@ struct weir_hstream;
 
 /** Events of one exchange, towards who holds it. */
 struct weir_hstream_sink {
-    void (*on_head)(void *arg, struct weir_message *msg);      /* request; or answer, also each 1xx */
-    void (*on_body)(void *arg, struct weir_str data);          /* borrowed for the call */
-    void (*on_trailer)(void *arg, struct weir_message *msg);   /* at least one field; then on_end */
-    void (*on_end)(void *arg);                                 /* the message is whole */
-    void (*on_drained)(void *arg);                             /* weir_hstream_pending has fallen to 0 */
-    void (*on_reset)(void *arg, const struct weir_error *why); /* malformed, cut or reset: no more events */
+    void (*on_head)(void *arg, struct weir_message *msg);    /* request; or answer, also each 1xx */
+    void (*on_body)(void *arg, struct weir_str data);        /* borrowed for the call */
+    void (*on_trailer)(void *arg, struct weir_message *msg); /* at least one field; then on_end */
+    void (*on_end)(void *arg);                               /* the message is whole */
+    void (*on_drained)(void *arg); /* weir_hstream_pending has fallen to 0 */
+    void (*on_reset)(void *arg,
+                     const struct weir_error *why); /* malformed, cut or reset: no more events */
     /** Last thing in a feed() that gave any event to this exchange (if it is still open and not reset): what on_body lent
      *  is about to go. The holder gathers head, pieces and end of one feed into one send here. May be NULL. */
     void (*on_flush)(void *arg);
@@ -52,8 +53,8 @@ struct weir_hstream {
     const struct weir_hstream_sink *sink;
     void *arg;
     struct weir_arena *arena;
-    uint32_t id;       /* h2; 0 on h1 */
-    uint32_t unread;   /* body bytes handed out and not consumed yet */
+    uint32_t id;     /* h2; 0 on h1 */
+    uint32_t unread; /* body bytes handed out and not consumed yet */
 };
 
 enum {
@@ -70,8 +71,8 @@ struct weir_codec_ops {
     void (*drained)(struct weir_codec *codec);
     /** Client role: begins an exchange; hs->sink, arg, arena are set. 0, or WEIR_ELIMIT when no more fit. */
     int (*open)(struct weir_codec *codec, struct weir_hstream *hs);
-    int (*send)(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body, int count,
-                const struct weir_message *trailer, unsigned flags);
+    int (*send)(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body,
+                int count, const struct weir_message *trailer, unsigned flags);
     void (*consume)(struct weir_hstream *hs, size_t bytes);
     void (*reset)(struct weir_hstream *hs, enum weir_err why);
     bool (*done)(struct weir_hstream *hs);
@@ -116,7 +117,8 @@ static inline bool weir_codec_idle(const struct weir_codec *codec)
  * and `length` decide the framing: WEIR_BODY_CHUNKED frames pieces, WEIR_BODY_LENGTH counts them (more, or an END before
  * all: WEIR_EFRAMING). A 1xx head ends nothing. 0, WEIR_ENOMEM, WEIR_EFRAMING.
  */
-static inline int weir_hstream_send(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body, int count,
+static inline int weir_hstream_send(struct weir_hstream *hs, const struct weir_message *head,
+                                    const struct iovec *body, int count,
                                     const struct weir_message *trailer, unsigned flags)
 {
     return hs->codec->ops->send(hs, head, body, count, trailer, flags);

@@ -12,7 +12,8 @@
 
 enum {
     WEIR_METHOD_BYTES_MAX = 64,
-    WEIR_CONNECTION_OPTIONS_MAX = 64, /* elements of all Connection fields of a head: each costs a walk */
+    WEIR_CONNECTION_OPTIONS_MAX =
+        64, /* elements of all Connection fields of a head: each costs a walk */
 };
 
 struct weir_guard_limits {
@@ -28,7 +29,8 @@ struct weir_guard_limits {
  * WEIR_LEADING_CRLF_MAX empty lines (skipped: *skip).
  * @return length of the head with its empty line and what was skipped, 0 when more is needed, or a negative weir_err.
  */
-ssize_t weir_guard_head(const uint8_t *data, size_t len, bool request, const struct weir_guard_limits *limits, size_t *seen, size_t *skip);
+ssize_t weir_guard_head(const uint8_t *data, size_t len, bool request,
+                        const struct weir_guard_limits *limits, size_t *seen, size_t *skip);
 
 /** The same for a trailer section: fields and the empty line, none of them a first line. */
 ssize_t weir_guard_section(const uint8_t *data, size_t len, size_t bytes_max, size_t *seen);

@@ -18,24 +18,27 @@ struct weir_h1_chunk; /* llhttp and trailer of a chunked body, in the exchange's
 struct weir_h1 {
     struct weir_codec codec;
     const struct weir_guard_limits *limits;
-    struct weir_hstream *hs;     /* the exchange; server role: &self */
+    struct weir_hstream *hs; /* the exchange; server role: &self */
     struct weir_hstream self;
     struct weir_h1_head *partial;
     struct weir_h1_chunk *chunk;
-    const struct weir_str *upgrade; /* client role: the protocol that the request in flight asks for */
-    uint64_t left_in, left_out;     /* of a body with a length */
+    const struct weir_str
+        *upgrade;               /* client role: the protocol that the request in flight asks for */
+    uint64_t left_in, left_out; /* of a body with a length */
     uint8_t role, in, out, out_body;
-    uint8_t asked;                  /* enum weir_method of the request in flight */
+    uint8_t asked; /* enum weir_method of the request in flight */
     uint8_t informationals;
-    bool keep_alive;                /* as far as the peer's head says, and no byte came that belongs to nothing */
-    bool keep_alive_asked;          /* server role: the client is 1.0 and asked for it: it is told */
-    bool answered;                  /* client role: the final head has come */
+    bool keep_alive; /* as far as the peer's head says, and no byte came that belongs to nothing */
+    bool keep_alive_asked; /* server role: the client is 1.0 and asked for it: it is told */
+    bool answered;         /* client role: the final head has come */
     bool dead, closing, http10_peer, paused;
 };
 
 /** `limits` outlives the codec. */
-void weir_h1_init_server(struct weir_h1 *h1, const struct weir_guard_limits *limits, const struct weir_codec_sink *sink, void *arg);
-void weir_h1_init_client(struct weir_h1 *h1, const struct weir_guard_limits *limits, const struct weir_codec_sink *sink, void *arg);
+void weir_h1_init_server(struct weir_h1 *h1, const struct weir_guard_limits *limits,
+                         const struct weir_codec_sink *sink, void *arg);
+void weir_h1_init_client(struct weir_h1 *h1, const struct weir_guard_limits *limits,
+                         const struct weir_codec_sink *sink, void *arg);
 /** Frees what an unfinished message held. */
 void weir_h1_fini(struct weir_h1 *h1);
 /** Has the first byte of a head come, and is the head not whole? For the head's deadline. */

@@ -13,8 +13,9 @@
 
 /* Fields that weir itself reads or writes: id, name, flags. */
 enum {
-    WEIR_FIELD_HOP = 1,     /* belongs to one hop: never forwarded as it came (RFC 9110 7.6.1) */
-    WEIR_FIELD_FRAMING = 2, /* decides where a message ends, or routes it: never in a trailer, never set by filters */
+    WEIR_FIELD_HOP = 1, /* belongs to one hop: never forwarded as it came (RFC 9110 7.6.1) */
+    WEIR_FIELD_FRAMING =
+        2, /* decides where a message ends, or routes it: never in a trailer, never set by filters */
 };
 /* clang-format off */
 #define WEIR_FIELDS(X)                                                 \
@@ -65,36 +66,55 @@ struct weir_field {
     uint8_t id;                  /* enum weir_field_id */
 };
 
-enum weir_method { WEIR_M_OTHER = 0, WEIR_M_GET, WEIR_M_HEAD, WEIR_M_POST, WEIR_M_PUT, WEIR_M_DELETE, WEIR_M_OPTIONS, WEIR_M_TRACE, WEIR_M_CONNECT, WEIR_M_PATCH };
+enum weir_method {
+    WEIR_M_OTHER = 0,
+    WEIR_M_GET,
+    WEIR_M_HEAD,
+    WEIR_M_POST,
+    WEIR_M_PUT,
+    WEIR_M_DELETE,
+    WEIR_M_OPTIONS,
+    WEIR_M_TRACE,
+    WEIR_M_CONNECT,
+    WEIR_M_PATCH
+};
 
 enum weir_target_form { WEIR_T_ORIGIN, WEIR_T_ABSOLUTE, WEIR_T_AUTHORITY, WEIR_T_ASTERISK };
 
 /** How a body ends, as the framing engine decided it; codecs of both roles obey. */
-enum weir_body_kind { WEIR_BODY_NONE, WEIR_BODY_LENGTH, WEIR_BODY_CHUNKED, WEIR_BODY_CLOSE, WEIR_BODY_TUNNEL };
+enum weir_body_kind {
+    WEIR_BODY_NONE,
+    WEIR_BODY_LENGTH,
+    WEIR_BODY_CHUNKED,
+    WEIR_BODY_CLOSE,
+    WEIR_BODY_TUNNEL
+};
 
 struct weir_message {
     struct weir_arena *arena;
     struct weir_field *fields;
     uint16_t count, room;
-    bool request;             /* else an answer, or a trailer section when status is 0 */
-    bool keep_alive;          /* the sender lets the connection be used again */
-    bool te_trailers;         /* TE: trailers */
-    bool expect_continue;     /* Expect: 100-continue on 1.1 */
-    bool http10;              /* the sender speaks 1.0 */
-    uint8_t method_id;        /* enum weir_method */
-    uint8_t form;             /* enum weir_target_form */
-    uint8_t body;             /* enum weir_body_kind */
-    uint64_t length;          /* WEIR_BODY_LENGTH */
-    uint64_t has;             /* a bit a field id that is there */
+    bool request;         /* else an answer, or a trailer section when status is 0 */
+    bool keep_alive;      /* the sender lets the connection be used again */
+    bool te_trailers;     /* TE: trailers */
+    bool expect_continue; /* Expect: 100-continue on 1.1 */
+    bool http10;          /* the sender speaks 1.0 */
+    uint8_t method_id;    /* enum weir_method */
+    uint8_t form;         /* enum weir_target_form */
+    uint8_t body;         /* enum weir_body_kind */
+    uint64_t length;      /* WEIR_BODY_LENGTH */
+    uint64_t has;         /* a bit a field id that is there */
     struct weir_str method, scheme, host, path, query; /* requests; scheme only in absolute form */
-    struct weir_str upgrade;  /* the protocol asked for or granted, when Connection says upgrade; else absent */
+    struct weir_str
+        upgrade; /* the protocol asked for or granted, when Connection says upgrade; else absent */
     int status;
     struct weir_str reason;
 };
 
 void weir_message_init(struct weir_message *msg, struct weir_arena *arena, bool request);
 /** A copy with its own field array in `arena`; the text stays borrowed from `from`. 0 or WEIR_ENOMEM. */
-int weir_message_clone(struct weir_message *to, const struct weir_message *from, struct weir_arena *arena) __attribute__((warn_unused_result));
+int weir_message_clone(struct weir_message *to, const struct weir_message *from,
+                       struct weir_arena *arena) __attribute__((warn_unused_result));
 /** The id of a name, without case. */
 enum weir_field_id weir_field_id(struct weir_str name);
 struct weir_str weir_field_name(enum weir_field_id id);
@@ -102,7 +122,8 @@ unsigned weir_field_flags(enum weir_field_id id);
 /** The first value of a known field, or absent. */
 struct weir_str weir_message_field(const struct weir_message *msg, enum weir_field_id id);
 /** Appends without any check; text is borrowed. 0 or WEIR_ENOMEM. For codecs and the machine. */
-int weir_message_push(struct weir_message *msg, enum weir_field_id id, struct weir_str name, struct weir_str value) __attribute__((warn_unused_result));
+int weir_message_push(struct weir_message *msg, enum weir_field_id id, struct weir_str name,
+                      struct weir_str value) __attribute__((warn_unused_result));
 /** Removes every field of that id; returns how many. */
 unsigned weir_message_drop(struct weir_message *msg, enum weir_field_id id);
 /** Removes every field of that name (without case); returns how many. */
