@@ -279,6 +279,23 @@ static bool route_is_of(const struct weir_server_route *route,
     return weir_str_absent(route->listener) || weir_str_eq(route->listener, listener->name);
 }
 
+/* Levels are resolved here, as the daemon does: a service asks no level above. */
+static void listener_inherit(struct weir_listener_conf *listener, const struct weir_proxy_conf *top)
+{
+    weir_timeouts_inherit(&listener->timeouts, &top->timeouts);
+    weir_limits_inherit(&listener->limits, &top->limits);
+    listener->access_log = top->access_log;
+}
+
+static void route_inherit(struct weir_route_conf *to, const struct weir_route_conf *from,
+                          const struct weir_listener_conf *listener)
+{
+    *to = *from;
+    weir_timeouts_inherit(&to->timeouts, &listener->timeouts);
+    weir_limits_inherit(&to->limits, &listener->limits);
+    to->access_log = listener->access_log;
+}
+
 static int routes_give(struct weir_server_conf_set *set, struct weir_listener_conf *listener)
 {
     struct weir_route_conf *routes =
@@ -289,7 +306,7 @@ static int routes_give(struct weir_server_conf_set *set, struct weir_listener_co
         return no_memory(set);
     for (size_t i = 0; i < set->route_count; i++)
         if (route_is_of(&set->routes[i], listener))
-            routes[count++] = set->routes[i].conf;
+            route_inherit(&routes[count++], &set->routes[i].conf, listener);
     listener->routes = (struct weir_conf_list){ routes, count };
     return 0;
 }
@@ -315,8 +332,10 @@ int weir_server_build(struct weir_server_conf_set *set, struct weir_proxy_conf *
 {
     int err = names_check(set);
 
-    for (size_t i = 0; i < set->listener_count && !err; i++)
+    for (size_t i = 0; i < set->listener_count && !err; i++) {
+        listener_inherit(&set->listeners[i], conf);
         err = routes_give(set, &set->listeners[i]);
+    }
     conf->listeners = (struct weir_conf_list){ set->listeners, set->listener_count };
     conf->upstreams = (struct weir_conf_list){ set->upstreams, set->upstream_count };
     return err;

@@ -100,9 +100,10 @@ static int add_upstream(struct weir_proxy *proxy, const char *name, const char *
 static int add_route(struct weir_proxy *proxy, const char *name, const char *listener,
                      const char *to)
 {
-    return weir_proxy_add_route(
-        proxy, &(struct weir_route_opts){ WEIR_SIZE(weir_route_opts), .name = name,
-                                          .listener = listener, .path = "/v1/", .to = to });
+    return weir_proxy_add_route(proxy,
+                                &(struct weir_route_opts){ WEIR_SIZE(weir_route_opts), .name = name,
+                                                           .listener = listener, .path = "/v1/",
+                                                           .connect_timeout_ms = 77, .to = to });
 }
 
 static int add_listener(struct weir_proxy *proxy, const char *name, const char *bind)
@@ -154,6 +155,12 @@ static void test_conf(void **state)
     assert_false(listeners[0].tls_on);
     routes = listeners[1].routes.at;
     assert_string_equal(routes[1].name.ptr, "second");
+    assert_true(routes[0].access_log.off);
+    assert_true(listeners[0].access_log.off);
+    assert_int_equal(listeners[0].timeouts.head, fake.service.conf->timeouts.head);
+    assert_int_equal(routes[1].timeouts.idle, fake.service.conf->timeouts.idle);
+    assert_int_equal(routes[1].timeouts.connect, 77);
+    assert_int_equal(routes[1].limits.headers, fake.service.conf->limits.headers);
     assert_string_equal(routes[0].match.path.at[0].ptr, "/v1/");
     assert_int_equal(weir_proxy_port(proxy, "tls"), 8001);
     assert_int_equal(weir_proxy_port(proxy, "none"), 0);
