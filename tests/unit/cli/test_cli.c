@@ -15,24 +15,23 @@ struct line {
     char *text; /* what was said on err */
     size_t len;
     int status;
+    char words[512]; /* what the command line points into */
 };
 
 /* `words` by spaces. */
 static void parse(struct line *line, const char *words)
 {
-    char copy[512], *argv[32] = { (char *)"weir" }, *save = NULL;
+    char *argv[32] = { (char *)"weir" }, *save = NULL;
     int argc = 1;
 
     memset(line, 0, sizeof(*line));
-    snprintf(copy, sizeof(copy), "%s", words);
-    for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save))
-        argv[argc++] = strdup(word); /* the line keeps pointers */
+    snprintf(line->words, sizeof(line->words), "%s", words);
+    for (char *word = strtok_r(line->words, " ", &save); word; word = strtok_r(NULL, " ", &save))
+        argv[argc++] = word;
     line->cli.err = open_memstream(&line->text, &line->len);
     line->cli.out = line->cli.err;
     line->status = weir_cli_parse(&line->cli, argc, argv);
     fflush(line->cli.err);
-    for (int i = 1; i < argc && line->status; i++)
-        free(argv[i]);
 }
 
 static void done(struct line *line)
