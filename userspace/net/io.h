@@ -49,8 +49,8 @@ struct weir_sock {
     bool keep_fd : 1;      /* released: the descriptor stays open */
     bool broken : 1;       /* a send failed; on_fail comes, after what can still be read */
     bool failed : 1;       /* on_fail was called; nothing comes any more but on_released */
-    bool recv_doubted : 1; /* said EAGAIN once where bytes were promised */
-    bool send_doubted : 1; /* said EAGAIN once where room was believed */
+    bool recv_doubted : 1; /* said EAGAIN where bytes were promised */
+    bool send_doubted : 1; /* said EAGAIN where room was believed */
 };
 
 /** A listening socket that is served by this loop. Its memory outlives the turn in which it is

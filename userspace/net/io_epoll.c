@@ -2,20 +2,20 @@
 /*
  * io_epoll.c: sockets by edge-triggered epoll.
  *
- * A socket is registered once, for everything, and never touched by epoll_ctl again: whether its
- * owner wants bytes is a flag. An edge sets `readable`; a read that came back short clears it
- * (unless the peer has hung up: then the end is still to be read), so a small request costs one
- * recv and no EAGAIN. What is left for later stands in one of three lists:
+ * A socket is registered once, for everything, and epoll_ctl is not called for it again (but for a doubt, below): whether its
+ * owner wants bytes is a flag. An edge sets `readable`; a read that came back short clears it (unless the peer has hung up:
+ * then the end is still to be read), so a small request costs one recv and no EAGAIN. What is left for later stands in one of
+ * three lists:
  *
- *   ready    looked at in the next turn, which does not block: reads beyond WEIR_READS_TURN_MAX,
- * recv(on) while readable, a failed send that is to be told, and doubts (below) starved  the kernel
- * had no memory: looked at again after STARVED_MS, so that this never spins going    closed or
- * released: told at the end of the turn, when no event of the batch can name it any more
+ *   ready    looked at in the next turn, which does not block: reads beyond WEIR_READS_TURN_MAX, recv(on) while readable,
+ *            a failed send that is to be told
+ *   starved  the kernel had no memory: looked at again after STARVED_MS, so that this never spins
+ *   going    closed or released: told at the end of the turn, when no event of the batch can name it any more
  *
- * Doubts: with edges, an EAGAIN that is not true (signals, injected faults, memory) would be waited
- * on for ever. So an EAGAIN where an edge had promised bytes or room is believed only when it is
- * said twice, a turn apart. That is rare in truth: an edge is followed by bytes, and a full socket
- * takes a part before it takes nothing.
+ * Doubts: with edges, an EAGAIN that is not true (injected faults, no memory) would be waited on for ever. So where an edge
+ * had promised bytes or room, an EAGAIN makes the socket be registered anew: the kernel then reports what it is ready for
+ * now, or an edge when it will be. That is rare in truth: an edge is followed by bytes, and a full socket takes a part before
+ * it takes nothing. EAGAIN once more, with nothing moved in between, counts as no memory.
  *
  * Listening sockets are level-triggered, and exclusive: one of several loops that share one is
  * woken.
@@ -117,11 +117,21 @@ static void sock_queue(struct weir_list *list, struct weir_sock *sock)
     weir_list_push_back(list, &sock->link);
 }
 
+enum { SOCK_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP };
+
 static int epoll_add(struct weir_loop *loop, struct weir_sock *sock)
 {
     weir_list_init(&sock->link);
-    return epoll_register(loop, sock->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, sock,
-                          DATA_SOCK);
+    return epoll_register(loop, sock->fd, SOCK_EVENTS | EPOLLET, sock, DATA_SOCK);
+}
+
+/* Has the kernel look at it again: what it is ready for now comes as an event. False: it could not. */
+static bool sock_rearm(struct weir_loop *loop, struct weir_sock *sock)
+{
+    struct epoll_event event = { .events = SOCK_EVENTS | EPOLLET,
+                                 .data.u64 = (uintptr_t)sock | DATA_SOCK };
+
+    return epoll_ctl(epoll_of(loop)->fd, EPOLL_CTL_MOD, sock->fd, &event) == 0;
 }
 
 static void epoll_leave(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd)
@@ -161,6 +171,7 @@ static bool epoll_pending(const struct weir_loop *loop)
     return !weir_list_empty(&io->ready) || !weir_list_empty(&io->going);
 }
 
+/* SO_ERROR; asking clears it. */
 static int sock_error(const struct weir_sock *sock)
 {
     int sys = 0;
@@ -198,15 +209,16 @@ static void sock_unread(struct weir_loop *loop, struct weir_sock *sock, int sys)
 
     switch (sys) {
     case EAGAIN:
-        if (!sock->recv_doubted) {
-            sock->recv_doubted = true;
-            sock_queue(&io->ready, sock);
+        sys = sock->broken ? sock->sys : sock->hungup ? sock_error(sock) : 0;
+        if (sys) {
+            sock_fail(sock, sys);
             return;
         }
-        sock->recv_doubted = sock->readable = false;
-        sys = sock->broken ? sock->sys : sock->hungup ? sock_error(sock) : 0;
-        if (sys)
-            sock_fail(sock, sys);
+        sock->recv_doubted = !sock->recv_doubted;
+        if (sock->recv_doubted && sock_rearm(loop, sock))
+            sock->readable = false;
+        else
+            sock_queue(&io->starved, sock);
         return;
     case EINTR:
         sock_queue(&io->ready, sock);
@@ -306,7 +318,7 @@ static void sock_event(struct weir_loop *loop, struct weir_sock *sock, uint32_t 
 /* One of the ready or starved list. */
 static void sock_resume(struct weir_loop *loop, struct weir_sock *sock)
 {
-    if (sock->blocked && !sock->broken) { /* a doubt, or no memory: the owner tries once more */
+    if (sock->blocked && !sock->broken) { /* no memory: the owner tries once more */
         sock->blocked = false;
         sock->sink->on_writable(sock);
         if (sock->going || sock->failed)
@@ -344,10 +356,9 @@ static ssize_t sock_unsent(struct weir_loop *loop, struct weir_sock *sock, int s
     switch (sys) {
     case EAGAIN:
         sock->blocked = true;
-        if (!sock->send_doubted) {
-            sock->send_doubted = true;
-            sock_queue(&io->ready, sock);
-        }
+        sock->send_doubted = !sock->send_doubted;
+        if (!sock->send_doubted || !sock_rearm(loop, sock))
+            sock_queue(&io->starved, sock);
         return 0;
     case EINTR:
     case ENOMEM:

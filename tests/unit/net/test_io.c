@@ -20,9 +20,9 @@
 
 enum { BULK_BYTES = 4 << 20, PINGS = 60 };
 
-/* Every `every`th call fails with `sys`; 0: none. */
+/* Every `every`th call fails with `sys`, at most `max` times; 0: none; 0: as often as that. */
 struct fault {
-    int every, sys, calls, failed;
+    int every, sys, max, calls, failed;
 };
 
 static struct fault recv_fault, send_fault, wait_fault, ctl_fault;
@@ -30,6 +30,8 @@ static struct fault recv_fault, send_fault, wait_fault, ctl_fault;
 static bool fails(struct fault *fault)
 {
     if (!fault->every || ++fault->calls % fault->every)
+        return false;
+    if (fault->max && fault->failed == fault->max)
         return false;
     fault->failed++;
     errno = fault->sys;
@@ -227,6 +229,37 @@ static void test_wait(void **state)
     run_both(&wait_fault, EINTR);
 }
 
+/* EAGAIN several times on end, where no edge will come: also when the doubt itself can not be had. */
+static void run_streak(struct fault *fault, int length, bool no_rearm)
+{
+    struct iovec iov = { block, 1 };
+    uint64_t start = weir_clock_us();
+
+    pair(&ping_sink);
+    weir_loop_turn(&loop, 0); /* the edges of the registration are gone */
+    *fault = (struct fault){ .every = 1, .sys = EAGAIN, .max = length };
+    ctl_fault = (struct fault){ .every = no_rearm, .sys = ENOMEM };
+    assert_int_equal(weir_stream_write(ends[0].stream, &iov, 1), 0);
+    while (!ends[1].received && weir_clock_us() - start < 1000 * 1000)
+        weir_loop_turn(&loop, 2000);
+    assert_int_equal(ends[1].received, 1);
+    assert_int_equal(fault->failed, length);
+    *fault = ctl_fault = (struct fault){ 0 };
+    for (int i = 0; i < 2; i++)
+        weir_stream_close(weir_take(&ends[i].stream), false);
+    weir_loop_turn(&loop, 0);
+}
+
+static void test_doubts(void **state)
+{
+    for (int length = 1; length <= 6; length++) {
+        run_streak(&recv_fault, length, false);
+        run_streak(&send_fault, length, false);
+        run_streak(&recv_fault, length, true);
+        run_streak(&send_fault, length, true);
+    }
+}
+
 /* The kernel has no memory for a while: the loop tries again, at its own pace. */
 static void test_starving_does_not_spin(void **state)
 {
@@ -289,7 +322,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_recv),  TEST(test_send), TEST(test_wait), TEST(test_starving_does_not_spin),
+        TEST(test_recv),
+        TEST(test_send),
+        TEST(test_wait),
+        TEST(test_doubts),
+        TEST(test_starving_does_not_spin),
         TEST(test_fatal),
     };
     const struct CMUnitTest quiet[] = { TEST(test_no_room_to_register) };
