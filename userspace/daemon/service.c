@@ -135,14 +135,15 @@ static void on_control_drain(void *arg)
 
 static void daemon_reopen(struct weir_daemon *daemon)
 {
-    int err = weir_log_target_reopen(&daemon->target);
+    int err;
 
+    weir_log(daemon->log, WEIR_LOG_INFO, "SIGUSR1: reopening logs");
+    err = weir_log_target_reopen(&daemon->target);
     if (err)
         weir_log(daemon->log, WEIR_LOG_ERROR,
                  "SIGUSR1: '%s' cannot be opened anew: %s; the old file is kept",
                  daemon->target.path, strerror(-err));
     weir_service_reopen_logs(daemon->service);
-    weir_log(daemon->log, WEIR_LOG_INFO, "SIGUSR1: logs were reopened");
 }
 
 static void on_signal(uv_signal_t *handle, int number)
