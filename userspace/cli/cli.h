@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * cli.h: the command line. One table of verbs (verbs.c) drives parsing, help, completion and the
- * manual page; a verb is a file (verb_*.c) with one function.
+ * manual page; a verb is a file (verb_*.c, doctor.c) with one function.
  */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
@@ -67,11 +67,12 @@ void weir_cli_help(FILE *out);
  */
 struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status);
 
-#define WEIR_CLI_VERBS(X)                                                                    \
-    X(run)                                                                                   \
-    X(check)                                                                                 \
-    X(proxy) X(echo) X(doctor) X(status) X(show) X(set) X(drain) X(ban) X(config) X(version) \
-        X(help) X(completion)
+#define WEIR_CLI_VERBS(X) \
+    X(run)                \
+    X(check)              \
+    X(proxy)              \
+    X(echo)               \
+    X(doctor) X(status) X(show) X(set) X(drain) X(ban) X(config) X(version) X(help) X(completion)
 #define WEIR_CLI_DECLARE(name) int weir_verb_##name(struct weir_cli *cli);
 WEIR_CLI_VERBS(WEIR_CLI_DECLARE)
 #undef WEIR_CLI_DECLARE

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * verb_doctor.c: what this host can do. A check is a function that says ok, warn, off or bad, why,
+ * doctor.c: what this host can do. A check is a function that says ok, warn, off or bad, why,
  * and what to do; `bad` is what the configuration needs and the host has not (exit status 3).
  */
 #include "cli/client.h"
