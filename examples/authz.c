@@ -82,7 +82,7 @@ static void *answer_questions(void *arg)
         directory.answered++;
         wake = question->wake; /* plain data; after the unlock `question` may be gone */
         pthread_mutex_unlock(&directory.lock);
-        weir_req_wake(wake, WEIR_NEXT);
+        weir_req_wake(wake, WEIR_REPEAT);
         pthread_mutex_lock(&directory.lock);
     }
     pthread_mutex_unlock(&directory.lock);
@@ -105,6 +105,8 @@ static enum weir_verdict authz_request(struct weir_req *req, void *self)
     struct weir_str token = weir_message_get(weir_req_request(req), "authorization");
     struct question *question = weir_filter_state(req, self);
 
+    if (question->number) /* called again, after the wake: the answer is there */
+        return question->allowed ? WEIR_NEXT : weir_req_reply(req, 403, WEIR_STR("not for you\n"));
     if (!token.len || token.len >= sizeof(question->token))
         return weir_req_reply(req, 401, WEIR_STR("who are you?\n"));
     memcpy(question->token, token.ptr, token.len);
@@ -120,21 +122,11 @@ static enum weir_verdict authz_request(struct weir_req *req, void *self)
     return WEIR_WAIT;
 }
 
-/* After the wake the request goes on; what the answer was is looked at in the next phase. */
-static enum weir_verdict authz_peer(struct weir_req *req, void *self,
-                                    struct weir_peer_choice *choice)
-{
-    struct question *question = weir_filter_state(req, self);
-
-    return question->allowed ? WEIR_NEXT : weir_req_reply(req, 403, WEIR_STR("not for you\n"));
-}
-
 static const struct weir_filter authz = {
     .size = sizeof(struct weir_filter),
     .name = "authz",
     .state_bytes = sizeof(struct question),
     .request = authz_request,
-    .upstream_peer = authz_peer,
 };
 
 static int set_up(const char *bind, const char *server)

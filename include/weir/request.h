@@ -18,10 +18,11 @@ struct weir_req;
 
 /** What a phase says. It never calls the next one. */
 enum weir_verdict {
-    WEIR_NEXT, /* go on */
-    WEIR_WAIT, /* parked: go on after the wake, with the next filter */
-    WEIR_DONE, /* answered by weir_req_reply: skip the upstream */
-    WEIR_FAIL, /* failed by weir_req_fail */
+    WEIR_NEXT,   /* go on */
+    WEIR_WAIT,   /* parked: go on after the wake, with the next filter */
+    WEIR_DONE,   /* answered by weir_req_reply: skip the upstream */
+    WEIR_FAIL,   /* failed by weir_req_fail */
+    WEIR_REPEAT, /* of a wake alone: the filter that waited is called again, in the same phase */
 };
 
 /** The client's request: changed freely until upstream_request has run. */
@@ -81,8 +82,9 @@ typedef void (*weir_cancel_fn)(struct weir_req *req, void *arg);
 WEIR_API struct weir_wake weir_req_park(struct weir_req *req, weir_cancel_fn on_cancel, void *arg);
 /**
  * Resumes a parked request. Any thread, at any time, also before the phase has returned WEIR_WAIT; a wake of a request
- * that has died or was woken is a no-op. With `verdict` other than WEIR_NEXT the request ends as that says: WEIR_FAIL
- * answers 500 unless weir_req_fail was called in the phase.
+ * that has died or was woken is a no-op. WEIR_NEXT goes on with the next filter; WEIR_REPEAT calls the filter that
+ * waited once more, so that it can look at what it asked for and answer (not for body phases); WEIR_FAIL ends the
+ * request with 500 unless weir_req_fail was called in the phase.
  */
 WEIR_API void weir_req_wake(struct weir_wake wake, enum weir_verdict verdict);
 

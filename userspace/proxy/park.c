@@ -50,7 +50,9 @@ static void wake_now(struct weir_worker *worker, uint64_t generation, enum weir_
         if (req->parked != generation)
             continue;
         unpark(req);
-        req->wake_verdict = verdict == WEIR_WAIT ? WEIR_NEXT : verdict;
+        if (verdict == WEIR_REPEAT && req->cursor_next)
+            req->cursor_next--;
+        req->wake_verdict = verdict == WEIR_WAIT || verdict == WEIR_REPEAT ? WEIR_NEXT : verdict;
         weir_req_run(req);
         return;
     }

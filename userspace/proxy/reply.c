@@ -47,17 +47,15 @@ int weir_reply_error(struct weir_req *req)
     return 0;
 }
 
-/* $path $query $host $client $id; any other $ stays. The query comes with its '?'. */
+/* $path $query $host $client $id, and $$ for a dollar; any other $ stays. The query comes with its '?'. */
 static struct weir_str value_of(const struct weir_req *req, struct weir_str text, size_t *len)
 {
     const struct {
         struct weir_str name, value;
     } values[] = {
-        { WEIR_STR("$path"), req->in.path },
-        { WEIR_STR("$query"), req->in.query },
-        { WEIR_STR("$host"), weir_host_name(req->in.host) },
-        { WEIR_STR("$client"), req->client },
-        { WEIR_STR("$id"), req->id },
+        { WEIR_STR("$$"), WEIR_STR("$") },     { WEIR_STR("$path"), req->in.path },
+        { WEIR_STR("$query"), req->in.query }, { WEIR_STR("$host"), weir_host_name(req->in.host) },
+        { WEIR_STR("$client"), req->client },  { WEIR_STR("$id"), req->id },
     };
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)

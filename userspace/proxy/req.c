@@ -206,15 +206,19 @@ static bool acquire_pending(const struct weir_req *req)
     return req->acquire.fn != NULL;
 }
 
+/* `off` is as long as it can be: 49 days. */
+static uint32_t wait_ms(int64_t timeout_ms)
+{
+    return timeout_ms < 0 || timeout_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)timeout_ms;
+}
+
 static enum weir_flow step_connect(struct weir_req *req)
 {
     if (!req->conn) {
         const struct weir_timeouts *t = &req->route->conf->timeouts;
         struct weir_acquire_opts opts = { .fresh = req->fresh,
-                                          .connect_timeout_ms =
-                                              t->connect < 0 ? 0 : (uint32_t)t->connect,
-                                          .queue_timeout_ms =
-                                              t->queue < 0 ? 0 : (uint32_t)t->queue };
+                                          .connect_timeout_ms = wait_ms(t->connect),
+                                          .queue_timeout_ms = wait_ms(t->queue) };
 
         if (acquire_pending(req))
             return WEIR_FLOW_WAIT;

@@ -98,21 +98,21 @@ int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why)
 {
     const struct weir_listener *listener = req->wl->listener;
     struct weir_loop *loop = &req->worker->loop;
-    struct weir_prefix prefix = { .bits = 128 };
-    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+    struct weir_prefix prefix;
     struct weir_addr peer;
+    uint8_t bytes[16];
+    int err;
 
     if (!req->session)
         return WEIR_EINVAL;
     weir_session_addr(req->session, &peer);
-    if (!weir_addr_bytes(&peer, prefix.addr))
+    if (!weir_addr_bytes(&peer, bytes))
         return WEIR_EADDR;
     for (size_t i = 0; i < listener->trusted_count; i++)
-        if (weir_prefix_has(&listener->trusted[i], prefix.addr))
+        if (weir_prefix_has(&listener->trusted[i], bytes))
             return WEIR_EDENIED;
-    if (memcmp(prefix.addr, mapped, sizeof(mapped))) {
-        prefix.bits = 64;
-        memset(prefix.addr + 8, 0, 8);
-    }
+    err = weir_access_client_prefix(&peer, &prefix);
+    if (err)
+        return err;
     return weir_access_ban(req->worker->service->access, &prefix, for_ms, why, NULL, loop->now_ms);
 }

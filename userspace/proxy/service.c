@@ -47,6 +47,7 @@ static struct weir_access_log *open_log(struct weir_service *service,
         *err = WEIR_ECONFIG;
         return NULL;
     }
+    weir_access_log_set_log(log, service->log);
     service->logs[service->log_count++] = log;
     return log;
 }
