@@ -74,11 +74,14 @@ static void make_id(struct weir_req *req)
     static const char hex[] = "0123456789abcdef";
     uint64_t words[2] = { weir_worker_random(req->worker), weir_worker_random(req->worker) };
     char *out;
-    const struct weir_listener_conf *conf = req->wl->listener->conf;
+    struct weir_str header = req->wl->listener->conf->request_id;
+    struct weir_addr peer;
 
-    if (is_trusted(req->wl->listener, &req->client_addr) && !weir_str_absent(conf->request_id)) {
-        req->id = weir_message_field(&req->in,
-                                     WEIR_F_X_REQUEST_ID); /* a trusted proxy named it already */
+    weir_session_addr(req->session, &peer);
+    if (is_trusted(req->wl->listener, &peer) && !weir_str_absent(header)) {
+        for (unsigned i = 0; i < req->in.count; i++) /* a trusted proxy named it already */
+            if (weir_str_ieq(req->in.fields[i].name, header))
+                req->id = req->in.fields[i].value;
         if (req->id.len && req->id.len <= 128)
             return;
     }
@@ -121,7 +124,7 @@ static int find_route(struct weir_req *req)
     struct weir_match_input in = { .msg = &req->in,
                                    .host = weir_host_name(req->in.host),
                                    .client = &req->client_addr,
-                                   .port = listener->port };
+                                   .port = req->session->local_port };
     int err;
 
     if (tls) {

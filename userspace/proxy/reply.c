@@ -47,13 +47,23 @@ int weir_reply_error(struct weir_req *req)
     return 0;
 }
 
+/* "//evil.test/" would be another host to a client that is redirected there. */
+static struct weir_str one_slash(struct weir_str path)
+{
+    while (path.len > 1 && path.ptr[0] == '/' && path.ptr[1] == '/') {
+        path.ptr++;
+        path.len--;
+    }
+    return path;
+}
+
 /* $path $query $host $client $id, and $$ for a dollar; any other $ stays. The query comes with its '?'. */
 static struct weir_str value_of(const struct weir_req *req, struct weir_str text, size_t *len)
 {
     const struct {
         struct weir_str name, value;
     } values[] = {
-        { WEIR_STR("$$"), WEIR_STR("$") },     { WEIR_STR("$path"), req->in.path },
+        { WEIR_STR("$$"), WEIR_STR("$") },     { WEIR_STR("$path"), one_slash(req->in.path) },
         { WEIR_STR("$query"), req->in.query }, { WEIR_STR("$host"), weir_host_name(req->in.host) },
         { WEIR_STR("$client"), req->client },  { WEIR_STR("$id"), req->id },
     };

@@ -144,9 +144,10 @@ static void session_free(struct weir_session *session)
     weir_slab_put(&worker->sessions, session);
 }
 
-void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer,
+void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct sockaddr *peer,
                          socklen_t len)
 {
+    struct weir_wlistener *wl = lsock->arg;
     struct weir_worker *worker = wl->worker;
     struct weir_session *session;
     struct weir_stream *stream;
@@ -168,6 +169,7 @@ void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockadd
     session->born_ms = worker->loop.now_ms;
     weir_list_init(&session->link);
     peer_set(session, peer, len);
+    session->local_port = weir_addr_port(&wl->listener->addrs[lsock - wl->socks]);
     weir_count(&wl->stats->accepted, 1);
     weir_count(&wl->stats->connections, 1);
     worker->session_count++;

@@ -48,11 +48,12 @@ struct weir_session {
         uint16_t port;
         bool v4, unix_socket;
     } peer;
+    uint16_t local_port; /* of the address that it came to; 0: a UNIX socket */
 };
 #define WEIR_SESSION_MAGIC 0x77736573u
 
-/** A connection was accepted. Takes the descriptor. */
-void weir_session_accept(struct weir_wlistener *wl, int fd, const struct sockaddr *peer,
+/** A connection was accepted by one of a weir_wlistener's `socks`. Takes the descriptor. */
+void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct sockaddr *peer,
                          socklen_t len);
 /**
  * The request of this session is over; `reusable`: the next may come; `cut`: the answer was begun

@@ -151,7 +151,7 @@ void weir_worker_refused(struct weir_wlistener *wl, enum weir_refusal why, const
 
 static void on_accept(struct weir_lsock *lsock, int fd, const struct sockaddr *peer, socklen_t len)
 {
-    weir_session_accept(lsock->arg, fd, peer, len);
+    weir_session_accept(lsock, fd, peer, len);
 }
 
 static void on_accept_fail(struct weir_lsock *lsock, int sys)
@@ -216,7 +216,7 @@ static void close_door(struct weir_lsock *sock, int *fdp)
 
     while ((fd = accept4(*fdp, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC)) >=
            0) {
-        weir_session_accept(sock->arg, fd, (struct sockaddr *)&peer, len);
+        weir_session_accept(sock, fd, (struct sockaddr *)&peer, len);
         len = sizeof(peer);
     }
     close(*fdp);
