@@ -6,7 +6,7 @@
 /* clang-format off */
 enum weir_limits {
     WEIR_ACCEPTS_TURN_MAX        = 64,          /* accepted by a listener in one turn of its loop */
-    WEIR_ARENA_CHUNK_BYTES       = 4 * 1024,    /* what a request starts with */
+    WEIR_ARENA_CHUNK_BYTES = 4080, /* what a request starts with: 16 fit a page of a slab */
     WEIR_BODY_RATE_GRACE_MS      = 10 * 1000,   /* body_rate_min counts after this */
     WEIR_CHUNK_EXT_BYTES_MAX     = 256,         /* of one chunk line, with its extensions */
     WEIR_CONNECT_TIMEOUT_MS      = 4 * 1000,    /* the first SYN is sent again after 1 s */
@@ -21,7 +21,7 @@ enum weir_limits {
     WEIR_READS_TURN_MAX          = 4,           /* of one socket in one turn */
     WEIR_REPLAY_BYTES_MAX        = 64 * 1024,   /* of a body kept for a retry */
     WEIR_RETRY_BUDGET_FLOOR      = 10,          /* retries a second that are always allowed */
-    WEIR_SLAB_BYTES              = 16 * 1024,
+    WEIR_SLAB_BYTES = 16368, /* of a buffer: 4 fit a page of a slab */
     WEIR_STREAM_HIGH_BYTES       = 64 * 1024,   /* unsent bytes at which a writer must stop */
     WEIR_TARGET_BYTES_MAX        = 16 * 1024,   /* of a request target */
     WEIR_TRAILERS_BYTES_MAX      = 8 * 1024,

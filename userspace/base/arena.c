@@ -11,20 +11,14 @@ struct weir_arena_chunk {
     size_t bytes; /* with this head */
 };
 
-void weir_arena_cache_init(struct weir_arena_cache *cache, unsigned max)
+void weir_arena_cache_init(struct weir_arena_cache *cache)
 {
-    *cache = (struct weir_arena_cache){ .max = max };
+    weir_slab_init(&cache->chunks, WEIR_ARENA_CHUNK_BYTES);
 }
 
 void weir_arena_cache_fini(struct weir_arena_cache *cache)
 {
-    while (cache->free) {
-        struct weir_arena_chunk *chunk = cache->free;
-
-        cache->free = chunk->next;
-        free(chunk);
-    }
-    cache->count = 0;
+    weir_slab_fini(&cache->chunks);
 }
 
 void weir_arena_init(struct weir_arena *arena, struct weir_arena_cache *cache)
@@ -34,13 +28,10 @@ void weir_arena_init(struct weir_arena *arena, struct weir_arena_cache *cache)
 
 static void chunk_free(struct weir_arena_cache *cache, struct weir_arena_chunk *chunk)
 {
-    if (!cache || chunk->bytes != WEIR_ARENA_CHUNK_BYTES || cache->count >= cache->max) {
+    if (cache && chunk->bytes == WEIR_ARENA_CHUNK_BYTES)
+        weir_slab_put(&cache->chunks, chunk);
+    else
         free(chunk);
-        return;
-    }
-    chunk->next = cache->free;
-    cache->free = chunk;
-    cache->count++;
 }
 
 void weir_arena_fini(struct weir_arena *arena)
@@ -57,15 +48,9 @@ void weir_arena_fini(struct weir_arena *arena)
 
 static struct weir_arena_chunk *chunk_new(struct weir_arena_cache *cache, size_t bytes)
 {
-    struct weir_arena_chunk *chunk;
+    bool cached = cache && bytes == WEIR_ARENA_CHUNK_BYTES;
+    struct weir_arena_chunk *chunk = cached ? weir_slab_get_raw(&cache->chunks) : malloc(bytes);
 
-    if (cache && cache->free && bytes == WEIR_ARENA_CHUNK_BYTES) {
-        chunk = cache->free;
-        cache->free = chunk->next;
-        cache->count--;
-        return chunk;
-    }
-    chunk = malloc(bytes);
     if (chunk)
         chunk->bytes = bytes;
     return chunk;

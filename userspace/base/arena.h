@@ -6,14 +6,14 @@
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H
 
+#include "base/slab.h"
 #include "weir/types.h"
 
 struct weir_arena_chunk;
 
-/** Free chunks of a worker. */
+/** Chunks of a worker. */
 struct weir_arena_cache {
-    struct weir_arena_chunk *free;
-    unsigned count, max;
+    struct weir_slab chunks;
 };
 
 struct weir_arena {
@@ -23,7 +23,7 @@ struct weir_arena {
     size_t bytes;                    /* taken from the system for this arena */
 };
 
-void weir_arena_cache_init(struct weir_arena_cache *cache, unsigned max);
+void weir_arena_cache_init(struct weir_arena_cache *cache);
 void weir_arena_cache_fini(struct weir_arena_cache *cache);
 
 /** Takes no memory yet. `cache` outlives the arena; NULL: plain malloc. */

@@ -13,44 +13,31 @@ struct weir_chunk {
     char data[];
 };
 
-enum {
-    CHUNK_MIN = 1024 - sizeof(struct weir_chunk),
-    CHUNK_MAX = WEIR_SLAB_BYTES - sizeof(struct weir_chunk)
-};
+enum { CHUNK_MIN_BYTES = 1024 };
 
-void weir_buf_cache_init(struct weir_buf_cache *cache, unsigned max)
+void weir_buf_cache_init(struct weir_buf_cache *cache)
 {
-    *cache = (struct weir_buf_cache){ .max = max };
+    weir_slab_init(&cache->chunks, WEIR_SLAB_BYTES);
 }
 
 void weir_buf_cache_fini(struct weir_buf_cache *cache)
 {
-    while (cache->free) {
-        struct weir_chunk *chunk = cache->free;
-
-        cache->free = chunk->next;
-        free(chunk);
-    }
-    cache->count = 0;
+    weir_slab_fini(&cache->chunks);
 }
 
 static struct weir_chunk *chunk_new(struct weir_buf_cache *cache, size_t len)
 {
-    unsigned size = CHUNK_MIN;
+    size_t bytes = CHUNK_MIN_BYTES;
     struct weir_chunk *chunk;
 
-    while (size < len && size < CHUNK_MAX)
-        size = (unsigned)((size + sizeof(*chunk)) * 2 - sizeof(*chunk));
-    if (size == CHUNK_MAX && cache && cache->free) {
-        chunk = cache->free;
-        cache->free = chunk->next;
-        cache->count--;
-    } else {
-        chunk = malloc(sizeof(*chunk) + size);
-        if (!chunk)
-            return NULL;
-        chunk->size = size;
-    }
+    while (bytes - sizeof(*chunk) < len && bytes < WEIR_SLAB_BYTES)
+        bytes *= 2;
+    if (bytes > WEIR_SLAB_BYTES)
+        bytes = WEIR_SLAB_BYTES;
+    chunk = cache && bytes == WEIR_SLAB_BYTES ? weir_slab_get_raw(&cache->chunks) : malloc(bytes);
+    if (!chunk)
+        return NULL;
+    chunk->size = (unsigned)(bytes - sizeof(*chunk));
     chunk->next = NULL;
     chunk->start = chunk->end = 0;
     return chunk;
@@ -58,13 +45,10 @@ static struct weir_chunk *chunk_new(struct weir_buf_cache *cache, size_t len)
 
 static void chunk_free(struct weir_buf_cache *cache, struct weir_chunk *chunk)
 {
-    if (!cache || chunk->size != CHUNK_MAX || cache->count >= cache->max) {
+    if (cache && chunk->size == WEIR_SLAB_BYTES - sizeof(*chunk))
+        weir_slab_put(&cache->chunks, chunk);
+    else
         free(chunk);
-        return;
-    }
-    chunk->next = cache->free;
-    cache->free = chunk;
-    cache->count++;
 }
 
 static void chain_free(struct weir_buf_cache *cache, struct weir_chunk *chunk)

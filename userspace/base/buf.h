@@ -7,6 +7,7 @@
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
+#include "base/slab.h"
 #include "weir/types.h"
 
 #include <sys/uio.h>
@@ -14,8 +15,7 @@
 struct weir_chunk;
 
 struct weir_buf_cache {
-    struct weir_chunk *free;
-    unsigned count, max;
+    struct weir_slab chunks; /* the big ones */
 };
 
 struct weir_buf {
@@ -24,7 +24,7 @@ struct weir_buf {
     size_t len; /* bytes queued */
 };
 
-void weir_buf_cache_init(struct weir_buf_cache *cache, unsigned max);
+void weir_buf_cache_init(struct weir_buf_cache *cache);
 void weir_buf_cache_fini(struct weir_buf_cache *cache);
 
 static inline void weir_buf_init(struct weir_buf *buf, struct weir_buf_cache *cache)

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { ARENAS_CACHED = 256, BUFS_CACHED = 64, FINI_TURNS_MAX = 1000 };
+enum { FINI_TURNS_MAX = 1000 };
 
 /* The letters are read in every turn; this handle only ends the wait. */
 static void on_wake(uv_async_t *wake)
@@ -76,8 +76,8 @@ int weir_loop_init(struct weir_loop *loop, unsigned id, struct weir_log *log)
     weir_wheel_init(&loop->wheel, loop->now_ms);
     weir_list_init(&loop->deferred);
     weir_list_init(&loop->heavy);
-    weir_arena_cache_init(&loop->arenas, ARENAS_CACHED);
-    weir_buf_cache_init(&loop->bufs, BUFS_CACHED);
+    weir_arena_cache_init(&loop->arenas);
+    weir_buf_cache_init(&loop->bufs);
     weir_tcp_loop_init(loop);
     loop->read_buffer = aligned_alloc(64, WEIR_READ_BUFFER_BYTES);
     if (!loop->read_buffer)
@@ -139,6 +139,15 @@ void weir_loop_fini(struct weir_loop *loop)
     weir_buf_cache_fini(&loop->bufs);
     free(loop->read_buffer);
     loop->read_buffer = NULL;
+}
+
+void weir_loop_trim(struct weir_loop *loop)
+{
+    weir_slab_trim(&loop->arenas.chunks);
+    weir_slab_trim(&loop->bufs.chunks);
+    weir_slab_trim(&loop->tcps);
+    weir_slab_trim(&loop->tcp_extras);
+    weir_slab_trim(&loop->tlss);
 }
 
 void weir_loop_woke(struct weir_loop *loop)

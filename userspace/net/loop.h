@@ -70,6 +70,8 @@ int weir_loop_init(struct weir_loop *loop, unsigned id, struct weir_log *log)
     __attribute__((warn_unused_result));
 /** After its thread has ended. Everything on it must be closed: checked. */
 void weir_loop_fini(struct weir_loop *loop);
+/** Gives back memory that a burst has left: call it about once a second, from a timer. */
+void weir_loop_trim(struct weir_loop *loop);
 /** Runs until weir_loop_stop. On the loop's thread. */
 void weir_loop_run(struct weir_loop *loop);
 /** One turn; waits at most `max_ms` (-1: as long as it takes). For tests and for programs with a

@@ -8,7 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum { SWEEP_MS = 200 };
+enum { SWEEP_MS = 200, TRIM_SWEEPS = 5 };
 
 /* --- set-up: on the caller's thread --------------------------------------------------------------
  */
@@ -172,6 +172,11 @@ static void on_sweep(struct weir_timer *timer, void *arg)
 
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_sweep(&worker->listeners[i]);
+    if (++worker->sweeps % TRIM_SWEEPS == 0) {
+        weir_loop_trim(&worker->loop);
+        weir_slab_trim(&worker->sessions);
+        weir_slab_trim(&worker->reqs);
+    }
     weir_loop_timer(&worker->loop, timer, SWEEP_MS, on_sweep, worker);
 }
 

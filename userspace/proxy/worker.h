@@ -72,6 +72,7 @@ struct weir_worker {
     uint64_t generation; /* of the last token handed out */
     uint64_t random[2];
     struct weir_timer sweep;
+    unsigned sweeps;
     unsigned session_count;
     bool draining, stopping;
     uint64_t told_ms; /* when the last complaint about accepting was logged */
