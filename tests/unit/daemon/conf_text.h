@@ -44,7 +44,8 @@ static inline int conf_test_load(struct conf_test *test, const char *path, const
     if (path)
         err = weir_conf_load(path, &test->conf, &test->diags);
     else
-        err = weir_conf_load_text("t.yaml", text, strlen(text), &opts, &test->conf, &test->diags);
+        err = weir_conf_load_text("t.yaml", text, text ? strlen(text) : 0, &opts, &test->conf,
+                                  &test->diags);
     assert_true(err == 0 ? test->conf != NULL : test->conf == NULL && test->diags.errors > 0);
     test->said = conf_test_print(&test->diags, false);
     return err;
