@@ -250,7 +250,10 @@ class Conn:
 
     def half(self):
         """Sends FIN; reads on."""
-        self.sock.shutdown(socket.SHUT_WR)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the peer has ended it meanwhile
 
     def close(self):
         try:
@@ -371,7 +374,7 @@ class Upstream:
             if not isinstance(e, ValueError):  # of a socket that was closed under us
                 traceback.print_exc()
         finally:
-            (conn or Conn(sock)).close()
+            (conn or sock).close()
             with self.lock:
                 self.open -= 1
 
