@@ -8,7 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum { SWEEP_MS = 200, TRIM_SWEEPS = 5 };
+enum { SWEEP_MS = 200, TRIM_SWEEPS = 1 };
 
 /* --- set-up: on the caller's thread --------------------------------------------------------------
  */
