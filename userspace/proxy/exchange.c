@@ -519,8 +519,11 @@ static void up_on_flush(void *arg)
     pump_down(req);
     if (!session || session->req != req)
         return;
-    if (weir_dir_keep(&req->to_down))
+    if (weir_dir_keep(&req->to_down)) {
         answer_broken(req, WEIR_ENOMEM, WEIR_BY_US);
+        return;
+    }
+    weir_req_watch(req); /* for the rest of the answer timeouts.idle counts */
 }
 
 static void up_on_drained(void *arg)

@@ -185,8 +185,9 @@ int weir_forward_begin(struct weir_req *req)
     if (err)
         return err;
     limits = weir_req_limits(req);
-    if (limits->body >= 0 && req->in.body == WEIR_BODY_LENGTH &&
-        req->in.length > (uint64_t)limits->body) {
+    if (limits->body >= 0 &&
+        ((req->in.body == WEIR_BODY_LENGTH && req->in.length > (uint64_t)limits->body) ||
+         req->to_up.bytes > (uint64_t)limits->body)) { /* chunks that came with the head */
         req->close_after = true;
         return WEIR_EBODYSIZE;
     }

@@ -120,6 +120,13 @@ static int compile_addrs(struct weir_service *service, struct weir_listener *lis
     return 0;
 }
 
+static struct weir_guard_limits guard_limits(const struct weir_limit_conf *limits)
+{
+    return (struct weir_guard_limits){ .head_bytes = limits->head > 0 ? (uint32_t)limits->head : 0,
+                                       .head_count =
+                                           limits->headers > 0 ? (uint32_t)limits->headers : 0 };
+}
+
 static int compile_listener(struct weir_service *service, unsigned i, unsigned *slot,
                             struct weir_tls_fault *fault)
 {
@@ -130,10 +137,7 @@ static int compile_listener(struct weir_service *service, unsigned i, unsigned *
     listener->conf = &((const struct weir_listener_conf *)service->conf->listeners.at)[i];
     listener->index = i;
     limits = &listener->conf->limits;
-    listener->guard =
-        (struct weir_guard_limits){ .head_bytes = limits->head > 0 ? (uint32_t)limits->head : 0,
-                                    .head_count =
-                                        limits->headers > 0 ? (uint32_t)limits->headers : 0 };
+    listener->guard = guard_limits(limits);
     service->listener_count++;
     err = compile_addrs(service, listener, fault);
     if (!err)
@@ -224,6 +228,7 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
     service->conf = conf;
     service->log = opts->log;
     service->worker_count = (unsigned)(workers < WEIR_WORKERS_MAX ? workers : WEIR_WORKERS_MAX);
+    service->answer_limits = guard_limits(&conf->limits); /* connections are shared by routes */
     service->upstreams = (struct weir_upstreams_opts){ .log = opts->log,
                                                        .workers = service->worker_count,
                                                        .dns = &conf->dns,
