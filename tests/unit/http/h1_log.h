@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { H1_LOG_BYTES = 256 * 1024 };
+enum { H1_LOG_BYTES = 64 * 1024 };
 
 struct h1_log {
     struct weir_h1 h1;
@@ -23,6 +23,7 @@ struct h1_log {
     char *text, *body;
     size_t len, body_len, out_len;
     bool tunnel, no_answer, ended, refuse;
+    bool slow, gives_up; /* consumes nothing; resets at the first piece of a body */
     unsigned exchanges;
     struct weir_message *msg;
     struct weir_str requests; /* client role: method, upgrade */
@@ -98,7 +99,10 @@ static inline void h1_log_body(void *arg, struct weir_str data)
 
     memcpy(log->body + log->body_len, data.ptr, n);
     log->body_len += n;
-    weir_hstream_consume(log->h1.hs, data.len);
+    if (log->gives_up)
+        weir_hstream_reset(log->h1.hs, WEIR_EBODYSIZE);
+    else if (!log->slow)
+        weir_hstream_consume(log->h1.hs, data.len);
 }
 
 static inline void h1_log_trailer(void *arg, struct weir_message *msg)
