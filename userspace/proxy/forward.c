@@ -352,6 +352,10 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
 
 int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
 {
+    if (req->in.method_id == WEIR_M_CONNECT && answer->status / 100 != 2) {
+        req->close_after = true; /* reply.c says why */
+        weir_codec_shutdown(req->down->codec);
+    }
     if (answer->status != 101)
         weir_message_strip_hop(answer);
     answer->keep_alive = true;

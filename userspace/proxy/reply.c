@@ -16,6 +16,12 @@ int weir_reply_make(struct weir_req *req, int status, struct weir_str body)
     req->own_body = weir_str_absent(body) ? WEIR_STR("") : body;
     req->own_answer = true;
     req->response_ready = false;
+    if (req->in.method_id == WEIR_M_CONNECT) {
+        /* What follows may be bytes for the tunnel that there is not, chosen by somebody else: it is
+         * not to be taken for a request. */
+        req->close_after = true;
+        weir_codec_shutdown(req->down->codec);
+    }
     err = weir_message_push(out, WEIR_F_CONTENT_TYPE, weir_field_name(WEIR_F_CONTENT_TYPE),
                             WEIR_STR("text/plain; charset=utf-8"));
     return err
