@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a slow peer costs: a long body through a proxy whose other side is slow is not kept in the proxy."""
 import os
-import socket
 import sys
 import threading
 import time

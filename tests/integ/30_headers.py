@@ -6,7 +6,7 @@ import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
-from weirlab import HOST, address, answer, eq, has, main, ok, story, text_of  # noqa: E402
+from weirlab import address, answer, eq, has, main, ok, story, text_of  # noqa: E402
 
 
 def got(r):
