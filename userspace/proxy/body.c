@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * body.c: bodies through filters. A piece goes to the first filter of the chain; what a filter
- * emits goes to the next one, and from the last into the direction. Pieces that a filter hands on
- * unchanged stay borrowed; others are copied. A filter that waits stops its chain: input that comes
- * meanwhile is kept in `raw`, within the sender's credit.
+ * body.c: bodies through filters. Before each filter of the chain stands a stage: what it has still
+ * to be given. A piece goes to the first filter; what a filter emits is the input of the next one,
+ * after it has returned, and what the last one emits goes into the direction.
+ *
+ *   bytes ─▶ [stage 0] filter 0 ─▶ [stage 1] filter 1 ─▶ … ─▶ filter n-1 ─▶ pieces, held
+ *
+ * Pieces that the last filter hands on unchanged stay borrowed; others are copied. While anybody
+ * waits (a filter of the other direction or of the head as well) no filter runs and stages keep
+ * what comes, within the sender's credit: so one token is enough for a request.
  */
 #include "proxy/exchange.h"
 
@@ -11,61 +16,97 @@ struct weir_body_out {
     struct weir_req *req;
     enum weir_phase phase;
     struct weir_flow_dir *dir;
-    unsigned next;         /* filter that gets what is emitted */
+    unsigned next;         /* stage of what is emitted */
     struct weir_str input; /* of the call in progress */
     bool borrowed;
+    enum weir_verdict verdict; /* DONE or FAIL: of the filter that ended the body */
+    int err;                   /* the first one, also when the filter does not look */
 };
 
-/* Runs filter `i` and those behind it. */
-static enum weir_verdict chain_run(struct weir_body_out *out, unsigned i, struct weir_str data,
-                                   bool last, bool borrowed, int *err)
+static const struct weir_chain *chain_of(const struct weir_body_out *out)
 {
-    const struct weir_chains *chains = &out->req->route->chains;
-    const struct weir_chain *chain = &chains->phase[out->phase];
-    const struct weir_filter_use *use;
-    struct weir_body_out inner;
-    enum weir_verdict verdict;
-    weir_body_fn fn;
+    return &out->req->route->chains.phase[out->phase];
+}
 
-    if (i == chain->count) {
-        if (!*err)
-            *err = weir_dir_push(out->dir, data, borrowed);
-        if (last)
-            out->dir->filtered_end = true;
-        return WEIR_NEXT;
-    }
-    use = &chains->uses[chain->at[i]];
-    fn =
+static void call_filter(struct weir_body_out *out, unsigned at, struct weir_str data, bool last,
+                        bool borrowed)
+{
+    struct weir_req *req = out->req;
+    unsigned index = chain_of(out)->at[at];
+    const struct weir_filter_use *use = &req->route->chains.uses[index];
+    weir_body_fn fn =
         out->phase == WEIR_PH_REQUEST_BODY ? use->filter->request_body : use->filter->response_body;
-    inner = (struct weir_body_out){ out->req, out->phase, out->dir, i + 1, data, borrowed };
-    verdict = fn(out->req, use->self, data, last, &inner);
-    if (verdict == WEIR_NEXT && last)
-        return chain_run(out, i + 1, WEIR_STR(""), true, false, err);
-    if (verdict == WEIR_WAIT) {
+    enum weir_verdict verdict;
+
+    out->next = at + 1;
+    out->input = data;
+    out->borrowed = borrowed;
+    req->use_now = (uint8_t)index;
+    verdict = weir_park_checked(req, fn(req, use->self, data, last, out));
+    if (verdict == WEIR_WAIT)
         out->dir->waiting = true;
-        out->dir->last_at = last ? i + 1 : 0;
+    else if (verdict != WEIR_NEXT)
+        out->verdict = verdict;
+    if (last)
+        out->dir->stages[at + 1].last = true;
+}
+
+/* The stage nearest to the end that has something; the count of filters: only the end itself. */
+static bool stage_due(const struct weir_body_out *out, unsigned *at)
+{
+    for (unsigned i = chain_of(out)->count + 1; i-- > 0;)
+        if (out->dir->stages[i].bytes.len || out->dir->stages[i].last) {
+            *at = i;
+            return true;
+        }
+    return false;
+}
+
+/* Filters run, the last ones first, until all is handed on or somebody waits. */
+static void stages_run(struct weir_body_out *out)
+{
+    struct weir_flow_dir *dir = out->dir;
+    unsigned at;
+
+    while (!out->err && out->verdict == WEIR_NEXT && !dir->waiting && stage_due(out, &at)) {
+        struct weir_stage *stage = &dir->stages[at];
+
+        if (at == chain_of(out)->count) {
+            stage->last = false;
+            dir->filtered_end = true;
+        } else if (stage->bytes.len) {
+            struct iovec iov;
+
+            weir_buf_peek(&stage->bytes, 0, &iov, 1);
+            call_filter(out, at, (struct weir_str){ iov.iov_base, iov.iov_len }, false, false);
+            weir_buf_consume(&stage->bytes, iov.iov_len);
+        } else {
+            stage->last = false;
+            call_filter(out, at, WEIR_STR(""), true, false);
+        }
     }
-    return verdict;
 }
 
 int weir_body_emit(struct weir_body_out *out, struct weir_str data)
 {
     bool inside = out->borrowed && data.ptr >= out->input.ptr &&
                   data.ptr + data.len <= out->input.ptr + out->input.len;
-    enum weir_verdict verdict;
     int err = 0;
 
-    if (!data.len)
-        return 0;
-    verdict = chain_run(out, out->next, data, false, inside, &err);
-    if (verdict == WEIR_FAIL || verdict == WEIR_DONE)
-        return err ?: WEIR_EFILTER;
+    if (out->err || !data.len)
+        return out->err;
+    if (out->next < chain_of(out)->count)
+        err = weir_buf_append(&out->dir->stages[out->next].bytes, data.ptr, data.len);
+    else
+        err = weir_dir_push(out->dir, data, inside);
+    out->err = err;
     return err;
 }
 
 size_t weir_body_credit(const struct weir_body_out *out)
 {
-    size_t held = out->dir->held.len + weir_iov_len(out->dir->pieces, out->dir->piece_count);
+    size_t held = out->dir->held.len + weir_iov_len(out->dir->pieces, out->dir->piece_count) +
+                  weir_dir_staged(out->dir);
 
     return held >= WEIR_STREAM_HIGH_BYTES ? 0 : WEIR_STREAM_HIGH_BYTES - held;
 }
@@ -81,83 +122,83 @@ static void body_verdict(struct weir_req *req, enum weir_verdict verdict)
     weir_req_goto(req, WEIR_STEP_FAIL);
 }
 
-static int body_run(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir,
-                    unsigned at, struct weir_str data, bool last, bool borrowed)
+/* The request may be gone afterwards when a filter ended it. */
+static int settle(struct weir_body_out *out)
 {
-    struct weir_body_out out = { .req = req, .phase = phase, .dir = dir };
-    int err = 0;
-    enum weir_verdict verdict = chain_run(&out, at, data, last, borrowed, &err);
-
-    if (!err && (verdict == WEIR_FAIL || verdict == WEIR_DONE))
-        body_verdict(req, verdict);
-    return err;
+    stages_run(out);
+    if (!out->err && out->verdict != WEIR_NEXT)
+        body_verdict(out->req, out->verdict);
+    return out->err;
 }
 
-static bool has_filters(const struct weir_req *req, enum weir_phase phase)
+static bool may_run(const struct weir_req *req, enum weir_phase phase)
 {
-    return req->route && req->route->chains.phase[phase].count > 0;
+    return !req->parked && req->up_open && req->step == WEIR_STEP_EXCHANGE &&
+           (phase == WEIR_PH_REQUEST_BODY || req->response_ready);
 }
 
 int weir_exchange_body(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir,
                        struct weir_str data)
 {
-    if (!dir->begun || !has_filters(req, phase))
+    struct weir_body_out out = { .req = req, .phase = phase, .dir = dir, .verdict = WEIR_NEXT };
+    unsigned at;
+
+    if (!dir->stages)
         return weir_dir_push(dir, data, true);
-    if (dir->waiting || dir->raw.len || !req->up_open)
-        return weir_buf_append(&dir->raw, data.ptr, data.len);
-    return body_run(req, phase, dir, 0, data, false, true);
+    if (!may_run(req, phase) || stage_due(&out, &at))
+        return weir_buf_append(&dir->stages[0].bytes, data.ptr, data.len);
+    call_filter(&out, 0, data, false, true);
+    return settle(&out);
 }
 
-void weir_exchange_body_end(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir)
+int weir_exchange_body_end(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir)
 {
-    if (!dir->begun || dir->waiting || dir->raw.len)
-        return; /* seen again in weir_exchange_body_resume */
-    if (!has_filters(req, phase))
+    if (dir->stages)
+        dir->stages[0].last = true;
+    else if (dir->begun)
         dir->filtered_end = true;
-    else if (body_run(req, phase, dir, 0, WEIR_STR(""), true, false))
-        body_verdict(req, WEIR_FAIL);
+    return weir_exchange_body_resume(req, phase, dir);
 }
 
 int weir_exchange_body_begin(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir)
 {
+    unsigned count = req->route->chains.phase[phase].count;
     int err;
 
     if (dir->begun)
         return 0;
     dir->begun = true;
-    if (!has_filters(req, phase))
+    if (!count) {
+        dir->filtered_end = dir->ended;
         return 0;
+    }
     err = weir_dir_keep(dir); /* what came before the exchange has not been filtered */
-    weir_buf_splice(&dir->raw, &dir->held);
-    return err;
+    if (err)
+        return err;
+    dir->stages = weir_arena_zalloc(&req->arena, (count + 1) * sizeof(*dir->stages));
+    if (!dir->stages)
+        return WEIR_ENOMEM;
+    dir->stage_count = (uint8_t)(count + 1);
+    for (unsigned i = 0; i <= count; i++)
+        weir_buf_init(&dir->stages[i].bytes, dir->held.cache);
+    weir_buf_splice(&dir->stages[0].bytes, &dir->held);
+    dir->stages[0].last = dir->ended;
+    return 0;
 }
 
-void weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase,
-                               struct weir_flow_dir *dir)
+int weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase,
+                              struct weir_flow_dir *dir)
 {
-    bool filters = has_filters(req, phase);
-    unsigned last_at = dir->last_at;
+    struct weir_body_out out = { .req = req, .phase = phase, .dir = dir, .verdict = WEIR_NEXT };
 
+    if (!dir->stages || !may_run(req, phase))
+        return 0;
     dir->waiting = false;
-    dir->last_at = 0;
-    if (last_at) {
-        body_run(req, phase, dir, last_at, WEIR_STR(""), true, false);
-        return;
-    }
-    while (dir->raw.len && !dir->waiting && req->step == WEIR_STEP_EXCHANGE) {
-        struct iovec iov;
-        int err;
+    return settle(&out);
+}
 
-        weir_buf_peek(&dir->raw, 0, &iov, 1);
-        err = filters ? body_run(req, phase, dir, 0, (struct weir_str){ iov.iov_base, iov.iov_len },
-                                 false, false)
-                      : weir_buf_append(&dir->held, iov.iov_base, iov.iov_len);
-        weir_buf_consume(&dir->raw, iov.iov_len);
-        if (err) {
-            body_verdict(req, WEIR_FAIL);
-            return;
-        }
-    }
-    if (dir->ended && !dir->filtered_end && !dir->waiting && req->step == WEIR_STEP_EXCHANGE)
-        weir_exchange_body_end(req, phase, dir);
+void weir_exchange_body_wake(struct weir_req *req, enum weir_verdict verdict)
+{
+    if (verdict == WEIR_FAIL || verdict == WEIR_DONE)
+        body_verdict(req, verdict);
 }

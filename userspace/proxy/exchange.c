@@ -17,8 +17,26 @@
 void weir_dir_fini(struct weir_flow_dir *dir)
 {
     weir_buf_clear(&dir->held);
-    weir_buf_clear(&dir->raw);
+    for (unsigned i = 0; i < dir->stage_count; i++)
+        weir_buf_clear(&dir->stages[i].bytes);
     dir->piece_count = 0;
+}
+
+void weir_dir_reset(struct weir_flow_dir *dir)
+{
+    struct weir_buf_cache *cache = dir->held.cache;
+
+    weir_dir_fini(dir);
+    *dir = (struct weir_flow_dir){ .held = { .cache = cache } };
+}
+
+size_t weir_dir_staged(const struct weir_flow_dir *dir)
+{
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < dir->stage_count; i++)
+        bytes += dir->stages[i].bytes.len;
+    return bytes;
 }
 
 /* Pieces that could not leave in this feed are copied: their bytes are about to go. */
@@ -52,7 +70,7 @@ static bool dir_has_bytes(const struct weir_flow_dir *dir)
 /* The source of a direction gets its credit back. */
 static void dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from)
 {
-    if (!dir->owed || dir_has_bytes(dir) || dir->raw.len)
+    if (!dir->owed || dir_has_bytes(dir) || weir_dir_staged(dir))
         return;
     weir_hstream_consume(from, dir->owed);
     dir->owed = 0;
@@ -166,6 +184,11 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
         err = weir_forward_request(req, &req->up_head);
         if (err)
             goto fault;
+        if (req->route->chains.phase[WEIR_PH_REQUEST_BODY].count &&
+            req->up_head.body == WEIR_BODY_LENGTH) { /* filters may change how long it is */
+            weir_message_drop(&req->up_head, WEIR_F_CONTENT_LENGTH);
+            req->up_head.body = WEIR_BODY_CHUNKED;
+        }
     }
     verdict = weir_filters_run(req, WEIR_PH_UP_REQUEST, &req->up_head, NULL);
     if (verdict == WEIR_WAIT)
@@ -188,11 +211,13 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
     req->sent_us = 0;
     req->up_ms = req->recv_ms = req->worker->loop.now_ms;
     req->to_up.head_due = true;
-    req->to_down.begun = true;
     err = weir_exchange_body_begin(req, WEIR_PH_REQUEST_BODY, &req->to_up);
+    if (!err)
+        err = weir_exchange_body_resume(req, WEIR_PH_REQUEST_BODY, &req->to_up);
     if (err)
         goto fault;
-    weir_exchange_body_resume(req, WEIR_PH_REQUEST_BODY, &req->to_up);
+    if (req->moved)
+        return WEIR_FLOW_WAIT;
     if (req->step == WEIR_STEP_EXCHANGE)
         pump_up(req);
     if (req->step == WEIR_STEP_EXCHANGE)
@@ -219,7 +244,6 @@ static void client_fault(struct weir_req *req, enum weir_err code, const char *w
     if (req->step >= WEIR_STEP_FAIL || req->own_answer)
         return;
     req->attempt_error.code = WEIR_OK;
-    weir_park_cancel(req);
     weir_req_goto(req, WEIR_STEP_FAIL);
 }
 
@@ -270,8 +294,10 @@ static void down_on_end(void *arg)
 
     req->to_up.ended = true;
     req->recv_ms = req->worker->loop.now_ms;
-    if (!req->own_answer && req->step < WEIR_STEP_FAIL)
-        weir_exchange_body_end(req, WEIR_PH_REQUEST_BODY, &req->to_up);
+    if (!req->own_answer && req->step < WEIR_STEP_FAIL &&
+        weir_exchange_body_end(req, WEIR_PH_REQUEST_BODY, &req->to_up))
+        weir_req_fault(
+            req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
 }
 
 static void down_on_flush(void *arg)
@@ -325,6 +351,23 @@ static void answer_broken(struct weir_req *req, enum weir_err code, enum weir_by
     weir_req_goto(req, WEIR_STEP_FINISH);
 }
 
+/* The trailer comes after the body in filters as well. It cannot wait: the head is out. */
+static bool trailer_passes(struct weir_req *req)
+{
+    struct weir_flow_dir *dir = &req->to_down;
+
+    if (dir->trailer_seen)
+        return true;
+    dir->trailer_seen = true;
+    if (weir_filters_run(req, WEIR_PH_TRAILER, dir->trailer, NULL) != WEIR_NEXT) {
+        answer_broken(req, WEIR_EFILTER, WEIR_BY_US);
+        return false;
+    }
+    if (!req->in.te_trailers) /* RFC 9110 6.5.1: to those that said so */
+        dir->trailer = NULL;
+    return true;
+}
+
 /** Sends the answer's head and bytes; the request may be gone afterwards when it was the end of
  * them. */
 static void pump_down(struct weir_req *req)
@@ -333,6 +376,8 @@ static void pump_down(struct weir_req *req)
     int err;
 
     if (!req->response_ready || req->over)
+        return;
+    if (dir->filtered_end && dir->trailer && !trailer_passes(req))
         return;
     if (dir->head_due)
         req->head_sent = true;
@@ -371,6 +416,8 @@ static enum weir_verdict prepare_answer(struct weir_req *req)
 
     if (req->response_ready)
         return WEIR_NEXT;
+    if (req->parked) /* a filter of the request's body waits: one after the other */
+        return WEIR_WAIT;
     if (!req->own_answer && req->cursor_phase != WEIR_PH_RESPONSE + 1)
         verdict = weir_filters_run(req, WEIR_PH_UP_RESPONSE, &req->out, NULL);
     if (verdict == WEIR_NEXT)
@@ -388,8 +435,6 @@ static void answer_verdict(struct weir_req *req, enum weir_verdict verdict)
         return;
     if (verdict == WEIR_DONE &&
         req->own_answer) { /* the filter's answer instead of the upstream's */
-        weir_exchange_release(req);
-        weir_dir_fini(&req->to_down);
         weir_req_goto(req, WEIR_STEP_EXCHANGE);
         return;
     }
@@ -420,7 +465,7 @@ static bool retry_by_status(struct weir_req *req)
                                    .attempts = req->attempts,
                                    .idempotent =
                                        weir_method_idempotent((enum weir_method)req->in.method_id),
-                                   .replayable = req->replayable,
+                                   .replayable = req->replayable && !req->to_up.waiting,
                                    .head_sent = req->head_sent };
     enum weir_retried why;
 
@@ -458,12 +503,16 @@ static void up_on_head(void *arg, struct weir_message *msg)
             req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "response" });
         return;
     }
-    filtered = req->route->chains.phase[WEIR_PH_RESPONSE_BODY].count > 0;
-    if (req->out.body == WEIR_BODY_CLOSE ||
-        (filtered && req->out.body == WEIR_BODY_LENGTH && req->in.method_id != WEIR_M_HEAD))
+    filtered = req->route->chains.phase[WEIR_PH_RESPONSE_BODY].count > 0 && !req->tunnel_due;
+    if (req->out.body == WEIR_BODY_CLOSE || (filtered && req->out.body == WEIR_BODY_LENGTH))
         req->out.body = WEIR_BODY_CHUNKED;
-    if (filtered && req->out.body == WEIR_BODY_CHUNKED)
+    if (filtered) /* how long it becomes is not known, also of an answer to HEAD */
         weir_message_drop(&req->out, WEIR_F_CONTENT_LENGTH);
+    if (weir_exchange_body_begin(req, WEIR_PH_RESPONSE_BODY, &req->to_down)) {
+        weir_req_fault(
+            req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "response" });
+        return;
+    }
     answer_verdict(req, prepare_answer(req));
 }
 
@@ -490,13 +539,7 @@ static void up_on_trailer(void *arg, struct weir_message *msg)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
-    if (weir_filters_run(req, WEIR_PH_TRAILER, msg, NULL) != WEIR_NEXT) {
-        answer_broken(req, WEIR_EFILTER,
-                      WEIR_BY_US); /* trailers cannot wait, and the head is out */
-        return;
-    }
-    if (req->in.te_trailers) /* RFC 9110 6.5.1: to those that said so */
-        req->to_down.trailer = msg;
+    req->to_down.trailer = msg;
 }
 
 static void up_on_end(void *arg)
@@ -504,7 +547,8 @@ static void up_on_end(void *arg)
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
     req->to_down.ended = true;
-    weir_exchange_body_end(req, WEIR_PH_RESPONSE_BODY, &req->to_down);
+    if (weir_exchange_body_end(req, WEIR_PH_RESPONSE_BODY, &req->to_down))
+        answer_broken(req, WEIR_ENOMEM, WEIR_BY_US);
 }
 
 static void up_on_flush(void *arg)
@@ -563,22 +607,40 @@ const struct weir_hstream_sink weir_req_up_sink = {
 /* --- ends and beginnings -----------------------------------------------------------------------
  */
 
+static enum weir_flow out_of_memory(struct weir_req *req)
+{
+    weir_req_note_error(req, WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "body");
+    weir_req_goto(req, WEIR_STEP_FAIL);
+    return WEIR_FLOW_WAIT;
+}
+
 enum weir_flow weir_exchange_resume(struct weir_req *req)
 {
     enum weir_verdict verdict;
 
-    if (req->to_up.waiting)
-        weir_exchange_body_resume(req, WEIR_PH_REQUEST_BODY, &req->to_up);
-    if (req->to_down.waiting)
-        weir_exchange_body_resume(req, WEIR_PH_RESPONSE_BODY, &req->to_down);
-    if (req->step != WEIR_STEP_EXCHANGE)
+    if (req->parked) /* something else ran the machine */
         return WEIR_FLOW_WAIT;
-    pump_up(req);
-    if (req->step != WEIR_STEP_EXCHANGE || !req->response_started)
+    if (req->to_up.waiting || req->to_down.waiting) {
+        verdict = req->wake_verdict;
+        req->wake_verdict = WEIR_NEXT;
+        req->to_up.waiting = req->to_down.waiting = false;
+        weir_exchange_body_wake(req, verdict);
+        if (req->moved)
+            return WEIR_FLOW_WAIT;
+    }
+    if (weir_exchange_body_resume(req, WEIR_PH_REQUEST_BODY, &req->to_up))
+        return out_of_memory(req);
+    if (!req->moved)
+        pump_up(req);
+    if (req->moved || !req->response_started || req->parked)
         return WEIR_FLOW_WAIT;
     verdict = prepare_answer(req);
     answer_verdict(req, verdict);
-    if (req->step != WEIR_STEP_EXCHANGE || verdict != WEIR_NEXT)
+    if (req->moved || verdict != WEIR_NEXT)
+        return WEIR_FLOW_WAIT;
+    if (weir_exchange_body_resume(req, WEIR_PH_RESPONSE_BODY, &req->to_down))
+        return out_of_memory(req);
+    if (req->moved)
         return WEIR_FLOW_WAIT;
     if (req->tunnel_due)
         weir_tunnel_start(req);
@@ -590,8 +652,16 @@ enum weir_flow weir_exchange_resume(struct weir_req *req)
 enum weir_flow weir_exchange_answer(struct weir_req *req)
 {
     struct weir_flow_dir *dir = &req->to_down;
-    enum weir_verdict verdict = prepare_answer(req);
+    enum weir_verdict verdict;
 
+    if (!req->answering) { /* nothing of the upstream's answer may get into it */
+        req->answering = true;
+        weir_exchange_release(req);
+        weir_dir_reset(dir);
+        if (req->close_after)
+            weir_codec_shutdown(req->down->codec);
+    }
+    verdict = prepare_answer(req);
     if (verdict == WEIR_WAIT)
         return WEIR_FLOW_WAIT;
     if (verdict != WEIR_NEXT &&
@@ -600,7 +670,6 @@ enum weir_flow weir_exchange_answer(struct weir_req *req)
         dir->head_due = true;
     }
     if (!dir->ended) {
-        weir_exchange_release(req);
         req->out.body = WEIR_BODY_LENGTH;
         req->out.length = req->own_body.len;
         if (weir_dir_push(dir, req->own_body, true)) {
@@ -646,10 +715,9 @@ void weir_exchange_rewind(struct weir_req *req)
     weir_buf_splice(&dir->held, &rest);
     dir->sent = 0;
     dir->end_sent = dir->blocked = dir->head_due = false;
-    weir_dir_fini(&req->to_down);
-    req->to_down.bytes = req->to_down.owed = 0;
-    req->to_down.ended = req->to_down.filtered_end = req->to_down.head_due = false;
-    req->response_started = req->response_ready = false;
+    weir_dir_reset(&req->to_down);
+    req->response_started = req->response_ready = req->tunnel_due = false;
+    req->first_byte_us = 0;
 }
 
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req)

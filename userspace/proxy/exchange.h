@@ -15,6 +15,9 @@ int weir_dir_push(struct weir_flow_dir *dir, struct weir_str data, bool borrowed
 /** Copies borrowed pieces: their bytes are about to go. 0 or WEIR_ENOMEM. */
 int weir_dir_keep(struct weir_flow_dir *dir) __attribute__((warn_unused_result));
 
+/** Bytes that wait for body filters. */
+size_t weir_dir_staged(const struct weir_flow_dir *dir);
+
 /** body.c: the direction begins: from here on filters see what comes, first what came already. 0 or
  * WEIR_ENOMEM. */
 int weir_exchange_body_begin(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir)
@@ -22,10 +25,13 @@ int weir_exchange_body_begin(struct weir_req *req, enum weir_phase phase, struct
 /** A piece of a body, through the filters of `phase`, into `dir`. 0 or WEIR_ENOMEM. */
 int weir_exchange_body(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir,
                        struct weir_str data) __attribute__((warn_unused_result));
-/** The body is whole: filters see `last`. */
-void weir_exchange_body_end(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir);
-/** After a wake of a body filter. */
-void weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase,
-                               struct weir_flow_dir *dir);
+/** The body is whole: filters see `last`. 0 or WEIR_ENOMEM. */
+int weir_exchange_body_end(struct weir_req *req, enum weir_phase phase, struct weir_flow_dir *dir)
+    __attribute__((warn_unused_result));
+/** Nobody waits any more: filters are given what was kept. 0 or WEIR_ENOMEM. */
+int weir_exchange_body_resume(struct weir_req *req, enum weir_phase phase,
+                              struct weir_flow_dir *dir) __attribute__((warn_unused_result));
+/** What the wake of a body filter said: FAIL and DONE end the body. */
+void weir_exchange_body_wake(struct weir_req *req, enum weir_verdict verdict);
 
 #endif

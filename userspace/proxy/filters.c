@@ -141,6 +141,13 @@ static enum weir_verdict call_phase(struct weir_req *req, enum weir_phase phase,
     }
 }
 
+static enum weir_verdict call_next(struct weir_req *req, enum weir_phase phase,
+                                   const struct weir_chain *chain, void *arg, bool *again)
+{
+    req->use_now = chain->at[req->cursor_next++];
+    return call_phase(req, phase, &req->route->chains.uses[req->use_now], arg, again);
+}
+
 enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg,
                                    bool *again)
 {
@@ -158,19 +165,17 @@ enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, 
     }
     req->wake_verdict = WEIR_NEXT;
     while (verdict == WEIR_NEXT && req->cursor_next < chain->count)
-        verdict = call_phase(req, phase, &req->route->chains.uses[chain->at[req->cursor_next++]],
-                             arg, again);
-    if (verdict == WEIR_WAIT && !req->parked && !req->pins && !weir_timer_armed(&req->sleep)) {
-        weir_log(req->worker->service->log, WEIR_LOG_ERROR,
-                 "route '%.*s': a filter waits and nothing will wake it",
-                 WEIR_FMT(req->route->conf->name));
-        verdict = weir_req_fail(req, WEIR_EFILTER, WEIR_BY_US);
-    }
+        verdict = weir_park_checked(req, call_next(req, phase, chain, arg, again));
     return verdict;
 }
 
-static unsigned use_index(const struct weir_chains *chains, const void *self)
+/* Several filters may have the same `self` (NULL): the one that is running is meant, or ran last. */
+static unsigned use_index(const struct weir_req *req, const void *self)
 {
+    const struct weir_chains *chains = &req->route->chains;
+
+    if (req->use_now < chains->use_count && chains->uses[req->use_now].self == self)
+        return req->use_now;
     for (unsigned i = 0; i < chains->use_count; i++)
         if (chains->uses[i].self == self)
             return i;
@@ -185,7 +190,7 @@ void *weir_filter_state(struct weir_req *req, void *self)
     if (!req->route)
         return NULL;
     chains = &req->route->chains;
-    i = use_index(chains, self);
+    i = use_index(req, self);
     if (i == chains->use_count || !chains->uses[i].filter->state_bytes)
         return NULL;
     if (!req->filter_state)
@@ -202,7 +207,7 @@ void *weir_filter_worker(struct weir_req *req, void *self)
     if (!req->route)
         return NULL;
     chains = &req->route->chains;
-    i = use_index(chains, self);
+    i = use_index(req, self);
     if (i == chains->use_count || !chains->uses[i].filter->worker_bytes)
         return NULL;
     block = req->worker->filter_state[req->route->slot];

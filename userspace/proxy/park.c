@@ -23,6 +23,7 @@ static struct weir_list *bucket(struct weir_worker *worker, uint64_t generation)
 
 static void unpark(struct weir_req *req)
 {
+    weir_timer_stop(&req->worker->loop.wheel, &req->sleep);
     weir_list_remove(&req->parked_link);
     req->parked = 0;
     req->on_cancel = NULL;
@@ -41,21 +42,51 @@ struct weir_wake weir_req_park(struct weir_req *req, weir_cancel_fn on_cancel, v
     return (struct weir_wake){ worker, req->parked };
 }
 
-static void wake_now(struct weir_worker *worker, uint64_t generation, enum weir_verdict verdict)
+enum weir_verdict weir_park_checked(struct weir_req *req, enum weir_verdict verdict)
+{
+    if (WEIR_LIKELY(verdict != WEIR_WAIT)) {
+        if (WEIR_UNLIKELY(req->parked))
+            weir_park_cancel(req); /* a wake of it must not reach another filter's wait */
+        return verdict;
+    }
+    if (req->parked)
+        return verdict;
+    weir_log(req->worker->service->log, WEIR_LOG_ERROR,
+             "route '%.*s': a filter waits and nothing will wake it",
+             WEIR_FMT(req->route->conf->name));
+    return weir_req_fail(req, WEIR_EFILTER, WEIR_BY_US);
+}
+
+/* The one that waited goes on with `verdict`. */
+static void resume(struct weir_req *req, enum weir_verdict verdict)
+{
+    bool body = req->to_up.waiting || req->to_down.waiting;
+
+    unpark(req);
+    if (verdict == WEIR_REPEAT && req->cursor_next && !body)
+        req->cursor_next--;
+    req->wake_verdict = verdict == WEIR_WAIT || verdict == WEIR_REPEAT ? WEIR_NEXT : verdict;
+    weir_req_run(req);
+}
+
+static struct weir_req *find_parked(struct weir_worker *worker, uint64_t generation)
 {
     weir_list_each(link, next, bucket(worker, generation))
     {
         struct weir_req *req = weir_list_entry(link, struct weir_req, parked_link);
 
-        if (req->parked != generation)
-            continue;
-        unpark(req);
-        if (verdict == WEIR_REPEAT && req->cursor_next)
-            req->cursor_next--;
-        req->wake_verdict = verdict == WEIR_WAIT || verdict == WEIR_REPEAT ? WEIR_NEXT : verdict;
-        weir_req_run(req);
-        return;
+        if (req->parked == generation)
+            return req;
     }
+    return NULL;
+}
+
+static void wake_now(struct weir_worker *worker, uint64_t generation, enum weir_verdict verdict)
+{
+    struct weir_req *req = find_parked(worker, generation);
+
+    if (req)
+        resume(req, verdict);
 }
 
 static void on_wake_mail(struct weir_loop *loop, void *arg)
@@ -76,8 +107,10 @@ void weir_req_wake(struct weir_wake token, enum weir_verdict verdict)
     if (!worker)
         return;
     wake = malloc(sizeof(*wake));
-    if (!wake) /* the request's own deadline ends it */
+    if (!wake) { /* the worker ends all that are parked at its next sweep: better than waiting for ever */
+        atomic_store_explicit(&worker->wakes_lost, true, memory_order_relaxed);
         return;
+    }
     *wake = (struct wake_mail){ .mail = { .fn = on_wake_mail, .arg = wake },
                                 .generation = token.generation,
                                 .verdict = verdict };
@@ -88,7 +121,7 @@ void weir_park_cancel(struct weir_req *req)
 {
     weir_cancel_fn fn = req->on_cancel;
 
-    weir_timer_stop(&req->worker->loop.wheel, &req->sleep);
+    req->wake_verdict = WEIR_NEXT;
     if (!req->parked)
         return;
     unpark(req);
@@ -101,11 +134,13 @@ static void on_slept(struct weir_timer *timer, void *arg)
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
     (void)timer;
-    weir_req_run(req);
+    resume(req, WEIR_NEXT);
 }
 
 enum weir_verdict weir_req_sleep(struct weir_req *req, uint32_t ms)
 {
+    if (!req->parked)
+        weir_req_park(req, NULL, NULL);
     weir_loop_timer(&req->worker->loop, &req->sleep, ms, on_slept, req);
     return WEIR_WAIT;
 }
@@ -140,8 +175,26 @@ static void on_worked(uv_work_t *work, int status)
     if (alive)
         verdict = status ? WEIR_FAIL : offload->done(req, offload->arg);
     weir_req_unpin(req);
-    if (alive)
-        wake_now(worker, token.generation, verdict);
+    if (!alive || (verdict == WEIR_WAIT &&
+                   (req->parked != token.generation || weir_timer_armed(&req->sleep))))
+        return; /* dead, or it waits for something else now */
+    wake_now(worker, token.generation, verdict);
+}
+
+void weir_park_lost(struct weir_worker *worker)
+{
+    for (int i = 0; i < WEIR_PARKED_BUCKETS; i++) {
+        struct weir_list lost;
+
+        weir_list_take_all(&lost, &worker->parked[i]);
+        while (!weir_list_empty(&lost)) {
+            struct weir_list *link = lost.next;
+            struct weir_req *req = weir_list_entry(link, struct weir_req, parked_link);
+
+            weir_req_note_error(req, WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "wake");
+            resume(req, WEIR_FAIL);
+        }
+    }
 }
 
 enum weir_verdict weir_req_offload(struct weir_req *req, weir_work_fn work, weir_work_done_fn done,

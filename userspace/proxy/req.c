@@ -41,9 +41,7 @@ struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream 
     weir_arena_init(&req->arena, &worker->loop.arenas);
     weir_buf_init(&req->replay, &worker->loop.bufs);
     weir_buf_init(&req->to_up.held, &worker->loop.bufs);
-    weir_buf_init(&req->to_up.raw, &worker->loop.bufs);
     weir_buf_init(&req->to_down.held, &worker->loop.bufs);
-    weir_buf_init(&req->to_down.raw, &worker->loop.bufs);
     weir_count(&req->wl->stats->in_flight, 1);
     return req;
 }
@@ -77,7 +75,9 @@ void weir_req_fault(struct weir_req *req, const struct weir_error *error)
 {
     if (req->over || req->step >= WEIR_STEP_FAIL)
         return;
-    if (!req->attempt_error.code)
+    if (req->step < WEIR_STEP_CONNECT || req->own_answer)
+        weir_req_note_error(req, error->code, error->by, error->retry, error->sys, error->where);
+    else if (!req->attempt_error.code)
         req->attempt_error = *error;
     weir_req_goto(req, WEIR_STEP_FAIL);
 }
@@ -86,6 +86,7 @@ static void set_step(struct weir_req *req, enum weir_step step)
 {
     req->step = (uint8_t)step;
     req->cursor_phase = 0;
+    req->wake_verdict = WEIR_NEXT;
 }
 
 /* What a phase said, as a flow. */
@@ -192,6 +193,7 @@ static void on_acquired(void *arg, struct weir_upconn *conn, const struct weir_e
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
+    req->acquire.fn = NULL;
     if (!conn) {
         weir_req_fault(req, error);
         return;
@@ -225,7 +227,6 @@ static enum weir_flow step_connect(struct weir_req *req)
         req->attempts++;
         if (req->attempts <= WEIR_TRIED_MAX)
             req->tried[req->attempts - 1] = req->server_chosen;
-        memset(&req->acquire, 0, sizeof(req->acquire));
         req->conn = weir_pool_acquire(&req->acquire, req_view(req), req->server_chosen, &opts,
                                       on_acquired, req);
         if (!req->conn) {
@@ -235,7 +236,6 @@ static enum weir_flow step_connect(struct weir_req *req)
         }
         req->connect_us = 0;
     }
-    req->acquire.fn = NULL;
     return after_phase(req, weir_filters_run(req, WEIR_PH_CONNECTED, NULL, NULL),
                        WEIR_STEP_EXCHANGE, "connected_to_upstream");
 }
@@ -255,10 +255,10 @@ static bool attempt_again(struct weir_req *req)
                                    .attempts = req->attempts,
                                    .idempotent =
                                        weir_method_idempotent((enum weir_method)req->in.method_id),
-                                   .replayable = req->replayable,
+                                   .replayable = req->replayable && !req->to_up.waiting,
                                    .head_sent = req->head_sent,
                                    .reused = req->conn && req->conn->reused,
-                                   .first_byte = req->response_started,
+                                   .first_byte = req->first_byte_us != 0,
                                    .stale_retried = req->stale_retried };
     enum weir_retried why;
     enum weir_retry_verdict verdict = weir_retry_decide(&in, &why);
@@ -276,30 +276,28 @@ static bool attempt_again(struct weir_req *req)
     return true;
 }
 
-/* The phase of a failed attempt, then the verdict about another one. -1: still waiting. */
-static int fail_attempt(struct weir_req *req)
+/* The phase of a failed attempt, then what it says about another one: NEXT: there is one. */
+static enum weir_verdict fail_attempt(struct weir_req *req)
 {
-    bool connected = req->conn != NULL, again;
+    const struct weir_error *why = &req->attempt_error;
+    bool connected = req->conn != NULL;
     enum weir_verdict verdict;
 
-    if (req->cursor_phase == 0)
-        req->again = attempt_again(req);
-    again = connected ? req->again : false;
+    if (req->cursor_phase == 0) {
+        req->policy_again = attempt_again(req);
+        req->again = connected && req->policy_again;
+    }
     verdict = weir_filters_run(req, connected ? WEIR_PH_PROXY_ERROR : WEIR_PH_CONNECT_FAILED,
-                               &req->attempt_error, &again);
-    if (verdict == WEIR_WAIT)
-        return -1;
-    if (!connected)
-        again = again ? !req->head_sent && req->replayable &&
-                            (int64_t)req->attempts < req->route->conf->retry.attempts
-                      : req->again;
+                               &req->attempt_error, &req->again);
     if (verdict != WEIR_NEXT)
-        again = false;
-    if (!again)
-        weir_req_note_error(req, req->attempt_error.code, req->attempt_error.by,
-                            req->attempt_error.retry, req->attempt_error.sys,
-                            req->attempt_error.where);
-    return again;
+        return verdict;
+    if (connected
+            ? req->again
+            : req->policy_again || (req->again && !req->head_sent && req->replayable &&
+                                    (int64_t)req->attempts < req->route->conf->retry.attempts))
+        return WEIR_NEXT;
+    weir_req_note_error(req, why->code, why->by, why->retry, why->sys, why->where);
+    return WEIR_FAIL;
 }
 
 static void let_go_of_upstream(struct weir_req *req)
@@ -315,18 +313,26 @@ static enum weir_flow step_fail(struct weir_req *req)
 {
     enum weir_verdict verdict;
 
-    req->acquire.fn = NULL;
+    if (req->up_open) /* filters may wait now, and nothing of that attempt is wanted any more */
+        weir_hstream_reset(&req->conn->hs, WEIR_ECANCELED);
     if (req->attempt_error.code) {
-        int again = req->error.code ? 0 : fail_attempt(req);
-
-        if (again < 0)
+        verdict = req->error.code ? WEIR_FAIL : fail_attempt(req);
+        if (verdict == WEIR_WAIT)
             return WEIR_FLOW_WAIT;
-        req->attempt_error.code = WEIR_OK;
-        req->cursor_phase = 0;
         let_go_of_upstream(req);
-        if (again) {
+        if (verdict == WEIR_NEXT) {
+            req->attempt_error.code = WEIR_OK;
             weir_exchange_rewind(req);
             set_step(req, WEIR_STEP_PEER);
+            return WEIR_FLOW_MORE;
+        }
+        weir_req_note_error(req, req->attempt_error.code, req->attempt_error.by,
+                            req->attempt_error.retry, req->attempt_error.sys,
+                            req->attempt_error.where);
+        req->attempt_error.code = WEIR_OK;
+        req->cursor_phase = 0;
+        if (verdict == WEIR_DONE && req->own_answer && !req->head_sent) {
+            set_step(req, WEIR_STEP_EXCHANGE);
             return WEIR_FLOW_MORE;
         }
     }
@@ -420,6 +426,7 @@ static enum weir_flow step_finish(struct weir_req *req)
     let_go_of_upstream(req);
     req->cursor_phase = 0;
     weir_filters_run(req, WEIR_PH_LOGGING, NULL, NULL);
+    weir_park_cancel(req);
     req_count(req, status, took_us);
     req_log(req, status, took_us);
     weir_dir_fini(&req->to_up);
@@ -454,26 +461,26 @@ static enum weir_flow (*const steps[WEIR_STEPS])(struct weir_req *) = {
 void weir_req_run(struct weir_req *req)
 {
     enum weir_flow flow;
-    uint8_t step;
 
-    if (req->running ||
-        req->over) /* an event inside a step: the loop below sees the step that it set */
+    if (req->running || req->over) /* an event inside a step: the loop below sees that it moved */
         return;
     req->running = true;
     do {
         weir_assert(req->magic == WEIR_REQ_MAGIC &&
                     req->step < WEIR_STEPS); /* the one good place to be paranoid */
-        step = req->step;
-        flow = steps[step](req);
+        req->moved = false;
+        flow = steps[req->step](req);
         if (flow == WEIR_FLOW_GONE)
             return;
-    } while (flow == WEIR_FLOW_MORE || req->step != step);
+    } while (flow == WEIR_FLOW_MORE || req->moved);
     req->running = false;
 }
 
 void weir_req_goto(struct weir_req *req, enum weir_step step)
 {
+    weir_park_cancel(req); /* whoever waits, waits in vain */
     set_step(req, step);
+    req->moved = true;
     weir_req_run(req);
 }
 
@@ -482,7 +489,6 @@ void weir_req_client_gone(struct weir_req *req, enum weir_err why)
     weir_req_note_error(req, why, WEIR_BY_CLIENT, WEIR_RETRY_NO, 0, "client");
     req->client_gone = true;
     req->broken = true;
-    weir_park_cancel(req);
     weir_req_goto(req, WEIR_STEP_FINISH);
 }
 
@@ -513,7 +519,9 @@ static struct deadline req_deadline(const struct weir_req *req)
     const struct weir_timeouts *t = &req->route->conf->timeouts;
     struct deadline best = { UINT64_MAX, WEIR_OK, WEIR_BY_US };
     bool down_blocked = req->session && weir_hstream_pending(req->down) > 0;
-    bool client_owes = !req->to_up.ended && !req->own_answer && !req->to_up.blocked && req->up_open;
+    bool up_full = req->up_open && weir_hstream_pending(&req->conn->hs) > 0;
+    bool client_owes = !req->to_up.ended && !req->own_answer && req->up_open && !up_full &&
+                       !req->parked && req->to_up.owed < WEIR_STREAM_HIGH_BYTES;
 
     sooner(&best, req->began_us / 1000, t->request, WEIR_EREQTIME, WEIR_BY_UPSTREAM);
     if (client_owes)
@@ -523,9 +531,9 @@ static struct deadline req_deadline(const struct weir_req *req)
     if (req->up_open && !req->response_started) {
         if (req->to_up.end_sent)
             sooner(&best, req->sent_us / 1000, t->first_byte, WEIR_EUPTIME, WEIR_BY_UPSTREAM);
-        else if (req->to_up.blocked) /* the upstream does not read */
+        else if (up_full) /* the upstream does not read */
             sooner(&best, req->up_ms, t->idle, WEIR_EUPTIME, WEIR_BY_UPSTREAM);
-    } else if (req->up_open && !req->to_down.ended && !down_blocked) {
+    } else if (req->up_open && !req->to_down.ended && !down_blocked && !req->parked) {
         sooner(&best, req->up_ms, t->idle, WEIR_EUPIDLE, WEIR_BY_UPSTREAM);
     }
     return best;
@@ -559,7 +567,6 @@ static void on_deadline(struct weir_timer *timer, void *arg)
     }
     if (d.by == WEIR_BY_CLIENT || d.code == WEIR_EREQTIME) {
         weir_req_note_error(req, d.code, d.by, WEIR_RETRY_NO, 0, "deadline");
-        weir_park_cancel(req);
         req->attempt_error.code = WEIR_OK;
         req->broken = req->head_sent || req->own_answer || d.code == WEIR_ESENDTIME;
         weir_req_goto(req, req->broken ? WEIR_STEP_FINISH : WEIR_STEP_FAIL);

@@ -27,6 +27,12 @@ enum weir_flow { WEIR_FLOW_MORE, WEIR_FLOW_WAIT, WEIR_FLOW_GONE };
 
 enum { WEIR_PIECES_MAX = 8, WEIR_TRIED_MAX = 8 };
 
+/** What waits before a body filter (body.c). */
+struct weir_stage {
+    struct weir_buf bytes;
+    bool last; /* the end of the body comes after them */
+};
+
 /**
  * One direction of an exchange: what came from one side and goes to the other. Pieces are borrowed
  * until the feed ends; what could not leave by then is copied to `held`. `owed`: bytes whose credit
@@ -36,7 +42,7 @@ struct weir_flow_dir {
     struct iovec pieces[WEIR_PIECES_MAX];
     int piece_count;
     struct weir_buf held;
-    struct weir_buf raw; /* input of body filters that came while one of them waited */
+    struct weir_stage *stages; /* of its body filters, and one behind them; NULL: no filters */
     struct weir_message *trailer;
     uint64_t bytes; /* of the body, as received */
     uint64_t sent;  /* as sent on */
@@ -45,22 +51,25 @@ struct weir_flow_dir {
     bool ended;        /* the sender's message is whole */
     bool filtered_end; /* and the filters have seen it */
     bool end_sent;
-    bool begun;       /* filters see what comes (body.c) */
-    bool waiting;     /* a body filter waits */
-    unsigned last_at; /* it waits with `last`: the filter after it, or 0 */
-    bool blocked;     /* the other side has too much unsent */
+    bool begun;        /* filters see what comes (body.c) */
+    bool waiting;      /* a body filter waits */
+    bool blocked;      /* the other side has too much unsent */
+    bool trailer_seen; /* by the filters */
+    uint8_t stage_count;
 };
 
 struct weir_req {
     uint32_t magic;
     uint8_t step;
-    uint8_t pins; /* offloaded work that still uses the arena */
-    bool started; /* the machine has seen it */
-    bool running; /* inside weir_req_run */
-    bool over;    /* finished; freed when the pins are gone */
+    uint16_t pins; /* offloaded work that still uses the arena */
+    bool started;  /* the machine has seen it */
+    bool running;  /* inside weir_req_run */
+    bool moved;    /* a step was set from inside an event: it is to be run, also the same one */
+    bool over;     /* finished; freed when the pins are gone */
     bool client_gone;
     bool head_sent;        /* the client has got (some of) a final head */
     bool own_answer;       /* `out` is weir's own */
+    bool answering;        /* it is being sent, and the upstream was let go */
     bool response_ready;   /* response filters have run */
     bool response_started; /* a final head has come from the upstream */
     bool tunnel_due;
@@ -71,7 +80,8 @@ struct weir_req {
     bool replayable;   /* `replay` holds all of the body that was taken so far */
     bool close_after;  /* the client's connection ends with this answer */
     bool broken;       /* the answer cannot be finished */
-    bool again;        /* step fail: the retry policy's word */
+    bool policy_again; /* step fail: the retry policy's word */
+    bool again;        /* and that of the filters */
     bool was_reused;   /* the connection of the last attempt */
     bool blocked_ever; /* the upstream once took too little: the client's rate says nothing */
     struct weir_session *session; /* NULL: the client is gone */
@@ -98,6 +108,7 @@ struct weir_req {
     /* filters */
     void *filter_state;
     uint8_t cursor_phase, cursor_next;
+    uint8_t use_now; /* index of the filter that was called last */
     enum weir_verdict wake_verdict;
     uint64_t parked; /* generation of the token, 0: not parked */
     struct weir_list parked_link;
@@ -149,6 +160,8 @@ void weir_exchange_rewind(struct weir_req *req);
 /** Sends `req->out` (own answer) with req->own_body. */
 enum weir_flow weir_exchange_answer(struct weir_req *req);
 void weir_dir_fini(struct weir_flow_dir *dir);
+/** As it was before anything came. */
+void weir_dir_reset(struct weir_flow_dir *dir);
 /** Moves what can be moved. */
 void weir_exchange_pump(struct weir_req *req);
 
@@ -169,7 +182,10 @@ int weir_reply_route(struct weir_req *req) __attribute__((warn_unused_result));
 /** $path $query $host $client $id */
 struct weir_str weir_reply_expand(struct weir_req *req, struct weir_str text);
 
-/* park.c: waits and wakes. */
+/* park.c: waits and wakes. A request that waits for a filter is parked, always. */
+/** What a phase said, checked: a filter that says WAIT has parked; one that does not has not. */
+enum weir_verdict weir_park_checked(struct weir_req *req, enum weir_verdict verdict);
+/** Nobody waits any more; the one that did is told. */
 void weir_park_cancel(struct weir_req *req);
 
 /* tunnel.c */

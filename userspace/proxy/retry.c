@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/retry.h"
 
-static unsigned when_of(enum weir_err code, enum weir_retried *why)
+static unsigned when_of(const struct weir_error *error, enum weir_retried *why)
 {
-    switch (code) {
+    if (error->retry == WEIR_RETRY_UNSENT) { /* there was no connection to send it on */
+        *why = WEIR_RETRIED_connect;
+        return WEIR_RETRY_ON_CONNECT;
+    }
+    switch (error->code) {
     case WEIR_EUPTIME:
     case WEIR_EUPIDLE:
         *why = WEIR_RETRIED_timeout;
@@ -12,11 +16,11 @@ static unsigned when_of(enum weir_err code, enum weir_retried *why)
     case WEIR_EUPCLOSED:
     case WEIR_EUPHEAD:
     case WEIR_EUPFRAMING:
+    case WEIR_EUPBODY:
         *why = WEIR_RETRIED_reset;
         return WEIR_RETRY_ON_RESET;
     default:
-        *why = WEIR_RETRIED_connect;
-        return WEIR_RETRY_ON_CONNECT;
+        return 0; /* the same again would end the same way */
     }
 }
 
@@ -67,7 +71,7 @@ enum weir_retry_verdict weir_retry_decide(const struct weir_retry_input *in, enu
     }
     if (in->attempts >= in->conf->attempts || !safe_again(in, in->error->retry))
         return WEIR_AGAIN_NO;
-    when = when_of(in->error->code, why);
+    when = when_of(in->error, why);
     if (in->error->retry == WEIR_RETRY_UNPROCESSED) {
         when = WEIR_RETRY_ON_UNPROCESSED;
         *why = WEIR_RETRIED_unprocessed;

@@ -8,6 +8,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum {
+    LOOKS_MAX = 64,        /* at idle sessions, for one that may go */
+    PRESSURE_CLOSES = 256, /* in one sweep */
+};
+
 static const struct weir_stream_sink session_stream_sink;
 static const struct weir_codec_sink session_codec_sink;
 
@@ -61,14 +66,32 @@ void weir_session_addr(const struct weir_session *session, struct weir_addr *add
     }
 }
 
+/* Nothing of it is on the way: the oldest of those that wait for their next request. NULL: none
+ * among the first ones. */
+static struct weir_session *oldest_quiet(struct weir_wlistener *wl)
+{
+    int looks = LOOKS_MAX;
+
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        if (!weir_stream_pending(session->stream))
+            return session;
+        if (--looks == 0)
+            break;
+    }
+    return NULL;
+}
+
 /* The oldest connection that waits for its next request makes room for a newcomer. */
 static bool make_room(struct weir_wlistener *wl)
 {
-    struct weir_list *idle = &wl->sessions[WEIR_SESSION_IDLE];
+    struct weir_session *session = oldest_quiet(wl);
 
-    if (weir_list_empty(idle))
+    if (!session)
         return false;
-    weir_session_close(weir_list_entry(idle->next, struct weir_session, link), false);
+    weir_session_close(session, false);
     return true;
 }
 
@@ -159,7 +182,13 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     }
     session = weir_slab_get(&worker->sessions);
     if (!session) {
+        struct weir_addr addr = { .len = len < sizeof(addr.un) ? len : sizeof(addr.un) };
+
+        memcpy(&addr.sa, peer, addr.len);
+        if (counted)
+            weir_client_count_remove(worker->service->clients, &addr);
         atomic_fetch_sub_explicit(&worker->service->connections, 1, memory_order_relaxed);
+        weir_worker_refused(wl, WEIR_REFUSED_memory, "out of memory");
         close(fd);
         return;
     }
@@ -192,6 +221,7 @@ void weir_session_close(struct weir_session *session, bool reset)
     if (session->closed)
         return;
     session->closed = true;
+    set_state(session, WEIR_SESSION_CLOSING); /* nobody else is to choose it */
     if (session->tunnel)
         weir_tunnel_stop(session->tunnel);
     else if (session->req)
@@ -205,11 +235,21 @@ void weir_session_close(struct weir_session *session, bool reset)
 static void session_linger(struct weir_session *session)
 {
     set_state(session, WEIR_SESSION_CLOSING);
-    session->lingered = 0;
+    session->lingered = session->stalls = 0;
+    session->unsent = 0;
     if (session->held && !session->feeding) /* else they are being fed from: feed_held drops them */
         weir_buf_clear(&session->held->bytes);
     weir_stream_shutdown(session->stream);
     weir_stream_read(session->stream, true);
+}
+
+/* No request is in progress: goes, at once when nothing is on its way to the client. */
+static void session_end(struct weir_session *session)
+{
+    if (weir_stream_pending(session->stream))
+        session_linger(session);
+    else
+        weir_session_close(session, false);
 }
 
 /* --- requests ----------------------------------------------------------------------------------
@@ -291,6 +331,14 @@ static void feed_failed(struct weir_session *session, enum weir_err err)
     }
 }
 
+/* A client that sends one request after the other and reads no answer waits, unread, until it has
+ * read. */
+static bool may_feed(const struct weir_session *session)
+{
+    return !session->closed && !session->tunnel && session->state != WEIR_SESSION_CLOSING &&
+           (session->req || weir_stream_pending(session->stream) < WEIR_STREAM_HIGH_BYTES);
+}
+
 /**
  * Feeds until all is eaten, or the codec waits for the request in progress to end. Returns how much
  * was eaten.
@@ -300,8 +348,7 @@ static size_t session_feed(struct weir_session *session, const uint8_t *data, si
     size_t eaten = 0;
 
     session->feeding = true;
-    while (eaten < len && !session->closed && !session->tunnel &&
-           session->state != WEIR_SESSION_CLOSING) {
+    while (eaten < len && may_feed(session)) {
         ssize_t n = weir_codec_feed(&session->h1.codec, data + eaten, len - eaten);
 
         if (n < 0) {
@@ -328,7 +375,7 @@ static void after_feed(struct weir_session *session)
     if (in_head && session->state != WEIR_SESSION_HEAD)
         set_state(session, WEIR_SESSION_HEAD); /* the deadline counts from the first byte */
     if (session->eof && !in_head)
-        weir_session_close(session, false);
+        session_end(session);
 }
 
 /* One call of the codec with what was kept; false when it took nothing, or nothing more is to be
@@ -338,7 +385,7 @@ static bool feed_held_some(struct weir_session *session, struct weir_buf *held)
     struct iovec iov;
     size_t eaten;
 
-    if (!held->len || session->closed || session->tunnel || session->state == WEIR_SESSION_CLOSING)
+    if (!held->len || !may_feed(session))
         return false;
     weir_buf_peek(held, 0, &iov, 1);
     eaten = session_feed(session, iov.iov_base, iov.iov_len);
@@ -358,11 +405,21 @@ static void feed_held(void *arg)
         weir_buf_clear(&held->bytes);
     if (session->closed || session->tunnel)
         return;
-    if (!held->bytes.len && !session->h1.paused)
+    if (held->bytes.len)
+        return; /* until the request in progress is done, or the client has read */
+    if (!session->h1.paused)
         weir_stream_read(session->stream, true);
-    if (!held->bytes.len && session->eof && session->state != WEIR_SESSION_CLOSING)
+    if (session->eof && session->state != WEIR_SESSION_CLOSING)
         weir_codec_eof(&session->h1.codec, WEIR_OK);
     after_feed(session);
+}
+
+static void feed_held_later(struct weir_session *session)
+{
+    struct weir_held *held = session->held;
+
+    if (held && held->bytes.len && !session->feeding && !weir_later_queued(&held->later))
+        weir_loop_defer(loop_of(session), &held->later, feed_held, held);
 }
 
 void weir_session_request_done(struct weir_session *session, bool reusable, bool cut, bool finished)
@@ -380,18 +437,18 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
     if (!reusable || worker->draining) {
         bool quiet = session->eof || (finished && !(session->held && session->held->bytes.len));
 
-        if (quiet && !weir_stream_pending(session->stream))
-            weir_session_close(session, false);
+        if (quiet)
+            session_end(session);
         else
             session_linger(session);
         return;
     }
     set_state(session, WEIR_SESSION_IDLE);
-    if (session->held && session->held->bytes.len) {
-        weir_loop_defer(&worker->loop, &session->held->later, feed_held, session->held);
-        return;
-    }
-    if (!session->feeding)
+    if (session->feeding)
+        return; /* whoever feeds looks what comes next */
+    if (session->held && session->held->bytes.len)
+        feed_held_later(session);
+    else
         after_feed(session);
 }
 
@@ -447,9 +504,8 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
         weir_session_close(session, true);
         return;
     }
-    if (eaten < len && session->held && session->held->bytes.len && !session->req &&
-        !weir_later_queued(&session->held->later))
-        weir_loop_defer(loop_of(session), &session->held->later, feed_held, session->held);
+    if (eaten < len && !session->req && may_feed(session))
+        feed_held_later(session);
     after_feed(session);
 }
 
@@ -474,7 +530,7 @@ static void on_eof(void *arg)
             weir_codec_eof(&session->h1.codec, WEIR_OK);
         return; /* half-close: the answer still goes out */
     }
-    weir_session_close(session, false);
+    session_end(session);
 }
 
 static void on_drained(void *arg)
@@ -488,8 +544,12 @@ static void on_drained(void *arg)
     if (session->state == WEIR_SESSION_CLOSING) {
         if (session->eof)
             weir_session_close(session, false);
+        else
+            set_state(session, WEIR_SESSION_CLOSING); /* the time to linger counts from here */
         return;
     }
+    if (!session->req)
+        feed_held_later(session);
     weir_codec_drained(&session->h1.codec);
 }
 
@@ -542,11 +602,27 @@ static void head_too_slow(struct weir_session *session)
         weir_h1_refuse(&session->h1, WEIR_EHEADTIME);
         session_linger(session);
     } else {
-        weir_session_close(session, false); /* not one byte: nothing to answer */
+        session_end(session); /* not one byte: nothing to answer */
     }
 }
 
-/* Moves out of its list in every case, so that the loop below ends. */
+/* What was answered is still on its way: as long as the client reads; then a RST, since a FIN could
+ * be taken for the end. */
+static void linger_more(struct weir_session *session)
+{
+    int64_t send_ms = session->wl->listener->conf->timeouts.send;
+    size_t unsent = weir_stream_pending(session->stream);
+
+    session->stalls = unsent == session->unsent ? session->stalls + 1 : 0;
+    session->unsent = unsent;
+    if (!unsent)
+        weir_session_close(session, false);
+    else if (send_ms >= 0 && (int64_t)session->stalls * WEIR_DRAIN_LINGER_MS >= send_ms)
+        weir_session_close(session, true);
+    else
+        set_state(session, WEIR_SESSION_CLOSING);
+}
+
 static void time_is_over(struct weir_session *session)
 {
     switch (session->state) {
@@ -554,6 +630,9 @@ static void time_is_over(struct weir_session *session)
         head_too_slow(session);
         break;
     case WEIR_SESSION_CLOSING:
+        linger_more(session);
+        break;
+    case WEIR_SESSION_IDLE:
         weir_session_close(session, weir_stream_pending(session->stream) > 0);
         break;
     default:
@@ -586,8 +665,6 @@ static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state
     }
 }
 
-enum { PRESSURE_CLOSES = 256 };
-
 void weir_sessions_sweep(struct weir_wlistener *wl)
 {
     const struct weir_timeouts *t = &wl->listener->conf->timeouts;
@@ -599,9 +676,9 @@ void weir_sessions_sweep(struct weir_wlistener *wl)
     if (!atomic_load_explicit(&wl->worker->service->pressure, memory_order_relaxed))
         return;
     for (int i = 0; i < PRESSURE_CLOSES; i++) {
-        struct weir_session *s = oldest(wl, WEIR_SESSION_IDLE);
+        struct weir_session *s = oldest_quiet(wl);
 
-        if (!s || s->closed)
+        if (!s)
             break;
         weir_session_close(s, false);
     }
@@ -610,7 +687,7 @@ void weir_sessions_sweep(struct weir_wlistener *wl)
 void weir_sessions_drain(struct weir_wlistener *wl)
 {
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
-        weir_session_close(weir_list_entry(link, struct weir_session, link), false);
+        session_end(weir_list_entry(link, struct weir_session, link));
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
         weir_codec_shutdown(&weir_list_entry(link, struct weir_session, link)->h1.codec);
 }

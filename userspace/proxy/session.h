@@ -43,6 +43,8 @@ struct weir_session {
     uint64_t bytes_in, bytes_out;
     uint32_t requests;
     uint32_t lingered; /* bytes read away */
+    uint32_t stalls;   /* looks at the closing session in a row that saw the client read nothing */
+    size_t unsent;     /* at the last look */
     struct {           /* the TCP peer, 20 bytes instead of a sockaddr */
         uint8_t ip[16];
         uint16_t port;

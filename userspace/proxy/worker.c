@@ -172,6 +172,8 @@ static void on_sweep(struct weir_timer *timer, void *arg)
 
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_sweep(&worker->listeners[i]);
+    if (atomic_exchange_explicit(&worker->wakes_lost, false, memory_order_relaxed))
+        weir_park_lost(worker);
     if (++worker->sweeps % TRIM_SWEEPS == 0) {
         weir_loop_trim(&worker->loop);
         weir_slab_trim(&worker->sessions);

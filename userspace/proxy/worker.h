@@ -69,7 +69,8 @@ struct weir_worker {
     struct weir_worker_stats stats;
     void **filter_state; /* per-worker state of each listener's routes' filters */
     struct weir_list parked[WEIR_PARKED_BUCKETS];
-    uint64_t generation; /* of the last token handed out */
+    uint64_t generation;     /* of the last token handed out */
+    _Atomic bool wakes_lost; /* for want of memory: any thread */
     uint64_t random[2];
     struct weir_timer sweep;
     unsigned sweeps;
@@ -119,5 +120,7 @@ void weir_worker_fini(struct weir_worker *worker);
 int weir_worker_open(struct weir_worker *worker) __attribute__((warn_unused_result));
 void weir_worker_drain(struct weir_worker *worker);
 void weir_worker_close(struct weir_worker *worker);
+/** park.c: a wake was lost, nobody knows which: what is parked ends. */
+void weir_park_lost(struct weir_worker *worker);
 
 #endif
