@@ -434,6 +434,30 @@ def unix_sockets(lab):
 
 
 @story
+def pipelined_to_ourselves(lab):
+    # Answers that need no upstream, hundreds at once, by a client that reads nothing until all is sent; errors among them.
+    up = lab.upstream()
+    w = lab.weir(up, routes=[{"name": "r", "match": {"path": "/r"}, "reply": {"body": "$path $query" + "." * 1000}},
+                             {"name": "b", "match": {"path": "/big"}, "to": "app", "limits": {"body": "5"}}, {"name": "app", "match": {"path": "/up"}, "to": "app"}])
+    kinds = [("GET /r?%d", None, 200), ("POST /up?%d", b"x" * 3000, 200), ("GET /none?%d", None, 404), ("GET /up?%d", None, 200), ("HEAD /r?%d", None, 200)]
+    asked = [(kinds[i % 5][0] % i, kinds[i % 5][1], kinds[i % 5][2]) for i in range(600)]
+    with w.client() as c:
+        data = b"".join(text_of(request, (), body) for request, body, _ in asked)
+        sender = threading.Thread(target=c.send, args=(data,), daemon=True)
+        sender.start()
+        time.sleep(0.3)
+        for request, _, status in asked:
+            r = c.response(request.split()[0])
+            eq(r.status, status, request)
+            if request.startswith("GET /r"):
+                ok(r.body.startswith(request[4:].replace("?", " ?").encode() + b"."), "the answer to " + request, r.body[:40])
+        sender.join()
+        c.send(text_of("POST /big", (), b"123456") + text_of("GET /r"))
+        eq(c.response().status, 413, "an error")
+        ok(c.ended(), "is the last answer")
+
+
+@story
 def many_in_parallel(lab):
     up = lab.upstream()
     w = lab.weir(up)

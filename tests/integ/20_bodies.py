@@ -20,6 +20,8 @@ def cut(c, what):
         return e.response
     except ConnectionError:
         return None
+    if r.status == 502:
+        return r  # nothing of it was sent on: better than a cut
     raise AssertionError("%s: a false end: %r" % (what, r))
 
 
@@ -49,8 +51,11 @@ def upstream_cuts_the_body(lab):
                 continue  # that is its end
             with w.client() as c:
                 c.send(text_of("GET %s?%s" % (path, how)))
+                if path == "/junk":  # known before the head has left: an answer of its own
+                    eq(c.response().status, 502, "junk")
+                    continue
                 r = cut(c, path + " " + how)
-                eq(r.status if r else 200, 200, "what there was of it")
+                ok(r is None or r.status in (200, 502), "what there was of it", r)
     log = w.access(11)
     ok(all(line["error"]["by"] == "upstream" for line in log), "who is to blame", [line.get("error") for line in log])
 

@@ -77,6 +77,15 @@ def rate_limit_by_route(lab):
 
 
 @story
+def rate_limit_keeps_the_connection(lab):
+    # 429 is an answer like others: keep-alive goes on, also behind a request with a body.
+    w = limited(lab, lab.upstream(), rate="1/m", burst=1)
+    with w.client() as c:
+        c.send(text_of("POST /", body=b"x" * 1000) + text_of("POST /", body=b"y" * 1000) + text_of("GET /"))
+        eq([c.response().status for _ in range(3)], [200, 429, 429], "pipelined")
+
+
+@story
 def rate_limit_bans(lab):
     w = limited(lab, lab.upstream(), rate="1/m", burst=2, ban="1s")
     seen = []
