@@ -1,0 +1,742 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The machine whole: sessions over loopback, an upstream that answers by path, and a filter that
+ * does one thing in one phase. Each phase times each verdict; errors at bad moments; a worker whose
+ * n-th allocation fails.
+ */
+#include "base/clock.h"
+#include "weir/server.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- allocations that fail: of other threads than the test's own ---- */
+
+static _Atomic long fail_in; /* 0: never; n: the n-th from now */
+static _Thread_local bool spared;
+
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t m);
+void *__wrap_realloc(void *at, size_t n);
+void *__wrap_aligned_alloc(size_t align, size_t n);
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t m);
+void *__real_realloc(void *at, size_t n);
+void *__real_aligned_alloc(size_t align, size_t n);
+
+static bool fails_now(void)
+{
+    if (spared || atomic_load_explicit(&fail_in, memory_order_relaxed) <= 0)
+        return false;
+    return atomic_fetch_sub(&fail_in, 1) == 1;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return fails_now() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t m)
+{
+    return fails_now() ? NULL : __real_calloc(n, m);
+}
+void *__wrap_realloc(void *at, size_t n)
+{
+    return fails_now() ? NULL : __real_realloc(at, n);
+}
+void *__wrap_aligned_alloc(size_t align, size_t n)
+{
+    return fails_now() ? NULL : __real_aligned_alloc(align, n);
+}
+
+/* ---- sockets ---- */
+
+static int listen_on(int backlog, unsigned *port)
+{
+    struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof(addr);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&addr, len), 0);
+    assert_int_equal(listen(fd, backlog), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+    *port = ntohs(addr.sin_port);
+    return fd;
+}
+
+static int dial(unsigned port)
+{
+    struct sockaddr_in addr = { .sin_family = AF_INET,
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                .sin_port = htons((uint16_t)port) };
+    struct timeval limit = { .tv_sec = 5 };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    return fd;
+}
+
+static void say(int fd, const char *text)
+{
+    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+/* All until the peer closes: how much, or -1 when it ended by RST or not within 5 s. */
+static ssize_t hear(int fd, char *text, size_t room)
+{
+    size_t have = 0;
+    ssize_t n;
+
+    while (have + 1 < room && (n = recv(fd, text + have, room - 1 - have, 0)) > 0)
+        have += (size_t)n;
+    text[have] = 0;
+    return n < 0 ? -1 : (ssize_t)have;
+}
+
+/* ---- the upstream: a thread a connection ---- */
+
+static unsigned up_port;
+static int up_fd;
+
+/* A head, and a body of the length that it says, or in chunks. False: the proxy has gone. */
+static bool read_request(int fd, char *head, size_t room)
+{
+    size_t have = 0, need = 0;
+    char *end = NULL, *length;
+
+    for (;;) {
+        ssize_t n;
+
+        head[have] = 0;
+        end = strstr(head, "\r\n\r\n");
+        if (end && strstr(head, "chunked") && strstr(end + 2, "\r\n0\r\n\r\n"))
+            return true;
+        length = end ? strstr(head, "ontent-Length: ") : NULL;
+        need = length ? strtoul(length + 15, NULL, 10) : 0;
+        if (end && !strstr(head, "chunked") && have >= (size_t)(end + 4 - head) + need)
+            return true;
+        n = recv(fd, head + have, room - 1 - have, 0);
+        if (n <= 0)
+            return false;
+        have += (size_t)n;
+    }
+}
+
+static void answer(int fd, const char *head)
+{
+    static char big[512 * 1024];
+    char text[200];
+
+    if (strstr(head, "/close"))
+        return;
+    if (strstr(head, "/slow"))
+        usleep(100 * 1000);
+    if (strstr(head, "/big")) {
+        memset(big, 'x', sizeof(big));
+        snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", sizeof(big));
+        send(fd, text, strlen(text), MSG_NOSIGNAL);
+        for (size_t at = 0; at < sizeof(big);) {
+            ssize_t n = send(fd, big + at, sizeof(big) - at, MSG_NOSIGNAL);
+
+            if (n <= 0)
+                return;
+            at += (size_t)n;
+        }
+        return;
+    }
+    if (strstr(head, "/trailer"))
+        snprintf(text, sizeof(text),
+                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-t: "
+                 "1\r\n\r\n");
+    else
+        snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    send(fd, text, strlen(text), MSG_NOSIGNAL);
+}
+
+static void *up_serve(void *arg)
+{
+    int fd = (int)(intptr_t)arg;
+    char *head = malloc(1 << 20);
+
+    spared = true;
+    while (head && read_request(fd, head, 1 << 20) && !strstr(head, "/close"))
+        answer(fd, head);
+    free(head);
+    close(fd);
+    return NULL;
+}
+
+static void *up_accept(void *arg)
+{
+    int fd;
+
+    (void)arg;
+    spared = true;
+    while ((fd = accept(up_fd, NULL, NULL)) >= 0) {
+        pthread_t thread;
+
+        if (pthread_create(&thread, NULL, up_serve, (void *)(intptr_t)fd))
+            close(fd);
+        else
+            pthread_detach(thread);
+    }
+    return NULL;
+}
+
+/* ---- a filter that does one thing in one phase ---- */
+
+enum phase {
+    EARLY,
+    REQUEST,
+    PEER,
+    CONNECTED,
+    UP_REQUEST,
+    REQUEST_BODY,
+    UP_RESPONSE,
+    RESPONSE,
+    RESPONSE_BODY,
+    CONNECT_FAILED,
+    PROXY_ERROR,
+    PROXY_FAILED,
+    PHASES
+};
+enum action {
+    ANSWER,
+    FAIL,
+    SLEEP,
+    WAKE_NEXT,
+    WAKE_FAIL,
+    WAKE_REPEAT_ANSWER,
+    OFFLOAD_NEXT,
+    OFFLOAD_ANSWER,
+    WAIT_FOR_NOTHING,
+    PARK_AND_GO_ON,
+    ACTIONS
+};
+
+static struct script {
+    enum phase phase;
+    enum action action;
+    bool off;
+    _Atomic unsigned called, cancelled, logged;
+} script;
+
+struct state {
+    bool done;
+    struct weir_wake wake;
+};
+
+static void *waker(void *arg)
+{
+    struct weir_wake *wake = arg;
+
+    spared = true;
+    usleep(10 * 1000);
+    weir_req_wake(*wake, script.action == WAKE_FAIL            ? WEIR_FAIL
+                         : script.action == WAKE_REPEAT_ANSWER ? WEIR_REPEAT
+                                                               : WEIR_NEXT);
+    free(wake);
+    return NULL;
+}
+
+static void on_cancel(struct weir_req *req, void *arg)
+{
+    (void)req;
+    (void)arg;
+    script.cancelled++;
+}
+
+static enum weir_verdict wait_for_waker(struct weir_req *req)
+{
+    struct weir_wake *wake = __real_malloc(sizeof(*wake));
+    pthread_t thread;
+
+    *wake = weir_req_park(req, on_cancel, NULL);
+    if (pthread_create(&thread, NULL, waker, wake))
+        abort();
+    pthread_detach(thread);
+    return WEIR_WAIT;
+}
+
+static enum weir_verdict teapot(struct weir_req *req)
+{
+    return weir_req_reply(req, 418, weir_str("teapot\n"));
+}
+
+static void work(void *arg)
+{
+    usleep(5000);
+    *(int *)arg = 1;
+}
+
+static enum weir_verdict worked(struct weir_req *req, void *arg)
+{
+    assert_int_equal(*(int *)arg, 1);
+    return script.action == OFFLOAD_ANSWER ? teapot(req) : WEIR_NEXT;
+}
+
+static enum weir_verdict offload(struct weir_req *req)
+{
+    int *arg = weir_req_alloc(req, sizeof(*arg));
+
+    return arg ? weir_req_offload(req, work, worked, arg)
+               : weir_req_fail(req, WEIR_ENOMEM, WEIR_BY_US);
+}
+
+static enum weir_verdict act(struct weir_req *req, void *self, enum phase phase)
+{
+    struct state *state = weir_filter_state(req, self);
+
+    if (!state)
+        return weir_req_fail(req, WEIR_ENOMEM, WEIR_BY_US);
+    if (script.off || phase != script.phase || state->done) {
+        if (state->done && phase == script.phase && script.action == WAKE_REPEAT_ANSWER &&
+            phase != REQUEST_BODY && phase != RESPONSE_BODY)
+            return teapot(req);
+        return WEIR_NEXT;
+    }
+    script.called++;
+    state->done = true;
+    switch (script.action) {
+    case ANSWER:
+        return teapot(req);
+    case FAIL:
+        return weir_req_fail(req, WEIR_EFILTER, WEIR_BY_US);
+    case SLEEP:
+        return weir_req_sleep(req, 10);
+    case OFFLOAD_NEXT:
+    case OFFLOAD_ANSWER:
+        return offload(req);
+    case WAIT_FOR_NOTHING:
+        return WEIR_WAIT;
+    case PARK_AND_GO_ON:
+        wait_for_waker(req);
+        return WEIR_NEXT;
+    default:
+        return wait_for_waker(req);
+    }
+}
+
+static enum weir_verdict f_early(struct weir_req *req, void *self)
+{
+    return act(req, self, EARLY);
+}
+static enum weir_verdict f_request(struct weir_req *req, void *self)
+{
+    return act(req, self, REQUEST);
+}
+static enum weir_verdict f_peer(struct weir_req *req, void *self, struct weir_peer_choice *choice)
+{
+    (void)choice;
+    return act(req, self, PEER);
+}
+static enum weir_verdict f_connected(struct weir_req *req, void *self,
+                                     const struct weir_server *server, bool reused)
+{
+    (void)server;
+    (void)reused;
+    return act(req, self, CONNECTED);
+}
+static enum weir_verdict f_connect_failed(struct weir_req *req, void *self,
+                                          const struct weir_error *error, bool *again)
+{
+    (void)error;
+    (void)again;
+    return act(req, self, CONNECT_FAILED);
+}
+static enum weir_verdict f_up_request(struct weir_req *req, void *self, struct weir_message *up)
+{
+    (void)up;
+    return act(req, self, UP_REQUEST);
+}
+static enum weir_verdict f_request_body(struct weir_req *req, void *self, struct weir_str data,
+                                        bool last, struct weir_body_out *out)
+{
+    (void)last;
+    if (weir_body_emit(out, data))
+        return weir_req_fail(req, WEIR_ENOMEM, WEIR_BY_US);
+    return act(req, self, REQUEST_BODY);
+}
+static enum weir_verdict f_up_response(struct weir_req *req, void *self,
+                                       struct weir_message *answer)
+{
+    (void)answer;
+    return act(req, self, UP_RESPONSE);
+}
+static enum weir_verdict f_response(struct weir_req *req, void *self, struct weir_message *answer)
+{
+    (void)answer;
+    return act(req, self, RESPONSE);
+}
+static enum weir_verdict f_response_body(struct weir_req *req, void *self, struct weir_str data,
+                                         bool last, struct weir_body_out *out)
+{
+    if (weir_body_emit(out, data) || (last && weir_body_emit(out, weir_str("!"))))
+        return weir_req_fail(req, WEIR_ENOMEM, WEIR_BY_US);
+    return act(req, self, RESPONSE_BODY);
+}
+static enum weir_verdict f_proxy_error(struct weir_req *req, void *self,
+                                       const struct weir_error *error, bool *again)
+{
+    (void)error;
+    (void)again;
+    return act(req, self, PROXY_ERROR);
+}
+static enum weir_verdict f_proxy_failed(struct weir_req *req, void *self,
+                                        const struct weir_error *error)
+{
+    (void)error;
+    return act(req, self, PROXY_FAILED);
+}
+static void f_logging(struct weir_req *req, void *self)
+{
+    (void)req;
+    (void)self;
+    script.logged++;
+}
+
+static const struct weir_filter actor = { .size = sizeof(actor),
+                                          .name = "actor",
+                                          .state_bytes = sizeof(struct state),
+                                          .early_request = f_early,
+                                          .request = f_request,
+                                          .upstream_peer = f_peer,
+                                          .connected_to_upstream = f_connected,
+                                          .fail_to_connect = f_connect_failed,
+                                          .upstream_request = f_up_request,
+                                          .request_body = f_request_body,
+                                          .upstream_response = f_up_response,
+                                          .response = f_response,
+                                          .response_body = f_response_body,
+                                          .error_while_proxy = f_proxy_error,
+                                          .fail_to_proxy = f_proxy_failed,
+                                          .logging = f_logging };
+
+/* Another with the same `self` (NULL) and no state, before it. */
+static enum weir_verdict pass(struct weir_req *req, void *self, struct weir_str data, bool last,
+                              struct weir_body_out *out)
+{
+    (void)req;
+    (void)self;
+    (void)last;
+    for (size_t i = 0; i < data.len; i++) /* byte by byte, and no look at what comes back */
+        if (weir_body_emit(out, (struct weir_str){ data.ptr + i, 1 }))
+            return WEIR_NEXT;
+    return WEIR_NEXT;
+}
+
+static const struct weir_filter passer = {
+    .size = sizeof(passer), .name = "pass", .request_body = pass, .response_body = pass
+};
+
+/* ---- the proxy ---- */
+
+static struct weir_proxy *proxy;
+static unsigned port;
+
+static void add_upstream(const char *name, unsigned up)
+{
+    char text[32];
+    const char *servers[] = { text, NULL };
+
+    snprintf(text, sizeof(text), "127.0.0.1:%u", up);
+    assert_int_equal(weir_proxy_add_upstream(
+                         proxy, &(struct weir_upstream_opts){ WEIR_SIZE(weir_upstream_opts),
+                                                              .name = name, .servers = servers }),
+                     0);
+}
+
+static void add_route(const char *name, const char *path, const char *to,
+                      const struct weir_filter_ref *uses, size_t count)
+{
+    assert_int_equal(
+        weir_proxy_add_route(
+            proxy, &(struct weir_route_opts){ WEIR_SIZE(weir_route_opts), .name = name,
+                                              .path = path, .to = to, .filters = uses,
+                                              .filter_count = count, .connect_timeout_ms = 300 }),
+        0);
+}
+
+static int full_fd, full_fill[4];
+
+static int set_up(void **state)
+{
+    static const struct weir_filter_ref uses[] = { { &passer, NULL }, { &actor, NULL } };
+    struct weir_proxy_opts opts = { WEIR_SIZE(weir_proxy_opts), .workers = 1, .drain_ms = 1000 };
+    unsigned dead, full;
+    pthread_t thread;
+
+    (void)state;
+    spared = true;
+    up_fd = listen_on(64, &up_port);
+    assert_int_equal(pthread_create(&thread, NULL, up_accept, NULL), 0);
+    pthread_detach(thread);
+    close(listen_on(1, &dead));
+    full_fd = listen_on(0, &full);
+    for (size_t i = 0; i < 4; i++) { /* nobody accepts: the next ones wait for ever */
+        struct sockaddr_in addr = { .sin_family = AF_INET,
+                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                    .sin_port = htons((uint16_t)full) };
+
+        full_fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)!connect(full_fill[i], (struct sockaddr *)&addr, sizeof(addr));
+    }
+    proxy = weir_proxy_new(&opts);
+    add_upstream("app", up_port);
+    add_upstream("dead", dead);
+    add_upstream("full", full);
+    add_route("filtered", "/f/", "app", uses, 2);
+    add_route("dead", "/dead/", "dead", uses, 2);
+    add_route("full", "/full/", "full", NULL, 0);
+    add_route("plain", "/p/", "app", NULL, 0);
+    assert_int_equal(
+        weir_proxy_add_listener(proxy, &(struct weir_listener_opts){ WEIR_SIZE(weir_listener_opts),
+                                                                     .name = "web",
+                                                                     .bind = "127.0.0.1:0" }),
+        0);
+    assert_int_equal(weir_proxy_start(proxy), 0);
+    port = weir_proxy_port(proxy, "web");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    weir_proxy_free(proxy);
+    shutdown(up_fd, SHUT_RDWR);
+    for (size_t i = 0; i < 4; i++)
+        close(full_fill[i]);
+    close(full_fd);
+    return 0;
+}
+
+/* The status of one request on a connection of its own; 0: none came. *text is the whole answer. */
+static int ask(const char *request, char *text, size_t room)
+{
+    int fd = dial(port), status = 0;
+
+    say(fd, request);
+    hear(fd, text, room);
+    sscanf(text, "HTTP/1.1 %d", &status);
+    close(fd);
+    return status;
+}
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+#define POST(path) \
+    "POST " path " HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
+
+static void still_serves(void)
+{
+    char text[4096];
+
+    script.off = true;
+    assert_int_equal(ask(POST("/f/x"), text, sizeof(text)), 200);
+    assert_non_null(strstr(text, "chunked"));
+    script.off = false;
+}
+
+/* ---- tests ---- */
+
+/* The head has left while the filter waited: what fails then is cut. */
+static bool is_cut(enum phase phase, enum action action)
+{
+    return phase == RESPONSE_BODY && (action == WAKE_FAIL || action == OFFLOAD_ANSWER);
+}
+
+static int expected(enum phase phase, enum action action)
+{
+    int fine = phase == CONNECT_FAILED || phase == PROXY_ERROR || phase == PROXY_FAILED ? 502 : 200;
+
+    if (is_cut(phase, action))
+        return 200;
+    switch (action) {
+    case ANSWER:
+    case OFFLOAD_ANSWER:
+        return 418;
+    case WAKE_REPEAT_ANSWER: /* not for body filters */
+        return phase == REQUEST_BODY || phase == RESPONSE_BODY ? fine : 418;
+    case FAIL:
+    case WAKE_FAIL:
+    case WAIT_FOR_NOTHING:
+        return fine == 502 ? 0 : 500;
+    default:
+        return fine;
+    }
+}
+
+static void test_phases(void **state)
+{
+    char text[8192];
+
+    (void)state;
+    for (int phase = 0; phase < PHASES; phase++)
+        for (int action = 0; action < ACTIONS; action++) {
+            const char *request = phase == CONNECT_FAILED || phase == PROXY_FAILED ? POST("/dead/x")
+                                  : phase == PROXY_ERROR ? POST("/f/close")
+                                                         : POST("/f/x");
+            int want = expected((enum phase)phase, (enum action)action), status;
+
+            script.phase = (enum phase)phase;
+            script.action = (enum action)action;
+            script.called = script.logged = 0;
+            status = ask(request, text, sizeof(text));
+            if (want ? status != want : status < 500)
+                fail_msg("phase %d, action %d: %d instead of %d: %s", phase, action, status, want,
+                         text);
+            if (is_cut((enum phase)phase, (enum action)action))
+                assert_null(strstr(text, "\r\n0\r\n\r\n"));
+            assert_true(script.called >= 1);
+            usleep(1000);
+            assert_int_equal(script.logged, 1);
+        }
+    usleep(50 * 1000);
+    still_serves();
+}
+
+/* The client leaves while a filter waits, in each phase. */
+static void test_client_leaves(void **state)
+{
+    (void)state;
+    for (int phase = 0; phase < PHASES; phase++)
+        for (int action = SLEEP; action <= OFFLOAD_ANSWER; action++) {
+            struct linger linger = { 1, 0 };
+            int fd = dial(port);
+
+            script.phase = (enum phase)phase;
+            script.action = (enum action)action;
+            say(fd, POST("/f/x"));
+            usleep(3000);
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+            close(fd);
+        }
+    usleep(100 * 1000);
+    still_serves();
+}
+
+/* What is answered at once, behind something that was not: all in one read. */
+static void test_pipelined(void **state)
+{
+    char text[65536];
+    int fd = dial(port), found = 0;
+
+    (void)state;
+    say(fd, "GET /p/slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    usleep(20 * 1000);
+    for (int i = 0; i < 20; i++)
+        say(fd, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n");
+    say(fd, GET("/p/x"));
+    hear(fd, text, sizeof(text));
+    close(fd);
+    for (char *at = text; (at = strstr(at, " 404 ")); at++)
+        found++;
+    assert_int_equal(found, 20);
+    assert_non_null(strstr(text + 1, "HTTP/1.1 200 OK"));
+    still_serves();
+}
+
+/* The request ends while its connection is being made. */
+static void test_fault_while_connecting(void **state)
+{
+    char text[4096];
+    int fd = dial(port);
+
+    (void)state;
+    say(fd, "POST /full/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    usleep(30 * 1000);
+    say(fd, "zz\r\n");
+    hear(fd, text, sizeof(text));
+    assert_non_null(strstr(text, "HTTP/1.1 400"));
+    close(fd);
+    for (int i = 0; i < 8; i++) /* its memory is used again */
+        assert_int_equal(ask(GET("/p/x"), text, sizeof(text)), 200);
+    usleep(600 * 1000);
+    still_serves();
+}
+
+/* A client that has said all it will say reads slowly: it gets all of it. */
+static void test_half_closed_reader(void **state)
+{
+    static char text[1024 * 1024];
+    int fd = dial(port), small = 4096;
+    size_t have = 0;
+    ssize_t n;
+
+    (void)state;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    say(fd, "GET /p/big HTTP/1.1\r\nHost: a\r\n\r\n");
+    shutdown(fd, SHUT_WR);
+    usleep(200 * 1000);
+    while ((n = recv(fd, text + have, sizeof(text) - have, 0)) > 0)
+        have += (size_t)n;
+    close(fd);
+    assert_int_equal(n, 0);
+    assert_true(have > 512 * 1024);
+}
+
+static void test_trailer_and_head(void **state)
+{
+    char text[4096];
+
+    (void)state;
+    script.off = true;
+    assert_int_equal(
+        ask("GET /f/trailer HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n",
+            text, sizeof(text)),
+        200);
+    assert_non_null(strstr(text, "!\r\n0\r\nx-t: 1\r\n\r\n"));
+    assert_int_equal(
+        ask("HEAD /f/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", text, sizeof(text)), 200);
+    assert_null(strstr(text, "ontent-Length"));
+    assert_null(strchr(text, '!'));
+    script.off = false;
+}
+
+/* The n-th allocation of the proxy fails, for every n: no crash, no hang, and the next one is served. */
+static void test_no_memory(void **state)
+{
+    static const char *const requests[] = { POST("/f/x"), GET("/p/big"), POST("/dead/x") };
+    static char text[1024 * 1024];
+
+    (void)state;
+    script.off = true;
+    for (size_t r = 0; r < sizeof(requests) / sizeof(requests[0]); r++)
+        for (long n = 1; n < 400; n++) {
+            uint64_t start = weir_clock_us();
+            long left;
+
+            atomic_store(&fail_in, n);
+            ask(requests[r], text, sizeof(text));
+            left = atomic_exchange(&fail_in, 0);
+            assert_true(weir_clock_us() - start < 4500000);
+            if (left > 0)
+                break;
+        }
+    still_serves();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_phases),
+        cmocka_unit_test(test_client_leaves),
+        cmocka_unit_test(test_pipelined),
+        cmocka_unit_test(test_fault_while_connecting),
+        cmocka_unit_test(test_half_closed_reader),
+        cmocka_unit_test(test_trailer_and_head),
+        cmocka_unit_test(test_no_memory),
+    };
+
+    return cmocka_run_group_tests_name("proxy/machine", tests, set_up, tear_down);
+}
