@@ -253,6 +253,45 @@ def back_pressure(lab):
             got += part
 
 
+@story
+def drain_ends_tunnels(lab):
+    up = lab.upstream(script=pong)
+    w = lab.weir(up, shutdown={"drain": "5s", "tunnels": "500ms"})
+    c = w.client()
+    c.send(text_of("GET /", ASK))
+    eq(c.response().status, 101, "101")
+    started = time.monotonic()
+    w.kick(15)
+    time.sleep(0.2)
+    c.send(b"a")
+    eq(c.take(1), b"A", "it goes on for a while")
+    eq(w.join(), 0, "exit status")
+    ok(time.monotonic() - started < 3 * SLOW, "after shutdown.tunnels", time.monotonic() - started)
+
+
+@story
+def tunnels_may_outlive_requests(lab):
+    # shutdown.drain cuts a request that hangs; a tunnel goes on until shutdown.tunnels.
+    up = lab.upstream(script=lambda c: pong(c) if c.index == 1 else c.rest())
+    w = lab.weir(up, shutdown={"drain": "300ms", "tunnels": "1500ms"})
+    tunnel, request = w.client(), w.client()
+    tunnel.send(text_of("GET /", ASK))
+    eq(tunnel.response().status, 101, "101")
+    request.send(text_of("GET /"))
+    wait(lambda: len(up.conns) == 2, "a request is in flight")
+    started = time.monotonic()
+    w.kick(15)
+    try:
+        ok(not request.more(), "the request is cut")
+    except OSError:
+        pass
+    ok(0.2 < time.monotonic() - started < 1.2, "after shutdown.drain", time.monotonic() - started)
+    tunnel.send(b"a")
+    eq(tunnel.take(1), b"A", "the tunnel goes on")
+    eq(w.join(), 0, "exit status")
+    ok(1.3 < time.monotonic() - started < 3 * SLOW, "after shutdown.tunnels", time.monotonic() - started)
+
+
 def connect_script(c):
     r = c.head()
     c.seen = r

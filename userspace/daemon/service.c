@@ -63,18 +63,22 @@ static void daemon_stop(struct weir_daemon *daemon)
 static void on_drain_poll(struct weir_timer *timer, void *arg)
 {
     struct weir_daemon *daemon = arg;
-    int64_t limit = daemon->conf->proxy.drain_ms;
+    const struct weir_proxy_conf *conf = &daemon->conf->proxy;
+    int64_t limit = conf->drain_ms > conf->tunnels_ms ? conf->drain_ms : conf->tunnels_ms;
     uint64_t waited = daemon->loop.now_ms - daemon->drain_ms;
 
     if (weir_service_idle(daemon->service)) {
-        daemon->clean = true;
-        weir_log(daemon->log, WEIR_LOG_INFO, "drained in %llu ms", (unsigned long long)waited);
+        daemon->clean = !weir_service_drain_cut(daemon->service);
+        weir_log(daemon->log, daemon->clean ? WEIR_LOG_INFO : WEIR_LOG_WARN, "drained in %llu ms%s",
+                 (unsigned long long)waited,
+                 daemon->clean ? "" : "; what took longer than shutdown.drain or .tunnels was cut");
         daemon_stop(daemon);
         return;
     }
     if (limit >= 0 && waited >= (uint64_t)limit) {
         weir_log(daemon->log, WEIR_LOG_WARN,
-                 "shutdown.drain (%lld ms) is over; closing the connections that are left",
+                 "shutdown.drain and .tunnels are over (%lld ms); closing the connections that are "
+                 "left",
                  (long long)limit);
         daemon_stop(daemon);
         return;

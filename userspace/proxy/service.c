@@ -462,6 +462,11 @@ bool weir_service_idle(const struct weir_service *service)
     return atomic_load((_Atomic int64_t *)&service->connections) <= 0;
 }
 
+bool weir_service_drain_cut(const struct weir_service *service)
+{
+    return atomic_load((_Atomic bool *)&service->drain_cut);
+}
+
 static void errand_close_views(struct weir_worker *worker, void *arg)
 {
     struct weir_service *service = worker->service;

@@ -34,6 +34,8 @@ int weir_service_start(struct weir_service *service) __attribute__((warn_unused_
 void weir_service_drain(struct weir_service *service);
 /** No client connection is left. Any thread. */
 bool weir_service_idle(const struct weir_service *service);
+/** A drain has cut what was left when shutdown.drain (tunnels: shutdown.tunnels) was over. Any thread. */
+bool weir_service_drain_cut(const struct weir_service *service);
 /** Closes everything and joins the threads. */
 void weir_service_stop(struct weir_service *service);
 void weir_service_free(struct weir_service *service);

@@ -665,10 +665,31 @@ static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state
     }
 }
 
+/* A drain has an end: shutdown.tunnels for tunnels, shutdown.drain for all else. */
+static void drain_over(struct weir_wlistener *wl)
+{
+    struct weir_service *service = wl->worker->service;
+    int64_t waited = (int64_t)(wl->worker->loop.now_ms - wl->worker->drain_ms);
+
+    for (int state = 0; state < WEIR_SESSION_STATES; state++)
+        weir_list_each(link, next, &wl->sessions[state])
+        {
+            struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+            int64_t limit = session->tunnel ? service->conf->tunnels_ms : service->conf->drain_ms;
+
+            if (session->closed || limit < 0 || waited < limit)
+                continue;
+            atomic_store_explicit(&service->drain_cut, true, memory_order_relaxed);
+            weir_session_close(session, true);
+        }
+}
+
 void weir_sessions_sweep(struct weir_wlistener *wl)
 {
     const struct weir_timeouts *t = &wl->listener->conf->timeouts;
 
+    if (wl->worker->draining)
+        drain_over(wl);
     sweep_state(wl, WEIR_SESSION_HANDSHAKE, t->handshake);
     sweep_state(wl, WEIR_SESSION_HEAD, t->head);
     sweep_state(wl, WEIR_SESSION_IDLE, t->keepalive);

@@ -246,6 +246,7 @@ void weir_worker_drain(struct weir_worker *worker)
         }
     }
     worker->draining = true;
+    worker->drain_ms = worker->loop.now_ms;
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_drain(&worker->listeners[i]);
 }

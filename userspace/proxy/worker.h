@@ -76,8 +76,9 @@ struct weir_worker {
     unsigned sweeps;
     unsigned session_count;
     bool draining, stopping;
-    uint64_t told_ms; /* when the last complaint about accepting was logged */
-    uint64_t untold;  /* and how many were not */
+    uint64_t drain_ms; /* when draining began */
+    uint64_t told_ms;  /* when the last complaint about accepting was logged */
+    uint64_t untold;   /* and how many were not */
     struct weir_mail mail;
 };
 
@@ -103,6 +104,7 @@ struct weir_service {
     _Atomic uint64_t resident_bytes, limit_bytes;
     struct weir_timer memory_timer; /* on worker 0 */
     _Atomic bool draining;
+    _Atomic bool drain_cut; /* the end of a drain has closed something */
     bool opened, started, unclean;
     uint64_t id_prefix; /* of request ids */
 };
