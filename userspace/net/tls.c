@@ -105,6 +105,14 @@ static int tls_encrypt_iov(struct weir_tls *tls, struct tls_scratch *scratch,
     return err ? err : tls_encrypt(tls, scratch->gather, kept);
 }
 
+/* Made as late as this, it shares a write with the data that OpenSSL puts behind it. */
+static void tls_ticket(struct weir_tls *tls)
+{
+    tls->ticket_due = false;
+    if (!SSL_new_session_ticket(tls->ssl))
+        ERR_clear_error(); /* the next handshake will be a full one */
+}
+
 static int tls_write(struct weir_stream *stream, const struct iovec *iov, int count)
 {
     struct weir_tls *tls = tls_of(stream);
@@ -116,9 +124,13 @@ static int tls_write(struct weir_stream *stream, const struct iovec *iov, int co
         return 0;
     if (tls->shut)
         return WEIR_EINVAL;
+    if (tls->lost)
+        return WEIR_ENOMEM;
     scratch = tls_bio_enter(tls);
+    if (tls->ticket_due)
+        tls_ticket(tls);
     err = tls_encrypt_iov(tls, scratch, iov, count);
-    flush = tls_bio_flush(tls, scratch);
+    flush = tls_bio_cork(tls, scratch);
     if (err)
         tls_complain(tls);
     return err || flush ? WEIR_ENOMEM : 0;
@@ -158,6 +170,8 @@ static void tls_close(struct weir_stream *stream, bool reset)
     weir_assert(tls->state != TLS_CLOSING);
     if (tls->state == TLS_OPEN && !reset && !tls->shut && weir_stream_pending(tls->lower) == 0)
         tls_say_goodbye(tls);
+    else
+        tls_bio_uncork(tls);
     tls->state = TLS_CLOSING;
     weir_later_cancel(&tls->later);
     weir_buf_clear(&tls->held);
@@ -168,7 +182,8 @@ static bool tls_release(struct weir_stream *stream, struct weir_parcel *parcel)
 {
     struct weir_tls *tls = tls_of(stream);
 
-    if (tls->state != TLS_OPEN || tls->pumping || tls->stalled || tls->peer_closed ||
+    tls_bio_uncork(tls);
+    if (tls->state != TLS_OPEN || tls->lost || tls->pumping || tls->stalled || tls->peer_closed ||
         tls->lower_eof || tls->shut || tls->held.len || SSL_has_pending(tls->ssl) ||
         !weir_stream_release(tls->lower, parcel))
         return false;

@@ -90,7 +90,8 @@ struct tls_scratch *tls_bio_enter(struct weir_tls *tls)
 {
     struct tls_scratch *scratch = tls_scratch(tls->stream.loop);
 
-    weir_assert(scratch->out_len == 0);
+    if (scratch->out_len && scratch->current != tls)
+        tls_bio_uncork(scratch->current);
     scratch->current = tls;
     scratch->out_failed = false;
     return scratch;
@@ -133,6 +134,35 @@ int tls_bio_flush(struct weir_tls *tls, struct tls_scratch *scratch)
     return scratch->out_failed ? WEIR_ENOMEM : 0;
 }
 
+/* The holder of `tls` is told later: this may be inside a call of it, or of another. */
+void tls_bio_uncork(struct weir_tls *tls)
+{
+    struct tls_scratch *scratch = tls_scratch(tls->stream.loop);
+
+    if (scratch->current != tls || !scratch->out_len || !tls_bio_flush(tls, scratch))
+        return;
+    tls->lost = true;
+    if (tls->state < TLS_DEAD && !weir_later_queued(&tls->later))
+        weir_loop_defer(tls->stream.loop, &tls->later, tls_resume, tls);
+}
+
+static void on_turn_end(void *arg)
+{
+    struct tls_scratch *scratch = arg;
+
+    if (scratch->out_len)
+        tls_bio_uncork(scratch->current);
+}
+
+int tls_bio_cork(struct weir_tls *tls, struct tls_scratch *scratch)
+{
+    if (scratch->out_failed || scratch->out_len > TLS_CORK_BYTES_MAX)
+        return tls_bio_flush(tls, scratch);
+    if (!weir_later_queued(&scratch->cork))
+        weir_loop_defer(tls->stream.loop, &scratch->cork, on_turn_end, scratch);
+    return 0;
+}
+
 int weir_tls_loop_init(struct weir_loop *loop)
 {
     struct tls_scratch *scratch = malloc(sizeof(*scratch));
@@ -167,6 +197,7 @@ void weir_tls_loop_fini(struct weir_loop *loop)
 
     if (!scratch)
         return;
+    weir_later_cancel(&scratch->cork);
     weir_slab_fini(&loop->tlss);
     BIO_free(scratch->bio);
     BIO_meth_free(scratch->method);

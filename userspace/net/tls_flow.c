@@ -115,7 +115,7 @@ static void tls_opened(struct weir_tls *tls)
     ERR_clear_error();
     tls_info_fill(tls);
     if (!tls->client)
-        tls_server_opened(tls->server, tls->ssl);
+        tls->ticket_due = tls_server_owes_ticket(tls->server, tls->ssl);
     tls->stalled = tls->held.len > 0 || tls->lower_eof;
     tls->pumping = true; /* a read(true) in on_open needs no deferred call */
     if (tls->stream.sink->on_open)
@@ -348,7 +348,9 @@ void tls_resume(void *arg)
 {
     struct weir_tls *tls = weir_cast(struct weir_tls, arg, TLS_MAGIC);
 
-    if (tls->state == TLS_OPEN && tls->reading && tls->stalled)
+    if (tls->lost)
+        tls_fail(tls, WEIR_ENOMEM, 0);
+    else if (tls->state == TLS_OPEN && tls->reading && tls->stalled)
         tls_pump(tls, NULL, 0);
 }
 

@@ -30,6 +30,7 @@ enum {
     TLS_HELD_BYTES_MAX = 32 * 1024, /* ciphertext kept during a handshake before reading pauses */
     TLS_OUT_BYTES =
         4 * (TLS_RECORD_BYTES + 256), /* a write of 64 KiB is one write of the lower stream */
+    TLS_CORK_BYTES_MAX = 4096,        /* ciphertext of one turn that waits for its end */
     TLS_SESSIONS_MAX = 4,             /* kept for one upstream server */
     TLS_MESSAGES_MAX = 32,            /* post-handshake messages in a row without data between */
     TLS_NAME_BYTES_MAX = 255,
@@ -54,6 +55,8 @@ struct weir_tls {
     bool pumping : 1;       /* in tls_pump: the loop there looks at `reading` */
     bool unframed : 1;      /* the peer's bytes are no TLS records: OpenSSL finds the words */
     bool released : 1;      /* leaves in a parcel */
+    bool ticket_due : 1;    /* a ticket goes out before the first data */
+    bool lost : 1;          /* bytes that were taken could not be kept: no memory */
     struct weir_stream *lower;
     SSL *ssl;                           /* server: made with the first whole record */
     struct weir_tls_server *server;     /* counted */
@@ -65,7 +68,11 @@ struct weir_tls {
     struct weir_tls_info info;
 };
 
-/** What a worker lends to the one TLS stream that it works on. */
+/**
+ * What a worker lends to the one TLS stream that it works on. Small writes of a stream stay in
+ * `out` to the end of the turn, or until another stream needs it: the ticket, an answer and
+ * close_notify are then one write of the lower stream.
+ */
 struct tls_scratch {
     BIO_METHOD *method;
     BIO *bio; /* one for all streams of the worker: it has no state but this struct */
@@ -76,7 +83,8 @@ struct tls_scratch {
                            buffer */
     size_t held_budget; /* bytes of held that may still be read behind it */
     size_t out_len;
-    bool out_failed; /* the lower stream had no memory */
+    bool out_failed;        /* the lower stream had no memory */
+    struct weir_later cork; /* queued: sends what `current` has left in out */
     uint8_t plain[WEIR_READ_BUFFER_BYTES];
     uint8_t gather[TLS_RECORD_BYTES];
     uint8_t out[TLS_OUT_BYTES];
@@ -90,7 +98,8 @@ static inline struct tls_scratch *tls_scratch(const struct weir_loop *loop)
 /* tls_bio.c */
 /** Makes the worker's BIO the two ends of `ssl`. */
 void tls_bio_bind(struct weir_loop *loop, SSL *ssl);
-/** `current` works from here on; what it writes is flushed by tls_bio_flush. */
+/** `current` works from here on; what it writes is flushed by tls_bio_flush or left to tls_bio_cork.
+ * What another stream has left is sent. */
 struct tls_scratch *tls_bio_enter(struct weir_tls *tls);
 /** Lends `data` to be read. */
 void tls_bio_lend(struct tls_scratch *scratch, const uint8_t *data, size_t len);
@@ -108,6 +117,11 @@ int tls_bio_settle(struct weir_tls *tls, struct tls_scratch *scratch)
 /** Hands what was encrypted to the lower stream. 0 or WEIR_ENOMEM. */
 int tls_bio_flush(struct weir_tls *tls, struct tls_scratch *scratch)
     __attribute__((warn_unused_result));
+/** Leaves what was encrypted to the end of the turn, when it is little; else as tls_bio_flush. */
+int tls_bio_cork(struct weir_tls *tls, struct tls_scratch *scratch)
+    __attribute__((warn_unused_result));
+/** Sends what `tls` has left, if anything. */
+void tls_bio_uncork(struct weir_tls *tls);
 
 /* tls.c */
 /** Frees everything of a stream whose lower stream is gone, or never was. */
@@ -136,8 +150,8 @@ void tls_server_get(struct weir_tls_server *server);
 /** Of an SSL of tls_server_ssl. */
 struct weir_tls_server *tls_server_of(const SSL *ssl);
 const void *tls_server_group_of(const SSL *ssl);
-/** The handshake has ended: queue a ticket, which goes out with the first data. */
-void tls_server_opened(struct weir_tls_server *server, SSL *ssl);
+/** The handshake has ended: does this client get a ticket (of 1.3; those of 1.2 are in it)? */
+bool tls_server_owes_ticket(const struct weir_tls_server *server, const SSL *ssl);
 bool tls_server_asks_cert(const struct weir_tls_server *server);
 /** ALPN names in wire form, malloc'ed; *len 0 when there are none. 0, WEIR_EINVAL or WEIR_ENOMEM.
  */

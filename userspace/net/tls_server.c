@@ -124,7 +124,7 @@ static void ctx_tickets(SSL_CTX *ctx, bool on)
      * share no lock */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(
-        ctx, 0); /* one is queued by tls_server_opened: it goes with the first data, not alone */
+        ctx, 0); /* tls_write makes one before the first data, and both are one write */
     SSL_CTX_set_timeout(ctx, TLS_TICKET_LIFE_S);
     if (on)
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket);
@@ -252,10 +252,9 @@ SSL *tls_server_ssl(struct weir_tls_server *server)
     return ssl;
 }
 
-void tls_server_opened(struct weir_tls_server *server, SSL *ssl)
+bool tls_server_owes_ticket(const struct weir_tls_server *server, const SSL *ssl)
 {
-    if (server->with_tickets && SSL_version(ssl) == TLS1_3_VERSION && !SSL_new_session_ticket(ssl))
-        ERR_clear_error(); /* the next handshake will be a full one */
+    return server->with_tickets && SSL_version(ssl) == TLS1_3_VERSION;
 }
 
 int weir_tls_server_rotate(struct weir_tls_server *policy)

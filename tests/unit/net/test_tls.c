@@ -108,16 +108,48 @@ static void test_small_pieces_are_one_record_and_one_write(void **state)
 
     opened(&conn);
     assert_int_equal(kit_write(&conn.server, "x"), 0); /* the ticket goes along */
-    assert_int_equal(conn.down.writes, 2);             /* the flight, and this */
+    assert_int_equal(conn.down.writes, 1);             /* the flight */
+    weir_loop_turn(&loop, 0);
+    assert_int_equal(conn.down.writes, 2); /* and this */
     kit_conn_run(&conn);
     writes = conn.down.writes;
     before = conn.client.received;
     assert_int_equal(weir_stream_write(conn.server.stream, iov, 3), 0);
+    weir_loop_turn(&loop, 0);
     assert_int_equal(conn.down.writes, writes + 1);
     assert_int_equal(conn.down.out.len, 5 + 24 + 1 + 16);
     kit_conn_run(&conn);
     assert_int_equal(conn.client.received, before + 24);
     kit_conn_end(&conn);
+}
+
+/* What is written in one turn leaves at its end, at a close, or when another stream works. */
+static void test_writes_of_a_turn_are_one(void **state)
+{
+    struct kit_conn conn, other;
+    unsigned writes;
+
+    opened(&conn);
+    opened(&other);
+    writes = conn.down.writes;
+    assert_int_equal(kit_write(&conn.server, "a"), 0);
+    assert_int_equal(kit_write(&conn.server, "b"), 0);
+    assert_int_equal(conn.down.writes, writes);
+    assert_int_equal(kit_write(&other.server, "c"), 0);
+    assert_int_equal(conn.down.writes, writes + 1);
+    kit_conn_run(&conn);
+    kit_conn_run(&other);
+    assert_int_equal(conn.client.received, 2);
+    assert_int_equal(other.client.received, 1);
+    assert_int_equal(kit_write(&conn.server, "d"), 0);
+    kit_close(&conn.server);
+    assert_int_equal(conn.down.writes, writes + 2); /* with close_notify */
+    kit_conn_run(&conn);
+    assert_int_equal(conn.client.received, 3);
+    assert_int_equal(conn.client.eofs, 1);
+    assert_int_equal(conn.client.err, 0);
+    kit_conn_end(&conn);
+    kit_conn_end(&other);
 }
 
 static void test_64k_is_one_write_and_one_on_data(void **state)
@@ -209,6 +241,7 @@ static void test_fin_alone_is_a_truncation(void **state)
 
     opened(&conn);
     assert_int_equal(kit_write(&conn.client, "half"), 0);
+    weir_loop_turn(&loop, 0);
     conn.up.fin = true;
     kit_conn_run(&conn);
     assert_string_equal(conn.server.last, "half");
@@ -522,7 +555,12 @@ static void test_no_memory_below(void **state)
     kit_conn_end(&conn);
     opened(&conn);
     conn.down.no_memory = true;
-    assert_int_equal(kit_write(&conn.server, "x"), WEIR_ENOMEM);
+    assert_int_equal(kit_write(&conn.server, "x"), 0);
+    assert_int_equal(conn.server.err, 0); /* never inside the call */
+    weir_loop_turn(&loop, 0);
+    weir_loop_turn(&loop, 0);
+    assert_int_equal(conn.server.err, WEIR_ENOMEM);
+    assert_int_equal(kit_write(&conn.server, "x"), 0); /* taken and dropped */
     kit_conn_end(&conn);
     opened(&conn);
     conn.down.no_memory = true;
@@ -597,6 +635,7 @@ int main(void)
         cmocka_unit_test(test_handshake_and_data_at_any_cut),
         cmocka_unit_test(test_bulk_arrives_whole),
         cmocka_unit_test(test_small_pieces_are_one_record_and_one_write),
+        cmocka_unit_test(test_writes_of_a_turn_are_one),
         cmocka_unit_test(test_64k_is_one_write_and_one_on_data),
         cmocka_unit_test(test_reading_stops_in_a_batch),
         cmocka_unit_test(test_nothing_comes_before_reading_is_asked_for),
