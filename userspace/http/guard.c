@@ -160,7 +160,7 @@ bool weir_guard_name(struct weir_str name)
 
 static bool port_ok(struct weir_str port)
 {
-    uint64_t number;
+    uint64_t number = 0;
 
     return port.len == 0 || (port.len <= 5 && weir_str_to_u64(port, &number) && number <= 65535);
 }
