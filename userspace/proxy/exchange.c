@@ -210,6 +210,8 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
     req->response_started = false;
     req->sent_us = 0;
     req->up_ms = req->recv_ms = req->worker->loop.now_ms;
+    if (!req->in.expect_continue && !req->rate_ms)
+        req->rate_ms = req->recv_ms;
     req->to_up.head_due = true;
     err = weir_exchange_body_begin(req, WEIR_PH_REQUEST_BODY, &req->to_up);
     if (!err)
@@ -267,6 +269,8 @@ static void down_on_body(void *arg, struct weir_str data)
     struct weir_flow_dir *dir = &req->to_up;
 
     req->recv_ms = req->worker->loop.now_ms;
+    if (!req->rate_ms)
+        req->rate_ms = req->recv_ms;
     dir->bytes += data.len;
     dir->owed += data.len;
     if (req->own_answer || req->step >= WEIR_STEP_FAIL) { /* unwanted: read away, without credit */
@@ -391,8 +395,10 @@ static void pump_down(struct weir_req *req)
         return;
     }
     if (weir_hstream_pending(req->down)) {
-        if (!req->send_ms || !dir->blocked)
+        if (!req->send_ms || !dir->blocked) {
             req->send_ms = req->worker->loop.now_ms;
+            req->unsent = weir_hstream_pending(req->down);
+        }
         weir_req_watch(req);
     } else if (req->up_open) {
         dir_credit(dir, &req->conn->hs);
@@ -447,6 +453,8 @@ static void up_informational(struct weir_req *req, const struct weir_message *ms
 {
     struct weir_message head;
 
+    if (msg->status == 100 && !req->rate_ms)
+        req->rate_ms = req->recv_ms = req->up_ms;
     if (req->in.http10 || req->head_sent)
         return;
     if (weir_message_clone(&head, msg, &req->arena))

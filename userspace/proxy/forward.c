@@ -252,6 +252,8 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
     weir_session_addr(req->session, &peer);
     trusted = is_trusted(listener, &peer);
     hop = weir_arena_copy(&req->arena, (struct weir_str){ text, weir_addr_print_ip(&peer, text) });
+    if (weir_str_absent(hop))
+        return WEIR_ENOMEM;
     if (trusted) {
         struct weir_str told = weir_message_field(up, WEIR_F_X_FORWARDED_PROTO);
 
@@ -314,7 +316,7 @@ static struct weir_str host_for(const struct weir_req *req)
 {
     switch (req->route->conf->host) {
     case WEIR_HOST_SERVER:
-        return weir_server_name(req->server_chosen);
+        return weir_server_authority(req->server_chosen);
     case WEIR_HOST_NAME:
         return req->route->conf->host_name;
     default:

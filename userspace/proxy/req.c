@@ -173,6 +173,7 @@ static enum weir_flow step_peer(struct weir_req *req)
     verdict = weir_filters_run(req, WEIR_PH_PEER, &req->choice, NULL);
     if (verdict != WEIR_NEXT)
         return after_phase(req, verdict, WEIR_STEP_CONNECT, "upstream_peer");
+    req->choice.cluster = req->worker->service->clusters[req->cluster]; /* it may be another now */
     req->server_chosen = (struct weir_server *)req->choice.server;
     if (!req->server_chosen)
         req->server_chosen = weir_cluster_pick(req_view(req), &req->choice);
@@ -514,6 +515,12 @@ static void sooner(struct deadline *best, uint64_t since_ms, int64_t timeout_ms,
         *best = (struct deadline){ at, code, by };
 }
 
+/* For the upstream's 100 (RFC 9110 10.1.1). */
+static bool client_may_wait(const struct weir_req *req)
+{
+    return req->in.expect_continue && !req->rate_ms;
+}
+
 static struct deadline req_deadline(const struct weir_req *req)
 {
     const struct weir_timeouts *t = &req->route->conf->timeouts;
@@ -521,7 +528,8 @@ static struct deadline req_deadline(const struct weir_req *req)
     bool down_blocked = req->session && weir_hstream_pending(req->down) > 0;
     bool up_full = req->up_open && weir_hstream_pending(&req->conn->hs) > 0;
     bool client_owes = !req->to_up.ended && !req->own_answer && req->up_open && !up_full &&
-                       !req->parked && req->to_up.owed < WEIR_STREAM_HIGH_BYTES;
+                       !req->parked && !client_may_wait(req) &&
+                       req->to_up.owed < WEIR_STREAM_HIGH_BYTES;
 
     sooner(&best, req->began_us / 1000, t->request, WEIR_EREQTIME, WEIR_BY_UPSTREAM);
     if (client_owes)
@@ -529,8 +537,9 @@ static struct deadline req_deadline(const struct weir_req *req)
     if (down_blocked)
         sooner(&best, req->send_ms, t->send, WEIR_ESENDTIME, WEIR_BY_CLIENT);
     if (req->up_open && !req->response_started) {
-        if (req->to_up.end_sent)
-            sooner(&best, req->sent_us / 1000, t->first_byte, WEIR_EUPTIME, WEIR_BY_UPSTREAM);
+        if (req->to_up.end_sent || client_may_wait(req))
+            sooner(&best, req->to_up.end_sent ? req->sent_us / 1000 : req->up_ms, t->first_byte,
+                   WEIR_EUPTIME, WEIR_BY_UPSTREAM);
         else if (up_full) /* the upstream does not read */
             sooner(&best, req->up_ms, t->idle, WEIR_EUPTIME, WEIR_BY_UPSTREAM);
     } else if (req->up_open && !req->to_down.ended && !down_blocked && !req->parked) {
@@ -543,13 +552,22 @@ static struct deadline req_deadline(const struct weir_req *req)
 static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
 {
     const struct weir_timeouts *t = &req->route->conf->timeouts;
-    uint64_t took_ms = now_ms - req->began_us / 1000;
+    uint64_t took_ms = now_ms - req->rate_ms;
 
-    if (t->body_rate_min <= 0 || req->to_up.ended || req->own_answer || !req->up_open ||
-        req->to_up.blocked || req->blocked_ever || req->response_started ||
+    if (!req->rate_ms || t->body_rate_min <= 0 || req->to_up.ended || req->own_answer ||
+        !req->up_open || req->to_up.blocked || req->blocked_ever || req->response_started ||
         took_ms < WEIR_BODY_RATE_GRACE_MS)
         return false;
     return req->to_up.bytes * 1000 / took_ms < (uint64_t)t->body_rate_min;
+}
+
+/* Slowly, but since the last look it has taken something. */
+static bool client_reads(struct weir_req *req)
+{
+    size_t unsent = weir_hstream_pending(req->down), before = req->unsent;
+
+    req->unsent = unsent;
+    return unsent < before;
 }
 
 static void on_deadline(struct weir_timer *timer, void *arg)
@@ -561,6 +579,10 @@ static void on_deadline(struct weir_timer *timer, void *arg)
     (void)timer;
     if (body_too_slow(req, now_ms))
         d = (struct deadline){ now_ms, WEIR_EBODYTIME, WEIR_BY_CLIENT };
+    if (d.code == WEIR_ESENDTIME && d.at_ms <= now_ms && client_reads(req)) {
+        req->send_ms = now_ms;
+        d.at_ms = UINT64_MAX;
+    }
     if (d.at_ms > now_ms) {
         weir_req_watch(req);
         return;

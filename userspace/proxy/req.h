@@ -119,6 +119,8 @@ struct weir_req {
     struct weir_timer timer;
     uint64_t timer_ms; /* when it fires */
     uint64_t began_us, wall_us, first_byte_us, sent_us, connect_us;
+    uint64_t rate_ms; /* body_rate_min counts from here; 0: not yet */
+    size_t unsent;    /* when the client's reading began to be timed */
     uint64_t recv_ms, send_ms, up_ms, request_end_ms; /* last progress */
     struct weir_str id, client;
     char client_text[48];

@@ -74,12 +74,16 @@ int weir_req_set_upstream(struct weir_req *req, struct weir_str name)
 
     if (cluster < 0)
         return WEIR_ENOENT;
+    if (req->step > WEIR_STEP_PEER) /* a server of the other one was chosen */
+        return WEIR_EINVAL;
     req->cluster = cluster;
     return 0;
 }
 
 enum weir_verdict weir_req_reply(struct weir_req *req, int status, struct weir_str body)
 {
+    if (status < 200 || status > 599)
+        return weir_req_fail(req, WEIR_EINVAL, WEIR_BY_US);
     if (req->head_sent || weir_reply_make(req, status, weir_arena_copy(&req->arena, body))) {
         weir_req_note_error(req, req->head_sent ? WEIR_EFILTER : WEIR_ENOMEM, WEIR_BY_US,
                             WEIR_RETRY_NO, 0, "reply");

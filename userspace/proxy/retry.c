@@ -83,16 +83,18 @@ enum { TOKENS_MAX = 1000 };
 
 static void budget_fill(struct weir_budget *budget, uint64_t now_ms)
 {
+    double grown;
+
     if (!budget->filled_ms) {
         budget->tokens = WEIR_RETRY_BUDGET_FLOOR;
         budget->filled_ms = now_ms;
     }
     if (now_ms <= budget->filled_ms)
         return;
-    budget->tokens += (double)(now_ms - budget->filled_ms) * WEIR_RETRY_BUDGET_FLOOR / 1000;
+    grown = budget->tokens + (double)(now_ms - budget->filled_ms) * WEIR_RETRY_BUDGET_FLOOR / 1000;
     budget->filled_ms = now_ms;
-    if (budget->tokens > TOKENS_MAX)
-        budget->tokens = TOKENS_MAX;
+    if (budget->tokens < WEIR_RETRY_BUDGET_FLOOR) /* what is always allowed is not saved up */
+        budget->tokens = grown < WEIR_RETRY_BUDGET_FLOOR ? grown : WEIR_RETRY_BUDGET_FLOOR;
 }
 
 void weir_budget_earn(struct weir_budget *budget, double share, uint64_t now_ms)
