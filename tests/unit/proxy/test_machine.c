@@ -226,9 +226,8 @@ enum action {
 };
 
 static struct script {
-    enum phase phase;
-    enum action action;
-    bool off;
+    _Atomic int phase, action; /* enum phase, enum action */
+    _Atomic bool off;
     _Atomic unsigned called, cancelled, logged;
 } script;
 
@@ -300,8 +299,8 @@ static enum weir_verdict act(struct weir_req *req, void *self, enum phase phase)
 
     if (!state)
         return weir_req_fail(req, WEIR_ENOMEM, WEIR_BY_US);
-    if (script.off || phase != script.phase || state->done) {
-        if (state->done && phase == script.phase && script.action == WAKE_REPEAT_ANSWER &&
+    if (script.off || (int)phase != script.phase || state->done) {
+        if (state->done && (int)phase == script.phase && script.action == WAKE_REPEAT_ANSWER &&
             phase != REQUEST_BODY && phase != RESPONSE_BODY)
             return teapot(req);
         return WEIR_NEXT;
