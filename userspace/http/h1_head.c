@@ -228,6 +228,12 @@ static void blank_tabs(char *text, size_t len)
     }
 }
 
+/* How many fields a head of that size has, by experience, and some that the machine will add. */
+static unsigned fields_in(size_t len)
+{
+    return len < 24 * 32 ? 4 + (unsigned)len / 32 : 32;
+}
+
 int weir_h1_parse(const uint8_t *data, size_t len, bool request,
                   const struct weir_guard_limits *limits, struct weir_arena *arena,
                   struct weir_message **msgp)
@@ -245,6 +251,8 @@ int weir_h1_parse(const uint8_t *data, size_t len, bool request,
         return WEIR_ENOMEM;
     blank_tabs((char *)(uintptr_t)text.ptr, len);
     weir_message_init(parse.msg, arena, request);
+    if (weir_message_reserve(parse.msg, fields_in(len)))
+        return WEIR_ENOMEM;
     err = request ? parse_request(&parse, &parser, text.ptr, len)
                   : parse_response(&parse, &parser, text.ptr, len);
     if (err)

@@ -9,7 +9,7 @@
 #include "base/panic.h"
 #include "http/guard.h"
 
-enum { FIELDS_ROOM = 24 }; /* of a usual head, with what the machine adds */
+enum { FIELDS_ROOM = 8 }; /* of a head of our own; those that are read bring their size */
 
 void weir_message_init(struct weir_message *msg, struct weir_arena *arena, bool request)
 {
@@ -45,9 +45,8 @@ struct weir_str weir_message_field(const struct weir_message *msg, enum weir_fie
     return (struct weir_str){ NULL, 0 };
 }
 
-static int message_grow(struct weir_message *msg)
+int weir_message_reserve(struct weir_message *msg, unsigned room)
 {
-    unsigned room = msg->room ? 2u * msg->room : FIELDS_ROOM;
     struct weir_field *fields;
 
     if (room > UINT16_MAX)
@@ -65,7 +64,8 @@ static int message_grow(struct weir_message *msg)
 int weir_message_push(struct weir_message *msg, enum weir_field_id id, struct weir_str name,
                       struct weir_str value)
 {
-    if (msg->count == msg->room && message_grow(msg))
+    if (msg->count == msg->room &&
+        weir_message_reserve(msg, msg->room ? 2u * msg->room : FIELDS_ROOM))
         return WEIR_ENOMEM;
     msg->fields[msg->count++] = (struct weir_field){ name, value, (uint8_t)id };
     msg->has |= UINT64_C(1) << id;

@@ -121,6 +121,9 @@ struct weir_str weir_field_name(enum weir_field_id id);
 unsigned weir_field_flags(enum weir_field_id id);
 /** The first value of a known field, or absent. */
 struct weir_str weir_message_field(const struct weir_message *msg, enum weir_field_id id);
+/** Room for `room` fields in all (>= msg->count). 0 or WEIR_ENOMEM. */
+int weir_message_reserve(struct weir_message *msg, unsigned room)
+    __attribute__((warn_unused_result));
 /** Appends without any check; text is borrowed. 0 or WEIR_ENOMEM. For codecs and the machine. */
 int weir_message_push(struct weir_message *msg, enum weir_field_id id, struct weir_str name,
                       struct weir_str value) __attribute__((warn_unused_result));
