@@ -105,12 +105,20 @@ static int tls_encrypt_iov(struct weir_tls *tls, struct tls_scratch *scratch,
     return err ? err : tls_encrypt(tls, scratch->gather, kept);
 }
 
-/* Made as late as this, it shares a write with the data that OpenSSL puts behind it. */
-static void tls_ticket(struct weir_tls *tls)
+/* The first data and before it a ticket: made as late as this, it shares their write. The handshake
+ * that makes it takes a buffer for reading, which only a read would give back. */
+static int tls_encrypt_first(struct weir_tls *tls, struct tls_scratch *scratch,
+                             const struct iovec *iov, int count)
 {
+    int err;
+
     tls->ticket_due = false;
     if (!SSL_new_session_ticket(tls->ssl))
         ERR_clear_error(); /* the next handshake will be a full one */
+    err = tls_encrypt_iov(tls, scratch, iov, count);
+    if (!SSL_has_pending(tls->ssl))
+        SSL_free_buffers(tls->ssl);
+    return err;
 }
 
 static int tls_write(struct weir_stream *stream, const struct iovec *iov, int count)
@@ -127,9 +135,8 @@ static int tls_write(struct weir_stream *stream, const struct iovec *iov, int co
     if (tls->lost)
         return WEIR_ENOMEM;
     scratch = tls_bio_enter(tls);
-    if (tls->ticket_due)
-        tls_ticket(tls);
-    err = tls_encrypt_iov(tls, scratch, iov, count);
+    err = tls->ticket_due ? tls_encrypt_first(tls, scratch, iov, count)
+                          : tls_encrypt_iov(tls, scratch, iov, count);
     flush = tls_bio_cork(tls, scratch);
     if (err)
         tls_complain(tls);

@@ -3,6 +3,8 @@
  */
 #include "tls_kit.h"
 
+#include <malloc.h>
+
 static struct weir_loop loop;
 static struct weir_tls_server *policy;
 static struct weir_tls_client *client, *client12;
@@ -618,6 +620,7 @@ static void test_idle_holds_no_buffer(void **state)
 {
     struct weir_tls *tls;
     struct kit_conn conn;
+    size_t used;
 
     opened(&conn);
     conn.server.answer = "pong";
@@ -626,6 +629,9 @@ static void test_idle_holds_no_buffer(void **state)
     tls = (struct weir_tls *)conn.server.stream;
     assert_null(tls->held.first);
     assert_false(SSL_has_pending(tls->ssl));
+    used = mallinfo2().uordblks;
+    SSL_free_buffers(tls->ssl);
+    assert_int_equal(mallinfo2().uordblks, used); /* it had none */
     kit_conn_end(&conn);
 }
 
