@@ -1,11 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** exchange.h: what exchange.c and the body filters (body.c) share. */
+/** exchange.h: what the files of an exchange share: dir.c, exchange_up.c, exchange_down.c, body.c. */
 #ifndef PROXY_EXCHANGE_H
 #define PROXY_EXCHANGE_H
 
 #include "proxy/req.h"
 
 extern const struct weir_hstream_sink weir_req_up_sink;
+
+/** dir.c: is there anything to send? */
+bool weir_dir_has_bytes(const struct weir_flow_dir *dir);
+/** The source of a direction gets its credit back, once nothing of it waits here. */
+void weir_dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from);
+/**
+ * Sends what there is: head, bytes, end. `to` is blocked when it has too much unsent: then nothing
+ * is sent, and its on_drained calls again. `replay`: the request whose replay buffer gets a copy,
+ * or NULL.
+ */
+int weir_dir_send(struct weir_flow_dir *dir, struct weir_hstream *to,
+                  const struct weir_message *head, struct weir_req *replay)
+    __attribute__((warn_unused_result));
+
+/** Each moves one direction; the request may be gone afterwards. */
+void weir_exchange_pump_up(struct weir_req *req);
+void weir_exchange_pump_down(struct weir_req *req);
+/** Response filters, then the head is due. */
+enum weir_verdict weir_exchange_prepare(struct weir_req *req);
+/** What they said, when that ends the answer. */
+void weir_exchange_verdict(struct weir_req *req, enum weir_verdict verdict);
 
 /** Appends bytes to what goes on; `borrowed` ones stay where they are until the feed ends. 0 or
  * WEIR_ENOMEM. */
