@@ -307,6 +307,36 @@ def upstream_truncates(lab):
 
 
 @story
+def no_renegotiation(lab):
+    import subprocess
+    ca = Authority(lab)
+    up = lab.upstream()
+    w = lab.weir(up, listener=tls(ca.issue("a.test")))
+    done = subprocess.run(["openssl", "s_client", "-tls1_2", "-connect", w.address, "-servername", "a.test", "-CAfile", ca.cert],
+                          input=b"R\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n", capture_output=True, timeout=30, check=False)
+    ok(b"RENEGOTIATING" in done.stderr and b"no renegotiation" in done.stderr, "what openssl says", done.stderr[-300:])
+    eq(up.requests, [], "requests")
+
+
+@story
+def a_key_that_does_not_fit(lab):
+    import json
+    ca = Authority(lab)
+    a, b = ca.issue("a.test"), ca.issue("b.test")
+    err = lab.cli("check", "-c", lab.write("bad.yaml", json.dumps(lab.config(lab.upstream(), listener=tls((a[0], b[1]))))), check=2)[2]
+    has(err, "does not fit", "why")
+
+
+@story
+def health_checks_over_tls(lab):
+    ca = Authority(lab)
+    up, other = lab.upstream(tls=ca.server(ca.issue("up.test"))), lab.upstream(tls=ca.server(ca.issue("else.test")))
+    w = lab.weir(up, other, upstream={"tls": {"ca": ca.cert, "sni": "up.test"}, "health": {"type": "http", "path": "/h", "every": "50ms", "rise": 1, "fall": 2}})
+    wait(lambda: [s["state"] for s in w.admin("/v1/upstreams").json()[0]["servers"]] == ["up", "down"], "the wrong name is down, the good one is up")
+    ok(any(r.target == "/h" for r in up.requests), "checks arrive", up.requests)
+
+
+@story
 def both_sides(lab):
     # client ══ weir ══ up, bodies both ways
     ca = Authority(lab)

@@ -152,6 +152,18 @@ def start_without_dns(lab):
 
 
 @story
+def a_name_resolved_once(lab):
+    dns = lab.names(app_test=(1, [HOST]))
+    a = lab.upstream()
+    w = lab.weir(servers=["app.test:%d" % a.port], dns={"servers": [dns.address], "allow_local": "on"})
+    wait(lambda: w.ask("GET /").status == 200, "the name is known")
+    asked = len(dns.asked)
+    dns.names["app.test"] = (1, ["127.0.0.254"])
+    time.sleep(2.2)
+    eq((w.ask("GET /").status, len(dns.asked)), (200, asked), "without `resolve` it is not asked for again")
+
+
+@story
 def local_answers_are_refused(lab):
     # A name that suddenly is a loopback or metadata address is an attack, unless it was allowed.
     dns = lab.names(app_test=(1, [HOST, "169.254.169.254"]))

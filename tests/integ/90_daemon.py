@@ -572,6 +572,37 @@ def log_as_json(lab):
 
 
 @story
+def nobody_reads_stdout(lab):
+    # The access log goes to a pipe that nobody reads, and then has no reader at all: requests are served all the same.
+    import subprocess
+    from weirlab import BINARY
+    bind = address()
+    config = dict(lab.config(lab.upstream(), listener={"bind": bind}), workers=1)
+    read, write = os.pipe()
+    p = subprocess.Popen([BINARY, "run", "-c", lab.write("weir.yaml", json.dumps(config))], stdout=write, stderr=subprocess.DEVNULL)
+    os.close(write)
+    try:
+        def listens():
+            try:
+                return dial(bind)
+            except OSError:
+                return None
+        with wait(listens, "it listens") as c:
+            for _ in range(400):
+                c.send(text_of("GET /"))
+                eq(c.response().status, 200, "while the pipe is full")
+            os.close(read)
+            read = None
+            c.send(text_of("GET /"))
+            eq(c.response().status, 200, "without a reader")
+    finally:
+        if read is not None:
+            os.close(read)
+        p.terminate()
+        eq(p.wait(20), 0, "exit status")
+
+
+@story
 def ipv6_and_any(lab):
     # ":PORT" is v4 and v6.
     port = address().split(":")[1]
