@@ -304,12 +304,9 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
 
 static int push_via(struct weir_req *req, struct weir_message *msg, bool http10)
 {
-    struct weir_str name = req->wl->listener->conf->via;
+    struct weir_str via = req->wl->listener->via[http10];
 
-    if (weir_str_absent(name) || !name.len)
-        return 0;
-    return push(msg, WEIR_F_VIA,
-                join(&req->arena, http10 ? WEIR_STR("1.0") : WEIR_STR("1.1"), WEIR_STR(" "), name));
+    return via.len ? push(msg, WEIR_F_VIA, via) : 0;
 }
 
 static struct weir_str host_for(const struct weir_req *req)

@@ -24,10 +24,17 @@
 struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream *hs)
 {
     struct weir_worker *worker = session->wl->worker;
-    struct weir_req *req = weir_slab_get(&worker->reqs);
+    struct weir_arena arena;
+    struct weir_req *req;
 
+    /* The request is the first thing in its own arena: what a plain one needs is one chunk. */
+    _Static_assert(sizeof(*req) <= WEIR_ARENA_CHUNK_BYTES / 2 - 16, "half a chunk is left");
+    weir_arena_init(&arena, &worker->loop.arenas);
+    req = weir_arena_zalloc(&arena, sizeof(*req));
     if (!req)
         return NULL;
+    req->arena = arena;
+    worker->req_count++;
     req->magic = WEIR_REQ_MAGIC;
     req->session = session;
     req->worker = worker;
@@ -38,7 +45,6 @@ struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream 
     req->began_us = worker->loop.now_us;
     req->recv_ms = worker->loop.now_ms;
     weir_list_init(&req->parked_link);
-    weir_arena_init(&req->arena, &worker->loop.arenas);
     weir_buf_init(&req->replay, &worker->loop.bufs);
     weir_buf_init(&req->to_up.held, &worker->loop.bufs);
     weir_buf_init(&req->to_down.held, &worker->loop.bufs);
@@ -48,10 +54,10 @@ struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream 
 
 static void req_free(struct weir_req *req)
 {
-    struct weir_worker *worker = req->worker;
+    struct weir_arena arena = req->arena; /* which the request lies in */
 
-    weir_arena_fini(&req->arena);
-    weir_slab_put(&worker->reqs, req);
+    req->worker->req_count--;
+    weir_arena_fini(&arena);
 }
 
 /** Offloaded work has returned. */

@@ -127,6 +127,23 @@ static struct weir_guard_limits guard_limits(const struct weir_limit_conf *limit
                                            limits->headers > 0 ? (uint32_t)limits->headers : 0 };
 }
 
+/* The values of Via (RFC 9110 7.6.3), written once. */
+static int compile_via(struct weir_listener *listener)
+{
+    struct weir_str name = listener->conf->via;
+
+    for (int old = 0; old < 2 && name.len; old++) {
+        char *text = malloc(name.len + 5);
+
+        if (!text)
+            return WEIR_ENOMEM;
+        listener->via[old] =
+            (struct weir_str){ text, (size_t)sprintf(text, "1.%c %.*s", old ? '0' : '1',
+                                                     WEIR_FMT(name)) };
+    }
+    return 0;
+}
+
 static int compile_listener(struct weir_service *service, unsigned i, unsigned *slot,
                             struct weir_tls_fault *fault)
 {
@@ -139,7 +156,9 @@ static int compile_listener(struct weir_service *service, unsigned i, unsigned *
     limits = &listener->conf->limits;
     listener->guard = guard_limits(limits);
     service->listener_count++;
-    err = compile_addrs(service, listener, fault);
+    err = compile_via(listener);
+    if (!err)
+        err = compile_addrs(service, listener, fault);
     if (!err)
         err = compile_routes(service, listener, slot, fault);
     if (!err && listener->conf->tls_on) {
@@ -492,7 +511,7 @@ static void errand_close(struct weir_worker *worker, void *arg)
 
 static void errand_count_busy(struct weir_worker *worker, void *arg)
 {
-    *(size_t *)arg += worker->session_count + worker->reqs.used;
+    *(size_t *)arg += worker->session_count + worker->req_count;
 }
 
 static void errand_count_streams(struct weir_worker *worker, void *arg)
@@ -553,6 +572,8 @@ static void listener_free(struct weir_service *service, struct weir_listener *li
         weir_route_free(&listener->routes.at[i]);
         weir_chains_fini(&listener->routes.at[i].chains);
     }
+    for (int old = 0; old < 2; old++)
+        free((char *)(uintptr_t)listener->via[old].ptr);
     free(listener->routes.at);
     free(listener->fds);
     free(listener->addrs);

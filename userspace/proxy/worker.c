@@ -62,7 +62,6 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
     worker->service = service;
     worker->id = id;
     weir_slab_init(&worker->sessions, sizeof(struct weir_session));
-    weir_slab_init(&worker->reqs, sizeof(struct weir_req));
     for (int i = 0; i < WEIR_PARKED_BUCKETS; i++)
         weir_list_init(&worker->parked[i]);
     if (getrandom(worker->random, sizeof(worker->random), 0) != sizeof(worker->random))
@@ -111,7 +110,6 @@ void weir_worker_fini(struct weir_worker *worker)
     free(worker->views);
     free(worker->budgets);
     weir_match_scratch_free(worker->scratch);
-    weir_slab_fini(&worker->reqs);
     weir_slab_fini(&worker->sessions);
     weir_loop_fini(&worker->loop);
 }
@@ -177,7 +175,6 @@ static void on_sweep(struct weir_timer *timer, void *arg)
     if (++worker->sweeps % TRIM_SWEEPS == 0) {
         weir_loop_trim(&worker->loop);
         weir_slab_trim(&worker->sessions);
-        weir_slab_trim(&worker->reqs);
     }
     weir_loop_timer(&worker->loop, timer, SWEEP_MS, on_sweep, worker);
 }

@@ -40,8 +40,9 @@ struct weir_listener {
     size_t trusted_count;
     struct weir_addr *addrs; /* conf->bind, parsed */
     unsigned addr_count;
-    int *fds;      /* [addr][worker] */
-    uint16_t port; /* of the first address, as bound */
+    int *fds;               /* [addr][worker] */
+    uint16_t port;          /* of the first address, as bound */
+    struct weir_str via[2]; /* "1.1 weir", and "1.0 weir" for what came by 1.0; absent: off */
 };
 
 /** A listener on one worker. */
@@ -61,7 +62,7 @@ struct weir_worker {
     unsigned id;
     pthread_t thread;
     bool started;
-    struct weir_slab sessions, reqs;
+    struct weir_slab sessions;
     struct weir_wlistener *listeners;
     struct weir_cluster_view **views; /* an upstream each */
     struct weir_budget *budgets;
@@ -75,6 +76,7 @@ struct weir_worker {
     struct weir_timer sweep;
     unsigned sweeps;
     unsigned session_count;
+    size_t req_count; /* with those whose offloaded work has not returned */
     bool draining, stopping;
     uint64_t drain_ms; /* when draining began */
     uint64_t told_ms;  /* when the last complaint about accepting was logged */
