@@ -96,7 +96,7 @@ static void say(int fd, const char *text)
 static ssize_t hear(int fd, char *text, size_t room)
 {
     size_t have = 0;
-    ssize_t n;
+    ssize_t n = 0;
 
     while (have + 1 < room && (n = recv(fd, text + have, room - 1 - have, 0)) > 0)
         have += (size_t)n;
