@@ -280,6 +280,7 @@ def counts_by_route(lab):
     for _ in range(3):
         w.ask("GET /ping")
     w.ask("GET /x")
+    w.settle()
     eq((w.metric("weir_requests_total", route="ping", code="200"), w.metric("weir_requests_total", route="app")), (3, 1), "requests by route")
     rows = w.admin("/v1/routes").json()
     eq([(r["name"], r["requests"]) for r in rows], [("ping", 3), ("app", 1)], "show routes")

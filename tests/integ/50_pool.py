@@ -30,6 +30,7 @@ def reuse(lab):
     for _ in range(30):
         w.ask("GET /")
     ok(len(up.conns) <= 2, "connections to the upstream", len(up.conns))
+    w.settle()
     opened = w.metric("weir_upstream_connections_opened_total", upstream="app")
     eq(opened, len(up.conns), "opened, as counted")
     eq(w.metric("weir_upstream_requests_total", upstream="app"), 30, "requests, as counted")

@@ -489,6 +489,7 @@ def metrics_match(lab):
     with w.client() as c:
         c.send("junk\r\n\r\n")
         c.response()
+    w.settle(connections=True)
     m = w.metrics()
     total = {k: v for k, v in m.items() if k.startswith("weir_requests_total")}
     eq(sum(total.values()), 10, "requests: %s" % total)

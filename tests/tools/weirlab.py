@@ -480,10 +480,10 @@ class Weir:
             return f.read()
 
     def access(self, count=None):
-        """The lines of the access log; waits for `count` of them."""
+        """The lines of the access log in the order of the requests' beginnings; waits for `count` of them."""
         def lines():
             with open(os.path.join(self.dir, "out"), encoding="utf-8") as f:
-                return [json.loads(line) for line in f]
+                return sorted((json.loads(line) for line in f if line.endswith("\n")), key=lambda line: line["ts"])
         if count is None:
             return lines()
         wait(lambda: len(lines()) >= count, "%d lines in the access log" % count)
@@ -495,6 +495,13 @@ class Weir:
             data = None if body is None else json.dumps(body).encode()
             c.send(text_of("%s %s" % (method, target), [("Connection", "close")], data))
             return c.response(method)
+
+    def settle(self, connections=False):
+        """Waits until what was answered is counted too (a client may have its answer a moment before)."""
+        def quiet():
+            s = self.status()
+            return not s["in_flight"] and not any(u["active"] for u in s["upstreams"]) and not (connections and s["connections"])
+        wait(quiet, "all requests are over")
 
     def status(self):
         return self.admin().json()
