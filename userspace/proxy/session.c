@@ -8,10 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum {
-    LOOKS_MAX = 64,        /* at idle sessions, for one that may go */
-    PRESSURE_CLOSES = 256, /* in one sweep */
-};
+enum { LOOKS_MAX = 64 }; /* at idle sessions, for one that may go */
 
 static const struct weir_stream_sink session_stream_sink;
 static const struct weir_codec_sink session_codec_sink;
@@ -19,7 +16,7 @@ static const struct weir_codec_sink session_codec_sink;
 /* --- states ------------------------------------------------------------------------------------
  */
 
-static void set_state(struct weir_session *session, enum weir_session_state next)
+void weir_session_set_state(struct weir_session *session, enum weir_session_state next)
 {
     session->state = (uint8_t)next;
     session->since_ms = session->wl->worker->loop.now_ms;
@@ -68,7 +65,7 @@ void weir_session_addr(const struct weir_session *session, struct weir_addr *add
 
 /* Nothing of it is on the way: the oldest of those that wait for their next request. NULL: none
  * among the first ones. */
-static struct weir_session *oldest_quiet(struct weir_wlistener *wl)
+struct weir_session *weir_sessions_oldest_quiet(struct weir_wlistener *wl)
 {
     int looks = LOOKS_MAX;
 
@@ -87,7 +84,7 @@ static struct weir_session *oldest_quiet(struct weir_wlistener *wl)
 /* The oldest connection that waits for its next request makes room for a newcomer. */
 static bool make_room(struct weir_wlistener *wl)
 {
-    struct weir_session *session = oldest_quiet(wl);
+    struct weir_session *session = weir_sessions_oldest_quiet(wl);
 
     if (!session)
         return false;
@@ -212,7 +209,7 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
         return;
     }
     session->stream = stream;
-    set_state(session, wl->listener->tls ? WEIR_SESSION_HANDSHAKE : WEIR_SESSION_HEAD);
+    weir_session_set_state(session, wl->listener->tls ? WEIR_SESSION_HANDSHAKE : WEIR_SESSION_HEAD);
     weir_stream_read(stream, true);
 }
 
@@ -221,7 +218,7 @@ void weir_session_close(struct weir_session *session, bool reset)
     if (session->closed)
         return;
     session->closed = true;
-    set_state(session, WEIR_SESSION_CLOSING); /* nobody else is to choose it */
+    weir_session_set_state(session, WEIR_SESSION_CLOSING); /* nobody else is to choose it */
     if (session->tunnel)
         weir_tunnel_stop(session->tunnel);
     else if (session->req)
@@ -232,9 +229,9 @@ void weir_session_close(struct weir_session *session, bool reset)
 /* Answered, and not to be used again: what was sent must arrive, so FIN first, and what the client
  * still sends is read away for a while; a close with unread bytes would be a RST that takes the
  * answer with it. */
-static void session_linger(struct weir_session *session)
+void weir_session_linger(struct weir_session *session)
 {
-    set_state(session, WEIR_SESSION_CLOSING);
+    weir_session_set_state(session, WEIR_SESSION_CLOSING);
     session->lingered = session->stalls = 0;
     session->unsent = 0;
     if (session->held && !session->feeding) /* else they are being fed from: feed_held drops them */
@@ -244,10 +241,10 @@ static void session_linger(struct weir_session *session)
 }
 
 /* No request is in progress: goes, at once when nothing is on its way to the client. */
-static void session_end(struct weir_session *session)
+void weir_session_end(struct weir_session *session)
 {
     if (weir_stream_pending(session->stream))
-        session_linger(session);
+        weir_session_linger(session);
     else
         weir_session_close(session, false);
 }
@@ -267,7 +264,7 @@ static int on_begin(void *arg, struct weir_hstream *hs)
     hs->arena = &req->arena;
     session->req = req;
     session->requests++;
-    set_state(session, WEIR_SESSION_ACTIVE);
+    weir_session_set_state(session, WEIR_SESSION_ACTIVE);
     return 0;
 }
 
@@ -327,7 +324,7 @@ static void feed_failed(struct weir_session *session, enum weir_err err)
         return; /* the request has been told, and ends the session */
     if (session->state != WEIR_SESSION_CLOSING) {
         weir_h1_refuse(&session->h1, err);
-        session_linger(session);
+        weir_session_linger(session);
     }
 }
 
@@ -373,9 +370,10 @@ static void after_feed(struct weir_session *session)
         return;
     in_head = weir_h1_in_head(&session->h1);
     if (in_head && session->state != WEIR_SESSION_HEAD)
-        set_state(session, WEIR_SESSION_HEAD); /* the deadline counts from the first byte */
+        weir_session_set_state(session,
+                               WEIR_SESSION_HEAD); /* the deadline counts from the first byte */
     if (session->eof && !in_head)
-        session_end(session);
+        weir_session_end(session);
 }
 
 /* One call of the codec with what was kept; false when it took nothing, or nothing more is to be
@@ -438,12 +436,12 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
         bool quiet = session->eof || (finished && !(session->held && session->held->bytes.len));
 
         if (quiet)
-            session_end(session);
+            weir_session_end(session);
         else
-            session_linger(session);
+            weir_session_linger(session);
         return;
     }
-    set_state(session, WEIR_SESSION_IDLE);
+    weir_session_set_state(session, WEIR_SESSION_IDLE);
     if (session->feeding)
         return; /* whoever feeds looks what comes next */
     if (session->held && session->held->bytes.len)
@@ -472,7 +470,7 @@ static void on_open(void *arg)
         weir_count(&session->wl->stats
                         ->handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed],
                    1);
-    set_state(session, WEIR_SESSION_HEAD);
+    weir_session_set_state(session, WEIR_SESSION_HEAD);
 }
 
 static void on_data(void *arg, const uint8_t *data, size_t len)
@@ -530,7 +528,7 @@ static void on_eof(void *arg)
             weir_codec_eof(&session->h1.codec, WEIR_OK);
         return; /* half-close: the answer still goes out */
     }
-    session_end(session);
+    weir_session_end(session);
 }
 
 static void on_drained(void *arg)
@@ -545,7 +543,8 @@ static void on_drained(void *arg)
         if (session->eof)
             weir_session_close(session, false);
         else
-            set_state(session, WEIR_SESSION_CLOSING); /* the time to linger counts from here */
+            weir_session_set_state(session,
+                                   WEIR_SESSION_CLOSING); /* the time to linger counts from here */
         return;
     }
     if (!session->req)
@@ -585,137 +584,3 @@ static const struct weir_stream_sink session_stream_sink = {
     .on_error = on_error,
     .on_closed = on_closed,
 };
-
-/* --- many sessions -----------------------------------------------------------------------------
- */
-
-static struct weir_session *oldest(struct weir_wlistener *wl, enum weir_session_state state)
-{
-    struct weir_list *list = &wl->sessions[state];
-
-    return weir_list_empty(list) ? NULL : weir_list_entry(list->next, struct weir_session, link);
-}
-
-static void head_too_slow(struct weir_session *session)
-{
-    if (weir_h1_in_head(&session->h1)) {
-        weir_h1_refuse(&session->h1, WEIR_EHEADTIME);
-        session_linger(session);
-    } else {
-        session_end(session); /* not one byte: nothing to answer */
-    }
-}
-
-/* What was answered is still on its way: as long as the client reads; then a RST, since a FIN could
- * be taken for the end. */
-static void linger_more(struct weir_session *session)
-{
-    int64_t send_ms = session->wl->listener->conf->timeouts.send;
-    size_t unsent = weir_stream_pending(session->stream);
-
-    session->stalls = unsent == session->unsent ? session->stalls + 1 : 0;
-    session->unsent = unsent;
-    if (!unsent)
-        weir_session_close(session, false);
-    else if (send_ms >= 0 && (int64_t)session->stalls * WEIR_DRAIN_LINGER_MS >= send_ms)
-        weir_session_close(session, true);
-    else
-        set_state(session, WEIR_SESSION_CLOSING);
-}
-
-static void time_is_over(struct weir_session *session)
-{
-    switch (session->state) {
-    case WEIR_SESSION_HEAD:
-        head_too_slow(session);
-        break;
-    case WEIR_SESSION_CLOSING:
-        linger_more(session);
-        break;
-    case WEIR_SESSION_IDLE:
-        weir_session_close(session, weir_stream_pending(session->stream) > 0);
-        break;
-    default:
-        weir_session_close(session, false);
-        break;
-    }
-}
-
-static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state,
-                        int64_t timeout_ms)
-{
-    uint64_t now = wl->worker->loop.now_ms;
-    struct weir_list late;
-
-    if (timeout_ms < 0)
-        return;
-    weir_list_init(&late);
-    for (struct weir_session *s = oldest(wl, state); s && s->since_ms + (uint64_t)timeout_ms <= now;
-         s = oldest(wl, state)) {
-        weir_list_remove(&s->link);
-        weir_list_push_back(&late, &s->link);
-    }
-    while (!weir_list_empty(&late)) {
-        struct weir_session *s = weir_list_entry(late.next, struct weir_session, link);
-
-        weir_list_remove(&s->link);
-        weir_list_push_back(&wl->sessions[state], &s->link); /* where it is until it closes */
-        if (!s->closed)
-            time_is_over(s);
-    }
-}
-
-/* A drain has an end: shutdown.tunnels for tunnels, shutdown.drain for all else. */
-static void drain_over(struct weir_wlistener *wl)
-{
-    struct weir_service *service = wl->worker->service;
-    int64_t waited = (int64_t)(wl->worker->loop.now_ms - wl->worker->drain_ms);
-
-    for (int state = 0; state < WEIR_SESSION_STATES; state++)
-        weir_list_each(link, next, &wl->sessions[state])
-        {
-            struct weir_session *session = weir_list_entry(link, struct weir_session, link);
-            int64_t limit = session->tunnel ? service->conf->tunnels_ms : service->conf->drain_ms;
-
-            if (session->closed || limit < 0 || waited < limit)
-                continue;
-            atomic_store_explicit(&service->drain_cut, true, memory_order_relaxed);
-            weir_session_close(session, true);
-        }
-}
-
-void weir_sessions_sweep(struct weir_wlistener *wl)
-{
-    const struct weir_timeouts *t = &wl->listener->conf->timeouts;
-
-    if (wl->worker->draining)
-        drain_over(wl);
-    sweep_state(wl, WEIR_SESSION_HANDSHAKE, t->handshake);
-    sweep_state(wl, WEIR_SESSION_HEAD, t->head);
-    sweep_state(wl, WEIR_SESSION_IDLE, t->keepalive);
-    sweep_state(wl, WEIR_SESSION_CLOSING, WEIR_DRAIN_LINGER_MS);
-    if (!atomic_load_explicit(&wl->worker->service->pressure, memory_order_relaxed))
-        return;
-    for (int i = 0; i < PRESSURE_CLOSES; i++) {
-        struct weir_session *s = oldest_quiet(wl);
-
-        if (!s)
-            break;
-        weir_session_close(s, false);
-    }
-}
-
-void weir_sessions_drain(struct weir_wlistener *wl)
-{
-    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
-        session_end(weir_list_entry(link, struct weir_session, link));
-    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
-        weir_codec_shutdown(&weir_list_entry(link, struct weir_session, link)->h1.codec);
-}
-
-void weir_sessions_close_all(struct weir_wlistener *wl)
-{
-    for (int state = 0; state < WEIR_SESSION_STATES; state++)
-        weir_list_each(link, next, &wl->sessions[state])
-            weir_session_close(weir_list_entry(link, struct weir_session, link), true);
-}

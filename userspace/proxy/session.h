@@ -70,6 +70,16 @@ void weir_session_close(struct weir_session *session, bool reset);
 void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel,
                          struct weir_buf *held);
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr);
+/* What session_sweep.c needs of session.c. */
+void weir_session_set_state(struct weir_session *session, enum weir_session_state next);
+/** Answered, and not to be used again: FIN, and what the client still sends is read away for a while. */
+void weir_session_linger(struct weir_session *session);
+/** No request is in progress: goes, at once when nothing is on its way to the client. */
+void weir_session_end(struct weir_session *session);
+/** The oldest idle one with nothing on the way; NULL: none among the first ones. */
+struct weir_session *weir_sessions_oldest_quiet(struct weir_wlistener *wl);
+
+/* session_sweep.c */
 /** Closes sessions whose time is over, oldest first; under memory pressure the oldest idle ones as
  * well. */
 void weir_sessions_sweep(struct weir_wlistener *wl);

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * session_sweep.c: all sessions of a listener on one worker, looked at a few times a second: those whose time is over,
+ * those that go under memory pressure, those that a drain ends. Each state is a list in order of time, so a look costs
+ * what it closes.
+ */
+#include "proxy/req.h"
+#include "proxy/session.h"
+
+enum { PRESSURE_CLOSES = 256 }; /* in one sweep */
+
+static struct weir_session *oldest(struct weir_wlistener *wl, enum weir_session_state state)
+{
+    struct weir_list *list = &wl->sessions[state];
+
+    return weir_list_empty(list) ? NULL : weir_list_entry(list->next, struct weir_session, link);
+}
+
+static void head_too_slow(struct weir_session *session)
+{
+    if (weir_h1_in_head(&session->h1)) {
+        weir_h1_refuse(&session->h1, WEIR_EHEADTIME);
+        weir_session_linger(session);
+    } else {
+        weir_session_end(session); /* not one byte: nothing to answer */
+    }
+}
+
+/* What was answered is still on its way: as long as the client reads; then a RST, since a FIN could
+ * be taken for the end. */
+static void linger_more(struct weir_session *session)
+{
+    int64_t send_ms = session->wl->listener->conf->timeouts.send;
+    size_t unsent = weir_stream_pending(session->stream);
+
+    session->stalls = unsent == session->unsent ? session->stalls + 1 : 0;
+    session->unsent = unsent;
+    if (!unsent)
+        weir_session_close(session, false);
+    else if (send_ms >= 0 && (int64_t)session->stalls * WEIR_DRAIN_LINGER_MS >= send_ms)
+        weir_session_close(session, true);
+    else
+        weir_session_set_state(session, WEIR_SESSION_CLOSING);
+}
+
+static void time_is_over(struct weir_session *session)
+{
+    switch (session->state) {
+    case WEIR_SESSION_HEAD:
+        head_too_slow(session);
+        break;
+    case WEIR_SESSION_CLOSING:
+        linger_more(session);
+        break;
+    case WEIR_SESSION_IDLE:
+        weir_session_close(session, weir_stream_pending(session->stream) > 0);
+        break;
+    default:
+        weir_session_close(session, false);
+        break;
+    }
+}
+
+static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state,
+                        int64_t timeout_ms)
+{
+    uint64_t now = wl->worker->loop.now_ms;
+    struct weir_list late;
+
+    if (timeout_ms < 0)
+        return;
+    weir_list_init(&late);
+    for (struct weir_session *s = oldest(wl, state); s && s->since_ms + (uint64_t)timeout_ms <= now;
+         s = oldest(wl, state)) {
+        weir_list_remove(&s->link);
+        weir_list_push_back(&late, &s->link);
+    }
+    while (!weir_list_empty(&late)) {
+        struct weir_session *s = weir_list_entry(late.next, struct weir_session, link);
+
+        weir_list_remove(&s->link);
+        weir_list_push_back(&wl->sessions[state], &s->link); /* where it is until it closes */
+        if (!s->closed)
+            time_is_over(s);
+    }
+}
+
+/* A drain has an end: shutdown.tunnels for tunnels, shutdown.drain for all else. */
+static void drain_over(struct weir_wlistener *wl)
+{
+    struct weir_service *service = wl->worker->service;
+    int64_t waited = (int64_t)(wl->worker->loop.now_ms - wl->worker->drain_ms);
+
+    for (int state = 0; state < WEIR_SESSION_STATES; state++)
+        weir_list_each(link, next, &wl->sessions[state])
+        {
+            struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+            int64_t limit = session->tunnel ? service->conf->tunnels_ms : service->conf->drain_ms;
+
+            if (session->closed || limit < 0 || waited < limit)
+                continue;
+            atomic_store_explicit(&service->drain_cut, true, memory_order_relaxed);
+            weir_session_close(session, true);
+        }
+}
+
+void weir_sessions_sweep(struct weir_wlistener *wl)
+{
+    const struct weir_timeouts *t = &wl->listener->conf->timeouts;
+
+    if (wl->worker->draining)
+        drain_over(wl);
+    sweep_state(wl, WEIR_SESSION_HANDSHAKE, t->handshake);
+    sweep_state(wl, WEIR_SESSION_HEAD, t->head);
+    sweep_state(wl, WEIR_SESSION_IDLE, t->keepalive);
+    sweep_state(wl, WEIR_SESSION_CLOSING, WEIR_DRAIN_LINGER_MS);
+    if (!atomic_load_explicit(&wl->worker->service->pressure, memory_order_relaxed))
+        return;
+    for (int i = 0; i < PRESSURE_CLOSES; i++) {
+        struct weir_session *s = weir_sessions_oldest_quiet(wl);
+
+        if (!s)
+            break;
+        weir_session_close(s, false);
+    }
+}
+
+void weir_sessions_drain(struct weir_wlistener *wl)
+{
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
+        weir_session_end(weir_list_entry(link, struct weir_session, link));
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
+        weir_codec_shutdown(&weir_list_entry(link, struct weir_session, link)->h1.codec);
+}
+
+void weir_sessions_close_all(struct weir_wlistener *wl)
+{
+    for (int state = 0; state < WEIR_SESSION_STATES; state++)
+        weir_list_each(link, next, &wl->sessions[state])
+            weir_session_close(weir_list_entry(link, struct weir_session, link), true);
+}
