@@ -307,7 +307,7 @@ static enum weir_verdict act(struct weir_req *req, void *self, enum phase phase)
     }
     script.called++;
     state->done = true;
-    switch (script.action) {
+    switch ((int)script.action) {
     case ANSWER:
         return teapot(req);
     case FAIL:
