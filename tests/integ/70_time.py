@@ -240,6 +240,23 @@ def send(lab):
 
 
 @story
+def send_in_small_sips(lab):
+    # A steady but slow reader: the kernel tells of room in its queue only when a third of it is free.
+    w = lab.weir(lab.upstream(lambda c, r: c.send(answer(200, b"x" * 20000000))), timeouts={"send": "700ms"})
+    with w.client(rcvbuf=65536) as c:
+        c.send(text_of("GET /"))
+        c.head()
+        got, started = len(c.buffer), time.monotonic()
+        while got < 20000000:
+            if time.monotonic() - started < 4:
+                time.sleep(0.1)
+                got += len(c.sock.recv(16384))
+            else:
+                got += len(c.sock.recv(262144))
+        eq(got, 20000000, "bytes")
+
+
+@story
 def by_route(lab):
     up = lab.upstream(lambda c, r: (time.sleep(0.5), c.send(answer(200, "x")))[0])
     w = lab.weir(up, timeouts={"first_byte": "200ms"}, listener={"timeouts": {"first_byte": "10s"}},

@@ -91,6 +91,11 @@ static inline size_t weir_stream_pending(const struct weir_stream *stream)
 {
     return stream->ops->pending(stream);
 }
+/**
+ * Bytes written that the peer's host has not acknowledged, pending ones included: it falls as long as a slow peer reads,
+ * also where the kernel's own queue is large (tcp(7), SIOCOUTQ). A system call: for deadlines, not for each write.
+ */
+size_t weir_stream_unacked(const struct weir_stream *stream);
 /** No more writes: after what is pending, close_notify (TLS) and FIN. */
 static inline void weir_stream_shutdown(struct weir_stream *stream)
 {

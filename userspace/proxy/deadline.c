@@ -80,10 +80,11 @@ static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
     return req->to_up.bytes * 1000 / took_ms < (uint64_t)t->body_rate_min;
 }
 
-/* Slowly, but since the last look it has taken something. */
+/* Slowly, but since the last look it has taken something: the kernel's queue may be large, and tells of room only when
+ * much of it is free. */
 static bool client_reads(struct weir_req *req)
 {
-    size_t unsent = weir_hstream_pending(req->down), before = req->unsent;
+    size_t unsent = weir_stream_unacked(req->session->stream), before = req->unsent;
 
     req->unsent = unsent;
     return unsent < before;

@@ -5,39 +5,39 @@
 
 #include <stdlib.h>
 
-enum { FILTERS_MAX = 64, STATE_ALIGN = 16 };
+enum { FILTERS_MAX = 64 + 1 /* the route's own reply or redirect */, STATE_ALIGN = 16 };
 
 static bool has_phase(const struct weir_filter *f, enum weir_phase phase)
 {
     switch (phase) {
     case WEIR_PH_EARLY:
-        return f->early_request;
+        return WEIR_FILTER_HAS(f, early_request);
     case WEIR_PH_REQUEST:
-        return f->request;
+        return WEIR_FILTER_HAS(f, request);
     case WEIR_PH_PEER:
-        return f->upstream_peer;
+        return WEIR_FILTER_HAS(f, upstream_peer);
     case WEIR_PH_CONNECTED:
-        return f->connected_to_upstream;
+        return WEIR_FILTER_HAS(f, connected_to_upstream);
     case WEIR_PH_CONNECT_FAILED:
-        return f->fail_to_connect;
+        return WEIR_FILTER_HAS(f, fail_to_connect);
     case WEIR_PH_UP_REQUEST:
-        return f->upstream_request;
+        return WEIR_FILTER_HAS(f, upstream_request);
     case WEIR_PH_REQUEST_BODY:
-        return f->request_body;
+        return WEIR_FILTER_HAS(f, request_body);
     case WEIR_PH_UP_RESPONSE:
-        return f->upstream_response;
+        return WEIR_FILTER_HAS(f, upstream_response);
     case WEIR_PH_RESPONSE:
-        return f->response;
+        return WEIR_FILTER_HAS(f, response);
     case WEIR_PH_RESPONSE_BODY:
-        return f->response_body;
+        return WEIR_FILTER_HAS(f, response_body);
     case WEIR_PH_TRAILER:
-        return f->response_trailer;
+        return WEIR_FILTER_HAS(f, response_trailer);
     case WEIR_PH_PROXY_ERROR:
-        return f->error_while_proxy;
+        return WEIR_FILTER_HAS(f, error_while_proxy);
     case WEIR_PH_PROXY_FAILED:
-        return f->fail_to_proxy;
+        return WEIR_FILTER_HAS(f, fail_to_proxy);
     case WEIR_PH_LOGGING:
-        return f->logging;
+        return WEIR_FILTER_HAS(f, logging);
     default:
         return false;
     }
@@ -46,6 +46,16 @@ static bool has_phase(const struct weir_filter *f, enum weir_phase phase)
 static unsigned aligned(size_t bytes)
 {
     return (unsigned)((bytes + STATE_ALIGN - 1) & ~(size_t)(STATE_ALIGN - 1));
+}
+
+static size_t state_bytes(const struct weir_filter *f)
+{
+    return WEIR_FILTER_HAS(f, state_bytes) ? f->state_bytes : 0;
+}
+
+static size_t worker_bytes(const struct weir_filter *f)
+{
+    return WEIR_FILTER_HAS(f, worker_bytes) ? f->worker_bytes : 0;
 }
 
 static int chain_init(struct weir_chains *chains, enum weir_phase phase)
@@ -79,8 +89,8 @@ int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *u
     for (size_t i = 0; i < count; i++) {
         chains->state_offset[i] = chains->state_bytes;
         chains->worker_offset[i] = chains->worker_bytes;
-        chains->state_bytes += aligned(uses[i].filter->state_bytes);
-        chains->worker_bytes += aligned(uses[i].filter->worker_bytes);
+        chains->state_bytes += aligned(state_bytes(uses[i].filter));
+        chains->worker_bytes += aligned(worker_bytes(uses[i].filter));
     }
     for (int phase = 0; phase < WEIR_PH_COUNT; phase++) {
         int err = chain_init(chains, (enum weir_phase)phase);
@@ -191,7 +201,7 @@ void *weir_filter_state(struct weir_req *req, void *self)
         return NULL;
     chains = &req->route->chains;
     i = use_index(req, self);
-    if (i == chains->use_count || !chains->uses[i].filter->state_bytes)
+    if (i == chains->use_count || !state_bytes(chains->uses[i].filter))
         return NULL;
     if (!req->filter_state)
         req->filter_state = weir_arena_zalloc(&req->arena, chains->state_bytes);
@@ -208,7 +218,7 @@ void *weir_filter_worker(struct weir_req *req, void *self)
         return NULL;
     chains = &req->route->chains;
     i = use_index(req, self);
-    if (i == chains->use_count || !chains->uses[i].filter->worker_bytes)
+    if (i == chains->use_count || !worker_bytes(chains->uses[i].filter))
         return NULL;
     block = req->worker->filter_state[req->route->slot];
     return block + chains->worker_offset[i];

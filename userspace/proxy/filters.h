@@ -8,6 +8,11 @@
 
 #include "proxy/policy.h"
 
+/** A field of a filter that may have been compiled against an older, shorter struct: what lies
+ * beyond its size is not there. */
+#define WEIR_FILTER_HAS(f, field) \
+    ((f)->size >= offsetof(struct weir_filter, field) + sizeof((f)->field) && (f)->field)
+
 enum weir_phase {
     WEIR_PH_EARLY,
     WEIR_PH_REQUEST,
@@ -43,7 +48,7 @@ struct weir_chains {
 
 struct weir_req;
 
-/** At most 64 filters a route. 0, WEIR_ENOMEM, WEIR_ELIMIT. */
+/** At most 64 filters a route, and one that answers behind them. 0, WEIR_ENOMEM, WEIR_ELIMIT. */
 int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *uses, size_t count)
     __attribute__((warn_unused_result));
 void weir_chains_fini(struct weir_chains *chains);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** reply.c: weir's own answers: of filters, of routes that reply or redirect, of errors. */
+/** reply.c: weir's own answers: of filters and of errors. */
 #include "proxy/req.h"
 
 #include <stdio.h>
@@ -51,83 +51,4 @@ int weir_reply_error(struct weir_req *req)
         return weir_message_push(&req->out, WEIR_F_OTHER, WEIR_STR("allow"),
                                  WEIR_STR("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
     return 0;
-}
-
-/* "//evil.test/" would be another host to a client that is redirected there. */
-static struct weir_str one_slash(struct weir_str path)
-{
-    while (path.len > 1 && path.ptr[0] == '/' && path.ptr[1] == '/') {
-        path.ptr++;
-        path.len--;
-    }
-    return path;
-}
-
-/* $path $query $host $client $id, and $$ for a dollar; any other $ stays. The query comes with its '?'. */
-static struct weir_str value_of(const struct weir_req *req, struct weir_str text, size_t *len)
-{
-    const struct {
-        struct weir_str name, value;
-    } values[] = {
-        { WEIR_STR("$$"), WEIR_STR("$") },     { WEIR_STR("$path"), one_slash(req->in.path) },
-        { WEIR_STR("$query"), req->in.query }, { WEIR_STR("$host"), weir_host_name(req->in.host) },
-        { WEIR_STR("$client"), req->client },  { WEIR_STR("$id"), req->id },
-    };
-
-    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
-        if (weir_str_starts(text, values[i].name)) {
-            *len = values[i].name.len;
-            return values[i].value;
-        }
-    *len = 0;
-    return (struct weir_str){ NULL, 0 };
-}
-
-struct weir_str weir_reply_expand(struct weir_req *req, struct weir_str text)
-{
-    size_t room = text.len + 1, used = 0, name;
-    char *out;
-
-    if (!text.len || !memchr(text.ptr, '$', text.len))
-        return text;
-    for (size_t i = 0; i < text.len; i++) /* how long it becomes */
-        if (text.ptr[i] == '$')
-            room += value_of(req, (struct weir_str){ text.ptr + i, text.len - i }, &name).len + 1;
-    out = weir_arena_text(&req->arena, room);
-    if (!out)
-        return (struct weir_str){ NULL, 0 };
-    for (size_t i = 0; i < text.len;) {
-        struct weir_str value =
-            value_of(req, (struct weir_str){ text.ptr + i, text.len - i }, &name);
-
-        if (text.ptr[i] != '$' || !name) {
-            out[used++] = text.ptr[i++];
-            continue;
-        }
-        if (weir_str_starts((struct weir_str){ text.ptr + i, text.len - i }, WEIR_STR("$query")) &&
-            !weir_str_absent(value))
-            out[used++] = '?';
-        if (value.len)
-            memcpy(out + used, value.ptr, value.len);
-        used += value.len;
-        i += name;
-    }
-    return (struct weir_str){ out, used };
-}
-
-int weir_reply_route(struct weir_req *req)
-{
-    const struct weir_route_conf *conf = req->route->conf;
-    struct weir_str text =
-        weir_reply_expand(req, conf->has_redirect ? conf->redirect_to : conf->reply_body);
-    int err;
-
-    if (weir_str_absent(text) && (conf->has_redirect ? conf->redirect_to : conf->reply_body).len)
-        return WEIR_ENOMEM;
-    if (!conf->has_redirect)
-        return weir_reply_make(req, (int)conf->reply_status, text);
-    err = weir_reply_make(req, (int)conf->redirect_status, WEIR_STR(""));
-    return err
-               ?: weir_message_push(&req->out, WEIR_F_LOCATION, weir_field_name(WEIR_F_LOCATION),
-                                    text);
 }

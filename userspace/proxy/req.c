@@ -152,12 +152,9 @@ static enum weir_flow step_request(struct weir_req *req)
         set_step(req, WEIR_STEP_PEER);
         return WEIR_FLOW_MORE;
     }
-    if (weir_reply_route(req)) {
-        weir_req_note_error(req, WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "reply");
-        set_step(req, WEIR_STEP_FAIL);
-    } else {
-        set_step(req, WEIR_STEP_EXCHANGE);
-    }
+    /* No filter answered, and there is nobody else who could. */
+    weir_req_note_error(req, WEIR_ENOROUTE, WEIR_BY_CLIENT, WEIR_RETRY_NO, 0, "request");
+    set_step(req, WEIR_STEP_FAIL);
     return WEIR_FLOW_MORE;
 }
 

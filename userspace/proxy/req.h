@@ -179,10 +179,6 @@ int weir_reply_make(struct weir_req *req, int status, struct weir_str body)
     __attribute__((warn_unused_result));
 /** From the first error: status, Retry-After, a short text. */
 int weir_reply_error(struct weir_req *req) __attribute__((warn_unused_result));
-/** reply: and redirect: of a route. */
-int weir_reply_route(struct weir_req *req) __attribute__((warn_unused_result));
-/** $path $query $host $client $id */
-struct weir_str weir_reply_expand(struct weir_req *req, struct weir_str text);
 
 /* park.c: waits and wakes. A request that waits for a filter is parked, always. */
 /** What a phase said, checked: a filter that says WAIT has parked; one that does not has not. */

@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "net/addr.h"
+#include "proxy/filters.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -195,8 +196,9 @@ int weir_server_add_route(struct weir_server_conf_set *set, const struct weir_ro
     err = name_check(set, "a route", opts.name);
     if (err)
         return err;
-    if (!opts.to)
-        return fail(set, WEIR_EINVAL, "route '%s' says no upstream (to)", opts.name);
+    if (!opts.to && !opts.filter_count)
+        return fail(set, WEIR_EINVAL, "route '%s' says no upstream (to), and has no filter",
+                    opts.name);
     for (size_t i = 0; i < set->route_count; i++)
         if (weir_str_eq(set->routes[i].conf.name, weir_str(opts.name)))
             return name_taken(set, "a route", opts.name);
@@ -316,7 +318,7 @@ static int names_check(struct weir_server_conf_set *set)
     for (size_t i = 0; i < set->route_count; i++) {
         const struct weir_server_route *route = &set->routes[i];
 
-        if (!upstream_named(set, route->conf.to))
+        if (route->conf.to.ptr && !upstream_named(set, route->conf.to))
             return fail(set, WEIR_EINVAL, "route '%.*s': there is no upstream '%.*s'",
                         WEIR_FMT(route->conf.name), WEIR_FMT(route->conf.to));
         if (route->listener.ptr && !listener_named(set, route->listener))
@@ -362,7 +364,7 @@ void weir_server_conf_fini(struct weir_server_conf_set *set)
         const struct weir_route_conf *conf = &set->routes[i].conf;
 
         for (size_t k = 0; k < conf->filter_count; k++)
-            if (conf->filters[k].filter->fini && !filter_seen(set, i, k))
+            if (WEIR_FILTER_HAS(conf->filters[k].filter, fini) && !filter_seen(set, i, k))
                 conf->filters[k].filter->fini(conf->filters[k].self);
     }
     free(set->listeners);

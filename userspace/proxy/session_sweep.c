@@ -31,11 +31,12 @@ static void head_too_slow(struct weir_session *session)
 static void linger_more(struct weir_session *session)
 {
     int64_t send_ms = session->wl->listener->conf->timeouts.send;
-    size_t unsent = weir_stream_pending(session->stream);
+    size_t pending = weir_stream_pending(session->stream);
+    size_t unsent = weir_stream_unacked(session->stream);
 
     session->stalls = unsent == session->unsent ? session->stalls + 1 : 0;
     session->unsent = unsent;
-    if (!unsent)
+    if (!pending)
         weir_session_close(session, false);
     else if (send_ms >= 0 && (int64_t)session->stalls * WEIR_DRAIN_LINGER_MS >= send_ms)
         weir_session_close(session, true);
