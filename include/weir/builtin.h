@@ -17,7 +17,8 @@
 WEIR_BEGIN
 
 /** What happens to the fields of one direction: `remove` first, then `set`, then `add`. Values may
- * hold $client $id $host $path $query. */
+ * hold $client $id $host $path $query: $path begins with one '/' and is never decoded, $query comes
+ * with its '?', $host is without port; $$ is a dollar. */
 struct weir_headers_edit {
     struct weir_pairs set, add;
     struct weir_strs remove;
@@ -37,8 +38,23 @@ struct weir_rate_limit_conf {
     int64_t ban_ms; /* ban whom we refuse for this long; 0, WEIR_UNLIMITED: off */
 };
 
+/** The answer to every request that comes to it: list it last. The body may hold $client $id $host
+ * $path $query. */
+struct weir_reply_conf {
+    int64_t status;       /* 200 to 599; 0: 200 */
+    struct weir_str body; /* absent: empty */
+};
+
+/** The same, to another URL, in which the same names may stand. */
+struct weir_redirect_conf {
+    int64_t status; /* 301, 302, 303, 307, 308; 0: 308 */
+    struct weir_str to;
+};
+
 WEIR_API extern const struct weir_filter_type weir_filter_headers_type;
 WEIR_API extern const struct weir_filter_type weir_filter_rate_limit_type;
+WEIR_API extern const struct weir_filter_type weir_filter_reply_type;
+WEIR_API extern const struct weir_filter_type weir_filter_redirect_type;
 
 WEIR_END
 #endif

@@ -4,32 +4,18 @@
  * of what goes to the client. Everything that can be wrong is found when the configuration is read:
  * names, framing fields, bytes of values, unknown $names. Public headers alone.
  */
+#include "template.h"
+
 #include "weir/builtin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
-/* clang-format off */
-#define VARIABLES(X) X(client) X(id) X(host) X(path) X(query)
-#define VARIABLE_ENUM(name) VAR_##name,
-enum variable { VAR_LITERAL, VARIABLES(VARIABLE_ENUM) VAR_COUNT };
-#define VARIABLE_NAME(name) [VAR_##name] = #name,
-static const char *const variable_names[VAR_COUNT] = { VARIABLES(VARIABLE_NAME) };
-/* clang-format on */
-
-/* A piece of a value: text of the configuration, or a variable. */
-struct piece {
-    enum variable variable;
-    struct weir_str text;
-};
-
 struct edit {
     enum { EDIT_REMOVE, EDIT_SET, EDIT_ADD } what;
     const char *name;
-    struct piece *pieces; /* NULL: `value` as it is */
-    size_t piece_count;
-    struct weir_str value;
+    struct weir_template value; /* SET, ADD */
 };
 
 struct edits {
@@ -106,71 +92,10 @@ static bool value_ok(struct weir_str value, const struct fault *fault)
     return true;
 }
 
-/* The variable whose name begins `text`; its name ends where letters end. */
-static enum variable variable_at(struct weir_str text, size_t *len)
-{
-    *len = 0;
-    while (*len < text.len &&
-           ((text.ptr[*len] >= 'a' && text.ptr[*len] <= 'z') || text.ptr[*len] == '_'))
-        ++*len;
-    for (unsigned i = VAR_LITERAL + 1; i < VAR_COUNT; i++)
-        if (strlen(variable_names[i]) == *len && !memcmp(variable_names[i], text.ptr, *len))
-            return (enum variable)i;
-    return VAR_LITERAL;
-}
-
-/* Cuts a piece off the front of `text`. A '$' that no letter follows is a dollar; "$$" is one too.
- */
-static bool cut_piece(struct weir_str *text, struct piece *piece, const struct fault *fault)
-{
-    size_t len = 1, name_len;
-    struct weir_str rest = { text->ptr + 1, text->len - 1 };
-
-    *piece = (struct piece){ VAR_LITERAL, { text->ptr, 1 } };
-    if (text->ptr[0] != '$') {
-        while (len < text->len && text->ptr[len] != '$')
-            len++;
-        piece->text.len = len;
-    } else if (rest.len && rest.ptr[0] == '$') {
-        len = 2;
-    } else {
-        piece->variable = variable_at(rest, &name_len);
-        len += name_len;
-        if (name_len && piece->variable == VAR_LITERAL) {
-            snprintf(fault->text, fault->bytes,
-                     "there is no '$%.*s'; there are $client $id $host $path $query, and $$ is a "
-                     "dollar",
-                     (int)(name_len < 64 ? name_len : 64), rest.ptr);
-            return false;
-        }
-    }
-    text->ptr += len;
-    text->len -= len;
-    return true;
-}
-
 static bool edit_value(struct edit *edit, struct weir_str value, const struct fault *fault)
 {
-    size_t room = 1;
-
-    if (!value.ptr)
-        value = WEIR_STR("");
-    edit->value = value;
-    if (!value_ok(value, fault))
-        return false;
-    if (!value.len || !memchr(value.ptr, '$', value.len))
-        return true;
-    for (size_t i = 0; i < value.len; i++)
-        room += 2 * (value.ptr[i] == '$');
-    edit->pieces = calloc(room, sizeof(*edit->pieces));
-    if (!edit->pieces) {
-        snprintf(fault->text, fault->bytes, "out of memory");
-        return false;
-    }
-    while (value.len)
-        if (!cut_piece(&value, &edit->pieces[edit->piece_count++], fault))
-            return false;
-    return true;
+    return value_ok(value, fault) &&
+           weir_template_init(&edit->value, value, WEIR_TEMPLATE_STRICT, fault->text, fault->bytes);
 }
 
 static bool add_pairs(struct edits *edits, int what, const struct weir_pairs *pairs,
@@ -220,7 +145,7 @@ static void edits_fini(struct edits *edits)
 {
     for (size_t i = 0; i < edits->count; i++) {
         free((char *)edits->at[i].name);
-        free(edits->at[i].pieces);
+        weir_template_fini(&edits->at[i].value);
     }
     free(edits->at);
 }
@@ -253,53 +178,6 @@ static void *headers_create(const void *arg, char *text, size_t bytes)
 
 /* ---- in a request ---- */
 
-static struct weir_str piece_text(struct weir_req *req, const struct piece *piece)
-{
-    switch (piece->variable) {
-    case VAR_client:
-        return weir_req_client(req);
-    case VAR_id:
-        return weir_req_id(req);
-    case VAR_host:
-        return weir_message_host(weir_req_request(req));
-    case VAR_path:
-        return weir_message_path(weir_req_request(req));
-    case VAR_query: /* as in a redirect: with its '?', so that $path$query is the whole target */
-        return weir_message_query(weir_req_request(req));
-    default:
-        return piece->text;
-    }
-}
-
-/* Into memory of the request; absent without memory. */
-static struct weir_str edit_text(struct weir_req *req, const struct edit *edit)
-{
-    struct weir_str text = { NULL, 0 };
-    size_t len = 0;
-    char *at;
-
-    if (!edit->pieces)
-        return edit->value;
-    for (size_t i = 0; i < edit->piece_count; i++)
-        len += piece_text(req, &edit->pieces[i]).len + 1;
-    at = weir_req_alloc(req, len);
-    if (!at)
-        return text;
-    text.ptr = at;
-    for (size_t i = 0; i < edit->piece_count; i++) {
-        struct weir_str part = piece_text(req, &edit->pieces[i]);
-
-        if (edit->pieces[i].variable == VAR_query && part.ptr)
-            *at++ = '?';
-        if (!part.ptr)
-            continue;
-        memcpy(at, part.ptr, part.len);
-        at += part.len;
-    }
-    text.len = (size_t)(at - text.ptr);
-    return text;
-}
-
 static int edit_apply(struct weir_req *req, const struct edit *edit, struct weir_message *msg)
 {
     struct weir_str value;
@@ -309,7 +187,7 @@ static int edit_apply(struct weir_req *req, const struct edit *edit, struct weir
         n = weir_message_remove(msg, edit->name);
         return n < 0 ? n : 0;
     }
-    value = edit_text(req, edit);
+    value = weir_template_expand(&edit->value, req);
     if (!value.ptr)
         return WEIR_ENOMEM;
     return edit->what == EDIT_SET ? weir_message_set(msg, edit->name, value)

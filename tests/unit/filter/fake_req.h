@@ -20,6 +20,7 @@ struct weir_req {
     struct weir_message request, response;
     struct weir_str client;
     int replied;
+    struct weir_str body; /* of the reply */
     enum weir_err failed;
     unsigned bans;
     uint64_t ban_ms;
@@ -67,6 +68,7 @@ void *weir_req_alloc(struct weir_req *req, size_t size)
 enum weir_verdict weir_req_reply(struct weir_req *req, int status, struct weir_str body)
 {
     req->replied = status;
+    req->body = weir_arena_copy(&req->arena, body);
     return WEIR_DONE;
 }
 

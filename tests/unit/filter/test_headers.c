@@ -60,7 +60,7 @@ static void test_request(void **state)
     assert_int_equal(filter->upstream_request(&fake, self, &fake.request), WEIR_NEXT);
     check_field(&fake.request, "cookie", NULL);
     check_field(&fake.request, "x-env", "prod");
-    check_field(&fake.request, "x-who", "192.0.2.7 at a.test:81/p/q");
+    check_field(&fake.request, "x-who", "192.0.2.7 at a.test/p/q");
     check_field(&fake.request, "x-url", "/p/q?a=1");
     while (weir_message_next(&fake.request, &at, &name, &value))
         fields++;
