@@ -6,7 +6,7 @@
  *     → request_body* ‖ upstream_response → response → response_body* → response_trailer → logging
  *   error_while_proxy: the upstream failed after it was connected; fail_to_proxy: an error answer is about to be sent.
  *
- * Filters of a route run in the order in which they are listed, those of the listener first. `self` is what was given
+ * Filters of a route run in the order in which they are listed. `self` is what was given
  * with the filter. Every phase runs on the request's worker and must not block: park, sleep or offload (request.h).
  */
 #ifndef WEIR_FILTER_H
@@ -30,14 +30,15 @@ typedef enum weir_verdict (*weir_body_fn)(struct weir_req *req, void *self, stru
                                           bool last, struct weir_body_out *out);
 
 struct weir_filter {
-    size_t size;         /* sizeof(struct weir_filter): a later field breaks no binary */
-    const char *name;    /* as in the configuration */
+    size_t size;      /* sizeof(struct weir_filter): a later field breaks no binary, it is absent */
+    const char *name; /* as in the configuration */
     size_t state_bytes;  /* per-request state, zeroed: weir_filter_state() */
     size_t worker_bytes; /* per-worker state, zeroed: weir_filter_worker() */
 
-    /** The head was read and checked; before anything else, also for requests that no route matches. */
+    /** The head was read and checked, the route found: before `request` of any filter. A request that no route matches
+     * has no filters, and is 404. */
     enum weir_verdict (*early_request)(struct weir_req *req, void *self);
-    /** The route is known: authorise, limit, rewrite, answer. */
+    /** Authorise, limit, rewrite, choose another upstream, answer. */
     enum weir_verdict (*request)(struct weir_req *req, void *self);
     /** Chooses the server: set choice->server, or leave it to the balancer. */
     enum weir_verdict (*upstream_peer)(struct weir_req *req, void *self,

@@ -50,7 +50,8 @@ WEIR_API void *weir_req_alloc(struct weir_req *req, size_t size);
 /** A copy in the arena; absent without memory. */
 WEIR_API struct weir_str weir_req_copy(struct weir_req *req, struct weir_str text);
 
-/** Sends the request to this upstream instead of the route's. Until upstream_peer has run. WEIR_ENOENT: no such name. */
+/** Sends the request to this upstream instead of the route's, if it has one. WEIR_ENOENT: no such name; WEIR_EINVAL: too
+ * late, upstream_peer has run. */
 WEIR_API int weir_req_set_upstream(struct weir_req *req, struct weir_str name) WEIR_MUST_CHECK;
 
 /**

@@ -52,7 +52,7 @@ struct weir_route_opts {
     const char *listener; /* NULL: of every listener */
     const char *host;     /* NULL: any; "*.example.com": one label or more */
     const char *path; /* NULL: any; "/v1/" a prefix at a '/' boundary, "=/x" exact, "~re" PCRE2 */
-    const char *to;   /* an upstream */
+    const char *to;   /* an upstream; NULL: one of the filters answers or sets one, or it is 404 */
     const struct weir_filter_ref *filters;
     size_t filter_count;
     int attempts; /* in all; 0: 2 */

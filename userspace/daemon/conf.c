@@ -3,6 +3,7 @@
  * told in one pass. */
 #include "daemon/conf_internal.h"
 
+#include "proxy/filters.h"
 #include "weir/builtin.h"
 #include "weir/error.h"
 
@@ -94,7 +95,7 @@ void weir_conf_free(struct weir_conf *conf)
         return;
     uses = conf->uses.at;
     for (size_t i = conf->uses.count; i-- > 0;)
-        if (uses[i].self && uses[i].type->filter->fini)
+        if (uses[i].self && WEIR_FILTER_HAS(uses[i].type->filter, fini))
             uses[i].type->filter->fini(uses[i].self);
     arena = conf->arena;
     free(conf);

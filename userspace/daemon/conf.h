@@ -106,6 +106,9 @@ int weir_conf_load_opts(const char *path, const struct weir_conf_opts *opts, str
                         struct weir_diags *diags) WEIR_MUST_CHECK;
 /** Ends the filters, frees everything. NULL is allowed. */
 void weir_conf_free(struct weir_conf *conf);
+/** How many of a route's filters stand under `filters`: the one behind them is its reply or
+ * redirect. */
+size_t weir_conf_filters_listed(const struct weir_route_conf *route);
 
 /** The complete configuration with all defaults, as YAML that reads to the same. */
 void weir_conf_print_effective(const struct weir_conf *conf, FILE *out);

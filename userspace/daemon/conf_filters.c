@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conf_filters.c: filters of routes: kinds by name, each with rows of its own. */
+/* conf_filters.c: filters of routes: kinds by name, each with rows of its own; and the one that
+ * `reply` or `redirect` of a route is. */
 #include "daemon/conf_internal.h"
+
+#include "weir/builtin.h"
 
 static const struct weir_filter_type *type_find(struct conf_load *load,
                                                 const struct conf_pair *pair)
@@ -76,6 +79,62 @@ static void filters_parse(struct conf_load *load, const struct weir_conf_item *i
     }
 }
 
+/* ---- reply, redirect: the last of the chain, under a key of its own ---- */
+
+size_t weir_conf_filters_listed(const struct weir_route_conf *route)
+{
+    return route->filter_count - (route->has_reply || route->has_redirect);
+}
+
+static void *answer_conf(struct conf_load *load, const struct weir_route_conf *route)
+{
+    struct weir_redirect_conf *redirect;
+    struct weir_reply_conf *reply;
+
+    if (route->has_redirect) {
+        redirect = conf_alloc(load, sizeof(*redirect));
+        if (redirect)
+            *redirect = (struct weir_redirect_conf){ route->redirect_status, route->redirect_to };
+        return redirect;
+    }
+    reply = conf_alloc(load, sizeof(*reply));
+    if (reply)
+        *reply = (struct weir_reply_conf){ route->reply_status, route->reply_body };
+    return reply;
+}
+
+void conf_answer_make(struct conf_load *load, struct weir_route_conf *route)
+{
+    const struct weir_filter_type *type =
+        route->has_redirect ? &weir_filter_redirect_type : &weir_filter_reply_type;
+    size_t listed = route->filter_count;
+    struct weir_filter_use *chain;
+    char fault[256] = "";
+    struct conf_use *made;
+    void *conf;
+
+    if (!route->has_reply && !route->has_redirect)
+        return;
+    chain = conf_alloc(load, (listed + 1) * sizeof(*chain));
+    conf = chain ? answer_conf(load, route) : NULL;
+    made = conf ? conf_list_add(load, &load->conf->uses, sizeof(*made)) : NULL;
+    if (!made)
+        return;
+    *made = (struct conf_use){ type, conf, type->create(conf, fault, sizeof(fault)) };
+    if (!made->self) { /* all that can be wrong was checked: no memory */
+        conf_error(load, NULL, "'%s' of route '%.*s': %s", type->name, CONF_QUOTE(route->name),
+                   fault);
+        return;
+    }
+    if (listed)
+        memcpy(chain, route->filters, listed * sizeof(*chain));
+    chain[listed] = (struct weir_filter_use){ type->filter, made->self };
+    route->filters = chain;
+    route->filter_count = listed + 1;
+}
+
+/* ---- printing ---- */
+
 static const struct conf_use *use_find(const struct weir_conf *conf,
                                        const struct weir_filter_use *use)
 {
@@ -91,13 +150,14 @@ static void filters_print(struct conf_printer *printer, const struct weir_conf_i
                           const void *base)
 {
     const struct weir_route_conf *route = base;
+    size_t listed = weir_conf_filters_listed(route);
 
-    if (route->filter_count == 0)
+    if (listed == 0)
         return;
     conf_print_key(printer, weir_str(item->name));
     fputc('\n', printer->out);
     printer->indent += 4;
-    for (size_t i = 0; i < route->filter_count; i++) {
+    for (size_t i = 0; i < listed; i++) {
         const struct conf_use *use = use_find(printer->conf, &route->filters[i]);
 
         if (!use)

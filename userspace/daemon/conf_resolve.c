@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conf_resolve.c: the end of a load: routes are copied into their listeners, and what a level does
- * not say is inherited. */
+/* conf_resolve.c: the end of a load: routes are copied into their listeners, what a level does not
+ * say is inherited, and routes that answer by themselves get the filter that does it. */
 #include "daemon/conf_internal.h"
 
 static void resolve_access_log(struct conf_load *load, struct weir_access_log_conf *low,
@@ -44,6 +44,14 @@ static void resolve_listener(struct conf_load *load, struct weir_listener_conf *
     listener->routes = (struct weir_conf_list){ routes, routes ? from.count : 0 };
 }
 
+static void make_answers(struct conf_load *load, const struct weir_listener_conf *listener)
+{
+    struct weir_route_conf *routes = listener->routes.at;
+
+    for (size_t i = 0; i < listener->routes.count && !load->nomem; i++)
+        conf_answer_make(load, &routes[i]);
+}
+
 void conf_resolve(struct conf_load *load)
 {
     struct weir_listener_conf *listeners = load->conf->proxy.listeners.at;
@@ -52,4 +60,6 @@ void conf_resolve(struct conf_load *load)
     for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)
         resolve_listener(load, &listeners[i]);
     load->mute--;
+    for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)
+        make_answers(load, &listeners[i]);
 }

@@ -303,7 +303,7 @@ void control_get_routes(struct control_call *call)
                 put(one, "redirect", control_str(routes[r].redirect_to));
             else
                 put(one, "to", control_str(routes[r].to));
-            put(one, "filters", control_u64(routes[r].filter_count));
+            put(one, "filters", control_u64(weir_conf_filters_listed(&routes[r])));
             put(one, "requests",
                 control_u64(route_requests(call->control->opts.service, (unsigned)l, (unsigned)r)));
             json_array_append_new(array, one);

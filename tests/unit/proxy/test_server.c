@@ -170,6 +170,31 @@ static void test_conf(void **state)
     assert_int_equal(fake.freed, 1);
 }
 
+/* A filter may have been compiled against an older header: what it has not is not looked at. */
+static void test_route_of_filters(void **state)
+{
+    static const struct weir_filter filter = { .size = offsetof(struct weir_filter, state_bytes),
+                                               .name = "old",
+                                               .fini = (void (*)(void *))1 };
+    const struct weir_filter_ref use = { &filter, NULL };
+    struct weir_proxy *proxy = small_proxy(0);
+    const struct weir_listener_conf *listeners;
+    const struct weir_route_conf *routes;
+
+    assert_int_equal(
+        weir_proxy_add_route(proxy,
+                             &(struct weir_route_opts){ WEIR_SIZE(weir_route_opts), .name = "own",
+                                                        .filters = &use, .filter_count = 1 }),
+        0);
+    assert_int_equal(weir_proxy_start(proxy), 0);
+    listeners = fake.service.conf->listeners.at;
+    routes = listeners[0].routes.at;
+    assert_int_equal(listeners[0].routes.count, 2);
+    assert_null(routes[1].to.ptr);
+    assert_int_equal(routes[1].filter_count, 1);
+    weir_proxy_free(proxy);
+}
+
 static void test_faults(void **state)
 {
     static const char *const none[] = { NULL }, *const bad[] = { "nonsense", NULL };
@@ -185,6 +210,8 @@ static void test_faults(void **state)
     assert_int_equal(add_listener(proxy, "x", NULL), WEIR_EINVAL);
     assert_int_equal(add_route(proxy, "all", NULL, "app"), WEIR_EEXISTS);
     assert_int_equal(add_route(proxy, "x", NULL, NULL), WEIR_EINVAL);
+    assert_string_equal(weir_proxy_fault(proxy),
+                        "route 'x' says no upstream (to), and has no filter");
     assert_int_equal(add_route(proxy, "x", NULL, "api"), 0);
     assert_int_equal(weir_proxy_start(proxy), WEIR_EINVAL);
     assert_string_equal(weir_proxy_fault(proxy), "route 'x': there is no upstream 'api'");
@@ -295,9 +322,13 @@ static void test_quit_twice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conf),        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_open_fails),  cmocka_unit_test(test_filters_end_once),
-        cmocka_unit_test(test_old_program), cmocka_unit_test(test_quit),
+        cmocka_unit_test(test_conf),
+        cmocka_unit_test(test_route_of_filters),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_open_fails),
+        cmocka_unit_test(test_filters_end_once),
+        cmocka_unit_test(test_old_program),
+        cmocka_unit_test(test_quit),
         cmocka_unit_test(test_quit_twice),
     };
 
