@@ -2,6 +2,8 @@
 /** httpd.c: the doors and the answers; a connection is httpd_conn.c. */
 #include "daemon/httpd_priv.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -20,10 +22,37 @@ static void on_accept(struct weir_lsock *lsock, int fd, const struct sockaddr *p
         weir_httpd_conn_open(httpd, fd, from->tag);
 }
 
+/* A descriptor kept for the time when none is left: that is when people ask. */
+static void spare_open(struct weir_httpd *httpd)
+{
+    if (httpd->spare < 0)
+        httpd->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Out of descriptors: the spare one makes room for this one question. Otherwise accepting pauses by
+ * itself and goes on. */
 static void on_accept_fail(struct weir_lsock *lsock, int sys)
 {
-    (void)lsock; /* accepting pauses by itself and goes on */
-    (void)sys;
+    struct weir_httpd *httpd = weir_container(lsock, struct httpd_lsock, lsock)->httpd;
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof(peer);
+    int fd;
+
+    if (sys != EMFILE || httpd->spare < 0)
+        return;
+    close(httpd->spare);
+    httpd->spare = -1;
+    fd = accept4(lsock->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+        on_accept(lsock, fd, (struct sockaddr *)&peer, len);
+    else
+        spare_open(httpd);
+}
+
+void weir_httpd_conn_gone(struct weir_httpd *httpd)
+{
+    httpd->conns_count--;
+    spare_open(httpd);
 }
 
 struct weir_httpd *weir_httpd_new(const struct weir_httpd_opts *opts)
@@ -34,6 +63,8 @@ struct weir_httpd *weir_httpd_new(const struct weir_httpd_opts *opts)
         return NULL;
     httpd->opts = *opts;
     weir_list_init(&httpd->conns);
+    httpd->spare = -1;
+    spare_open(httpd);
     return httpd;
 }
 
@@ -100,6 +131,8 @@ void weir_httpd_free(struct weir_httpd *httpd)
         return;
     weir_assert(httpd->conns_count == 0);
     httpd_unlisten(httpd);
+    if (httpd->spare >= 0)
+        close(httpd->spare);
     free(httpd);
 }
 

@@ -332,7 +332,7 @@ static void on_closed(void *arg)
     weir_h1_fini(&conn->h1);
     weir_buf_clear(&conn->kept);
     weir_list_remove(&conn->link);
-    conn->httpd->conns_count--;
+    weir_httpd_conn_gone(conn->httpd);
     conn->magic = 0;
     free(conn);
 }

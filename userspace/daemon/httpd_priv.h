@@ -30,6 +30,7 @@ struct weir_httpd {
     struct weir_guard_limits limits;
     struct weir_list conns;
     unsigned conns_count;
+    int spare; /* a descriptor for when none is left; -1: in use */
     bool draining;
     unsigned listeners_count;
     struct httpd_lsock listeners[LISTENERS_MAX];
@@ -54,6 +55,8 @@ struct weir_httpd_conn {
 
 /** httpd_conn.c: a connection of that door; takes the descriptor, also when it fails. */
 void weir_httpd_conn_open(struct weir_httpd *httpd, int fd, unsigned tag);
+/** A connection has closed. */
+void weir_httpd_conn_gone(struct weir_httpd *httpd);
 /** At once; its memory goes in on_closed. */
 void weir_httpd_conn_close(struct weir_httpd_conn *conn, bool reset);
 /** Our side is done: FIN, then what still comes is read away. */
