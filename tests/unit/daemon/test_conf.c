@@ -2,6 +2,8 @@
 /* What a good configuration becomes: structs, inheritance, filters, and the text of --effective. */
 #include "conf_text.h"
 
+#include "weir/builtin.h"
+
 #define UPSTREAM "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
 
 static const char everything[] =
@@ -27,7 +29,8 @@ static const char everything[] =
     "      filters:\n"
     "        - headers: { request: { set: { x-env: \"a $$ b\" }, remove: cookie } }\n"
     "        - rate_limit: { rate: 90/m }\n"
-    "    - { match: { path: [ /x/, '~y' ] }, redirect: { to: 'https://b.test$path' } }\n"
+    "    - { match: { path: [ /x/, '~y' ] }, redirect: { to: 'https://b.test$path' },\n"
+    "        filters: [ rate_limit ] }\n"
     "upstreams:\n"
     "  app:\n"
     "    servers: [ 10.0.0.1:80, { address: 'app.test:80', weight: 3, resolve: on } ]\n"
@@ -62,6 +65,19 @@ static void test_smallest(void **state)
     conf_test_end(&t);
 }
 
+/* What a route answers is a filter, behind those that are listed. */
+static void check_answers(const struct weir_route_conf *routes)
+{
+    assert_int_equal(routes[0].filter_count, 1);
+    assert_ptr_equal(routes[0].filters[0].filter, weir_filter_reply_type.filter);
+    assert_int_equal(weir_conf_filters_listed(&routes[0]), 0);
+    assert_int_equal(weir_conf_filters_listed(&routes[1]), 2);
+    assert_int_equal(routes[2].filter_count, 2);
+    assert_string_equal(routes[2].filters[0].filter->name, "rate_limit");
+    assert_ptr_equal(routes[2].filters[1].filter, weir_filter_redirect_type.filter);
+    assert_int_equal(weir_conf_filters_listed(&routes[2]), 1);
+}
+
 static void check_web(const struct weir_listener_conf *web)
 {
     const struct weir_route_conf *routes = web->routes.at;
@@ -82,6 +98,7 @@ static void check_web(const struct weir_listener_conf *web)
     assert_true(routes[0].access_log.sample == 0.5);
     assert_str(routes[2].name, "route-3");
     assert_int_equal(routes[2].redirect_status, 308);
+    check_answers(routes);
 }
 
 static void check_api(const struct weir_route_conf *api)

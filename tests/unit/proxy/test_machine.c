@@ -439,6 +439,32 @@ static const struct weir_filter passer = {
     .size = sizeof(passer), .name = "pass", .request_body = pass, .response_body = pass
 };
 
+/* Of a route without an upstream: chooses one, answers, or neither. */
+static enum weir_verdict choose(struct weir_req *req, void *self)
+{
+    struct weir_str path = weir_message_path(weir_req_request(req));
+
+    (void)self;
+    if (weir_str_is(path, "/own/tea"))
+        return teapot(req);
+    if (weir_str_is(path, "/own/app") && weir_req_set_upstream(req, weir_str("app")))
+        return weir_req_fail(req, WEIR_EFILTER, WEIR_BY_US);
+    return WEIR_NEXT;
+}
+
+static enum weir_verdict choose_late(struct weir_req *req, void *self, struct weir_message *up)
+{
+    (void)self;
+    (void)up;
+    return weir_req_set_upstream(req, weir_str("dead")) == WEIR_EINVAL
+               ? WEIR_NEXT
+               : weir_req_fail(req, WEIR_EFILTER, WEIR_BY_US);
+}
+
+static const struct weir_filter chooser = {
+    .size = sizeof(chooser), .name = "choose", .request = choose, .upstream_request = choose_late
+};
+
 /* ---- the proxy ---- */
 
 static struct weir_proxy *proxy;
@@ -472,6 +498,7 @@ static int full_fd, full_fill[4];
 static int set_up(void **state)
 {
     static const struct weir_filter_ref uses[] = { { &passer, NULL }, { &actor, NULL } };
+    static const struct weir_filter_ref own[] = { { &chooser, NULL } };
     struct weir_proxy_opts opts = { WEIR_SIZE(weir_proxy_opts), .workers = 1, .drain_ms = 1000 };
     unsigned dead, full;
     pthread_t thread;
@@ -499,6 +526,7 @@ static int set_up(void **state)
     add_route("dead", "/dead/", "dead", uses, 2);
     add_route("full", "/full/", "full", NULL, 0);
     add_route("plain", "/p/", "app", NULL, 0);
+    add_route("own", "/own/", NULL, own, 1);
     assert_int_equal(
         weir_proxy_add_listener(proxy, &(struct weir_listener_opts){ WEIR_SIZE(weir_listener_opts),
                                                                      .name = "web",
@@ -702,6 +730,17 @@ static void test_trailer_and_head(void **state)
     script.off = false;
 }
 
+static void test_no_upstream(void **state)
+{
+    char text[4096];
+
+    (void)state;
+    assert_int_equal(ask(GET("/own/app"), text, sizeof(text)), 200);
+    assert_int_equal(ask(GET("/own/tea"), text, sizeof(text)), 418);
+    assert_int_equal(ask(POST("/own/x"), text, sizeof(text)), 404);
+    assert_non_null(strstr(text, "no route matches"));
+}
+
 /* The n-th allocation of the proxy fails, for every n: no crash, no hang, and the next one is served. */
 static void test_no_memory(void **state)
 {
@@ -734,6 +773,7 @@ int main(void)
         cmocka_unit_test(test_fault_while_connecting),
         cmocka_unit_test(test_half_closed_reader),
         cmocka_unit_test(test_trailer_and_head),
+        cmocka_unit_test(test_no_upstream),
         cmocka_unit_test(test_no_memory),
     };
 
