@@ -82,7 +82,7 @@ bool weir_template_init(struct weir_template *template, struct weir_str text,
     size_t room = 1;
 
     *template = (struct weir_template){ .text = text.ptr ? text : WEIR_STR("") };
-    if (!text.len || !memchr(text.ptr, '$', text.len))
+    if (!text.ptr || !memchr(text.ptr, '$', text.len))
         return true;
     for (size_t i = 0; i < text.len; i++)
         room += 2 * (text.ptr[i] == '$');
