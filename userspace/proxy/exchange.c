@@ -112,7 +112,7 @@ void weir_exchange_release(struct weir_req *req)
         whole = req->to_up.end_sent && req->to_down.ended && !conn->no_pool;
         if (whole)
             weir_cluster_view_count(conn->view, conn->server,
-                                    weir_clock_us() -
+                                    req->worker->loop.now_us -
                                         (req->sent_us ? req->sent_us : req->began_us));
         if (!whole)
             weir_hstream_reset(&conn->hs, WEIR_ECANCELED);

@@ -249,11 +249,17 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
     bool trusted;
     int err;
 
-    weir_session_addr(req->session, &peer);
-    trusted = is_trusted(listener, &peer);
-    hop = weir_arena_copy(&req->arena, (struct weir_str){ text, weir_addr_print_ip(&peer, text) });
-    if (weir_str_absent(hop))
-        return WEIR_ENOMEM;
+    if (listener->trusted_count) {
+        weir_session_addr(req->session, &peer);
+        trusted = is_trusted(listener, &peer);
+        hop = weir_arena_copy(&req->arena,
+                              (struct weir_str){ text, weir_addr_print_ip(&peer, text) });
+        if (weir_str_absent(hop))
+            return WEIR_ENOMEM;
+    } else { /* the client is the peer */
+        trusted = false;
+        hop = req->client;
+    }
     if (trusted) {
         struct weir_str told = weir_message_field(up, WEIR_F_X_FORWARDED_PROTO);
 
