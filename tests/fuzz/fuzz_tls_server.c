@@ -3,8 +3,14 @@
  * fuzz_tls_server.c: bytes into the server side of a TLS stream, over a lower stream in memory.
  *
  * The first byte: bit 0: 1 drives a real client beside it, so that the input gets behind the
- * handshake; bit 1: TLS 1.2. Without a client the rest is fed as it is, in pieces of 1 to 255 bytes
- * (second byte). With a client the rest is a script: an operation and a number each.
+ * handshake; bit 1: TLS 1.2; bit 2: close by a reset; bit 3: the client shows a certificate, a name
+ * and a protocol. Without a client the rest is fed as it is, in pieces of 1 to 255 bytes (second
+ * byte). With a client the rest is a script: an operation and a number each.
+ *
+ * The rest of TLS (tls.c: connecting, adopting) is not driven by what a client sends.
+ *
+ * fuzz-room: net
+ * covers: userspace/net/tls_flow.c userspace/net/tls_bio.c
  */
 #include "base/panic.h"
 #include "net/tls.h"
@@ -23,7 +29,7 @@ enum { SETTLE_TURNS = 64, SCRIPT_MAX = 512 };
 
 static struct weir_loop loop;
 static struct weir_tls_server *policy;
-static SSL_CTX *client_ctx;
+static SSL_CTX *client_ctx, *showing_ctx; /* the second shows a certificate */
 
 /* ---- the stream below ---- */
 
@@ -32,6 +38,7 @@ static struct {
     struct weir_later later;
     BIO *to_client; /* NULL: what the server says is dropped */
     bool reading, shut, closing, gone;
+    bool full; /* writes fail: there is no memory to keep them */
 } lower;
 
 static void lower_read(struct weir_stream *stream, bool on)
@@ -42,6 +49,8 @@ static void lower_read(struct weir_stream *stream, bool on)
 static int lower_write(struct weir_stream *stream, const struct iovec *iov, int count)
 {
     weir_assert(!lower.closing && !lower.shut);
+    if (lower.full)
+        return WEIR_ENOMEM;
     for (int i = 0; i < count && lower.to_client; i++)
         if (iov[i].iov_len && BIO_write(lower.to_client, iov[i].iov_base, (int)iov[i].iov_len) <= 0)
             return WEIR_ENOMEM;
@@ -126,13 +135,19 @@ static void on_error(void *arg, enum weir_err err, int sys)
     told = ended = true;
 }
 
+static void on_drained(void *arg)
+{
+    weir_assert(opened && !closed);
+}
+
 static void on_closed(void *arg)
 {
     weir_assert(!closed);
     closed = true;
 }
 
-static const struct weir_stream_sink sink = { on_open, on_data, on_eof, NULL, on_error, on_closed };
+static const struct weir_stream_sink sink = { on_open,    on_data,  on_eof,
+                                              on_drained, on_error, on_closed };
 
 /* ---- once ---- */
 
@@ -155,15 +170,33 @@ static void make_cert(FILE *file)
     EVP_PKEY_free(key);
 }
 
+static void over(void)
+{
+    SSL_CTX_free(client_ctx);
+    SSL_CTX_free(showing_ctx);
+    weir_tls_server_put(policy);
+    weir_loop_fini(&loop);
+}
+
+static void client_init(const char *cert)
+{
+    client_ctx = SSL_CTX_new(TLS_client_method());
+    showing_ctx = SSL_CTX_new(TLS_client_method());
+    weir_assert(client_ctx != NULL && showing_ctx != NULL);
+    weir_assert(SSL_CTX_use_certificate_chain_file(showing_ctx, cert) == 1);
+    weir_assert(SSL_CTX_use_PrivateKey_file(showing_ctx, cert, SSL_FILETYPE_PEM) == 1);
+    weir_assert(SSL_CTX_set_alpn_protos(showing_ctx, (const uint8_t *)"\x08http/1.1", 9) == 0);
+}
+
 static void once(void)
 {
     int fd = memfd_create("cert", MFD_CLOEXEC);
     FILE *file = fdopen(fd, "w");
     struct weir_str alpn[] = { WEIR_STR("http/1.1") };
     struct weir_tls_cert_conf cert = { 0 };
-    struct weir_tls_server_conf conf = { .certs = { &cert, 1 },
-                                         .tickets = true,
-                                         .alpn = { alpn, 1 } };
+    struct weir_tls_server_conf conf = {
+        .certs = { &cert, 1 }, .client_verify = 1, .tickets = true, .alpn = { alpn, 1 }
+    };
     struct weir_tls_fault fault;
     char path[64];
 
@@ -171,12 +204,13 @@ static void once(void)
     make_cert(file);
     fflush(file);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    cert.cert = weir_str(path);
+    cert.cert = conf.client_ca = weir_str(path);
     policy = weir_tls_server_new(&conf, WEIR_STR("fuzz"), &fault);
     weir_assert(policy != NULL);
+    client_init(path);
     fclose(file);
-    client_ctx = SSL_CTX_new(TLS_client_method());
-    weir_assert(client_ctx != NULL && weir_loop_init(&loop, 0, NULL) == 0);
+    weir_assert(weir_loop_init(&loop, 0, NULL) == 0);
+    atexit(over);
 }
 
 /* ---- driving ---- */
@@ -225,7 +259,7 @@ static void step(SSL *client, BIO *from, uint8_t op, uint8_t number, const uint8
     uint8_t sink_bytes[4096];
     struct iovec iov = { (void *)text, number * 16u };
 
-    switch (op % 10) {
+    switch (op % 14) {
     case 0:
         give_from(from, number + 1u);
         break;
@@ -262,17 +296,32 @@ static void step(SSL *client, BIO *from, uint8_t op, uint8_t number, const uint8
         if (lower.reading)
             lower.stream.sink->on_eof(lower.stream.arg);
         break;
+    case 10:
+        lower.stream.sink->on_drained(lower.stream.arg);
+        break;
+    case 11:
+        lower.full = number % 2;
+        break;
+    case 12:
+        weir_loop_turn(&loop, 0);
+        break;
+    case 13:
+        if (!lower.closing)
+            lower.stream.sink->on_error(lower.stream.arg, WEIR_ECLOSED, 0);
+        break;
     }
 }
 
-static void with_client(const uint8_t *data, size_t len, bool old)
+static void with_client(const uint8_t *data, size_t len, uint8_t mode)
 {
     BIO *from = BIO_new(BIO_s_mem()), *to = BIO_new(BIO_s_mem());
-    SSL *client = SSL_new(client_ctx);
+    SSL *client = SSL_new(mode & 8 ? showing_ctx : client_ctx);
 
     weir_assert(from && to && client);
-    if (old)
+    if (mode & 2)
         SSL_set_max_proto_version(client, TLS1_2_VERSION);
+    if (mode & 8)
+        SSL_set_tlsext_host_name(client, "a.test");
     SSL_set_bio(client, to, from);
     SSL_set_connect_state(client);
     lower.to_client = to;
@@ -302,7 +351,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     stream = weir_tls_accept(policy, &below, &sink, NULL);
     weir_assert(stream != NULL);
     if (mode & 1)
-        with_client(data + 1, len - 1, mode & 2);
+        with_client(data + 1, len - 1, mode);
     else if (len)
         give_raw(data + 1, len - 1);
     weir_stream_close(stream, mode & 4);
