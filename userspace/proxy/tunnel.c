@@ -22,6 +22,7 @@ struct weir_tunnel {
     struct weir_req *req;
     struct weir_session *session;
     struct side down, up;
+    struct weir_pool_token token; /* it counts as a connection of its server as long as it lasts */
     struct weir_timer idle;
     uint64_t active_ms;
 };
@@ -168,6 +169,7 @@ static void up_on_closed(void *arg)
     struct weir_tunnel *tunnel = weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC);
 
     tunnel->up.closed = true;
+    weir_pool_token_put(&tunnel->token);
     tunnel_closed(tunnel);
 }
 
@@ -236,6 +238,7 @@ void weir_tunnel_start(struct weir_req *req)
     weir_timer_stop(&loop->wheel, &req->timer);
     tunnel->down.stream = session->stream;
     up_eof = req->conn->eof; /* told already, while a filter waited on the 101 */
+    weir_pool_token_take(req->conn, &tunnel->token);
     tunnel->up.stream = weir_pool_detach(&req->conn, &from_upstream);
     weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
     weir_session_tunnel(session, tunnel, &from_client);

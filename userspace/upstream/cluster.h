@@ -91,7 +91,7 @@ struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
  * and turn the loop. */
 void weir_cluster_view_close(struct weir_cluster_view *view);
 void weir_cluster_view_free(struct weir_cluster_view *view);
-/** Connections that are not closed yet, idle ones too: 0 when the view may be freed. */
+/** Connections that are not closed yet, idle ones and tunnels too: 0 when the view may be freed. */
 unsigned weir_cluster_view_conns(const struct weir_cluster_view *view);
 
 /** Balancing: a server that is up and not in choice->tried; NULL: none. */

@@ -300,6 +300,28 @@ struct weir_stream *weir_pool_detach(struct weir_upconn **connp, struct weir_buf
     return stream;
 }
 
+void weir_pool_token_take(struct weir_upconn *conn, struct weir_pool_token *token)
+{
+    weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD);
+    *token = (struct weir_pool_token){ conn->view, conn->server, conn->slot };
+    conn->slot = false;
+    conn->view->tokens++;
+    weir_count(&server_view(conn->view, conn->server)->active, 1);
+}
+
+void weir_pool_token_put(struct weir_pool_token *token)
+{
+    struct weir_cluster_view *view = token->view;
+
+    if (!view)
+        return;
+    view->tokens--;
+    count_down(&server_view(view, token->server)->active);
+    if (token->slot)
+        weir_slot_put(view, token->server);
+    *token = (struct weir_pool_token){ 0 };
+}
+
 static bool has_connection_scheme(struct weir_str value)
 {
     struct weir_str element, scheme, rest;

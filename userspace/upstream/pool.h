@@ -112,6 +112,17 @@ void weir_pool_release(struct weir_upconn **connp);
  * as soon as the event returns.
  */
 struct weir_stream *weir_pool_detach(struct weir_upconn **connp, struct weir_buf *rest);
+/** What a tunnel goes on to count in: the active connections of a server, and connections_max.
+ * 0-filled: none. */
+struct weir_pool_token {
+    struct weir_cluster_view *view;
+    struct weir_server *server;
+    bool slot;
+};
+/** Before weir_pool_detach. The view is not to be freed before weir_pool_token_put. */
+void weir_pool_token_take(struct weir_upconn *conn, struct weir_pool_token *token);
+/** The stream has closed. Harmless when nothing was taken. */
+void weir_pool_token_put(struct weir_pool_token *token);
 /** Does this head authenticate the connection rather than the request (NTLM, Negotiate)? Then set
  * conn->no_pool. */
 bool weir_pool_is_connection_auth(const struct weir_message *msg);

@@ -102,6 +102,7 @@ struct weir_cluster_view {
     struct weir_mail kick;
     uint64_t version;
     struct weir_slab conns;
+    unsigned tokens;         /* tunnels over what were connections of this view */
     struct weir_list lru;    /* idle, newest first */
     struct weir_list busy;   /* all others */
     uint64_t idle, idle_max; /* connections of this view; its share */

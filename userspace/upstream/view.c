@@ -105,7 +105,7 @@ void weir_cluster_view_close(struct weir_cluster_view *view)
 
 unsigned weir_cluster_view_conns(const struct weir_cluster_view *view)
 {
-    return (unsigned)view->conns.used;
+    return (unsigned)view->conns.used + view->tokens;
 }
 
 void weir_cluster_view_free(struct weir_cluster_view *view)

@@ -324,6 +324,31 @@ static void test_tunnel(void **state)
     call_fini(&call);
 }
 
+/* A tunnel is a connection to the server, too: it is counted, and holds its place. */
+static void test_tunnel_counts(void **state)
+{
+    struct call call = { .upgrade = true, .counted = true }, next = { 0 };
+
+    kit.conf.connections_max = 1;
+    call_opts.queue_timeout_ms = 2000;
+    open_all();
+    call_start(&call, view, server, "/up");
+    kit_until(&loop, call.tunnel_len == 11);
+    assert_int_equal(weir_cluster_view_conns(view), 1);
+    assert_int_equal(status_now().active, 1);
+    call_start(&next, view, server, "/");
+    assert_int_equal(next.acq.state, ACQUIRE_QUEUED);
+    kit_turn_ms(&loop, 30);
+    assert_int_equal(next.fns, 0);
+    weir_stream_close(call.stream, false);
+    kit_until(&loop, call.tunnel_closed);
+    kit_until(&loop, next.ends);
+    assert_int_equal(status_now().active, 0);
+    assert_int_equal(atomic_load(&server->conns), 1);
+    call_fini(&call);
+    call_fini(&next);
+}
+
 static void test_ends_before_the_request(void **state)
 {
     struct call call = { .keep = true };
@@ -421,6 +446,7 @@ int main(void)
         TEST(test_cancel_when_ready),
         TEST(test_next_request_inside_the_end_of_one),
         TEST(test_tunnel),
+        TEST(test_tunnel_counts),
         TEST(test_ends_before_the_request),
         TEST(test_queue),
         TEST(test_connection_auth),

@@ -309,6 +309,8 @@ struct call {
     bool keep;    /* does not release at the end */
     bool hold;    /* takes nothing of the body */
     bool upgrade; /* asks for "toy", and detaches inside on_head */
+    bool counted; /* and its tunnel goes on to count */
+    struct weir_pool_token token;
     int status, heads, ends, resets, fns;
     size_t body;
     bool reused;
@@ -349,7 +351,10 @@ static void tunnel_error(void *arg, enum weir_err err, int sys)
 }
 static void tunnel_closed(void *arg)
 {
-    ((struct call *)arg)->tunnel_closed = true;
+    struct call *call = arg;
+
+    call->tunnel_closed = true;
+    weir_pool_token_put(&call->token);
 }
 static const struct weir_stream_sink tunnel_sink = {
     .on_data = tunnel_data,
@@ -367,6 +372,8 @@ static void call_head(void *arg, struct weir_message *msg)
     call->status = msg->status;
     if (msg->status != 101)
         return;
+    if (call->counted)
+        weir_pool_token_take(call->conn, &call->token);
     call->stream = weir_pool_detach(&call->conn, NULL);
     weir_stream_set_sink(call->stream, &tunnel_sink, call);
     weir_stream_read(call->stream, true);
