@@ -8,7 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum { SWEEP_MS = 200, TRIM_SWEEPS = 1 };
+enum { SWEEP_MS = 200, TRIM_SWEEPS = 1, PRESSURE_SHEDS = 256 };
 
 /* --- set-up: on the caller's thread --------------------------------------------------------------
  */
@@ -164,15 +164,31 @@ static void on_accept_fail(struct weir_lsock *lsock, int sys)
             : strerror(sys));
 }
 
+/* Idle connections to servers are worth less than requests: under pressure they go first. */
+static void sweep_views(struct weir_worker *worker, bool trim)
+{
+    bool pressure = atomic_load_explicit(&worker->service->pressure, memory_order_relaxed);
+
+    for (unsigned i = 0; i < worker->service->cluster_count; i++) {
+        if (pressure)
+            weir_cluster_view_shed(worker->views[i], PRESSURE_SHEDS);
+        if (trim)
+            weir_cluster_view_trim(worker->views[i]);
+    }
+}
+
 static void on_sweep(struct weir_timer *timer, void *arg)
 {
     struct weir_worker *worker = arg;
+    bool trim;
 
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_sweep(&worker->listeners[i]);
     if (atomic_exchange_explicit(&worker->wakes_lost, false, memory_order_relaxed))
         weir_park_lost(worker);
-    if (++worker->sweeps % TRIM_SWEEPS == 0) {
+    trim = ++worker->sweeps % TRIM_SWEEPS == 0;
+    sweep_views(worker, trim);
+    if (trim) {
         weir_loop_trim(&worker->loop);
         weir_slab_trim(&worker->sessions);
     }

@@ -91,6 +91,10 @@ struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
  * and turn the loop. */
 void weir_cluster_view_close(struct weir_cluster_view *view);
 void weir_cluster_view_free(struct weir_cluster_view *view);
+/** Gives back memory that a burst has left: call it now and then, beside weir_loop_trim. */
+void weir_cluster_view_trim(struct weir_cluster_view *view);
+/** Closes up to `max` idle connections, those first that have waited longest: memory is short. */
+void weir_cluster_view_shed(struct weir_cluster_view *view, unsigned max);
 /** Connections that are not closed yet, idle ones and tunnels too: 0 when the view may be freed. */
 unsigned weir_cluster_view_conns(const struct weir_cluster_view *view);
 

@@ -108,6 +108,17 @@ unsigned weir_cluster_view_conns(const struct weir_cluster_view *view)
     return (unsigned)view->conns.used + view->tokens;
 }
 
+void weir_cluster_view_trim(struct weir_cluster_view *view)
+{
+    weir_slab_trim(&view->conns);
+}
+
+void weir_cluster_view_shed(struct weir_cluster_view *view, unsigned max)
+{
+    while (max-- && !weir_list_empty(&view->lru))
+        weir_upconn_close(weir_list_entry(view->lru.prev, struct weir_upconn, lru));
+}
+
 void weir_cluster_view_free(struct weir_cluster_view *view)
 {
     struct weir_cluster *cluster;

@@ -211,6 +211,36 @@ static void test_idle_max(void **state)
         call_fini(&calls[i]);
 }
 
+/* What a burst has left goes back, oldest first, and its memory with it. */
+static void test_shed_and_trim(void **state)
+{
+    enum { BURST = 240 };
+    static struct call calls[BURST];
+    size_t pages;
+
+    open_all();
+    for (int i = 0; i < BURST; i++) {
+        calls[i].keep = true;
+        call_run(&calls[i], view, server, "/");
+    }
+    for (int i = 0; i < BURST; i++) {
+        weir_pool_release(&calls[i].conn);
+        call_fini(&calls[i]);
+    }
+    pages = view->conns.pages;
+    assert_true(pages > 1);
+    assert_int_equal(status_now().idle, BURST);
+    weir_cluster_view_shed(view, 10);
+    assert_int_equal(status_now().idle, BURST - 10);
+    weir_cluster_view_shed(view, 2 * BURST);
+    assert_int_equal(status_now().idle, 0);
+    kit_until(&loop, weir_cluster_view_conns(view) == 0);
+    weir_cluster_view_trim(view);
+    weir_cluster_view_trim(view);
+    assert_int_equal(view->conns.pages, 1);
+    get("/", false, 200);
+}
+
 static void test_no_pool(void **state)
 {
     struct call call = { .keep = true };
@@ -439,6 +469,7 @@ int main(void)
         TEST(test_limits_of_a_connection),
         TEST(test_age),
         TEST(test_idle_max),
+        TEST(test_shed_and_trim),
         TEST(test_no_pool),
         TEST(test_cancel_while_connecting),
         TEST(test_cancel_of_a_failure),
