@@ -33,6 +33,8 @@ static void acquire_set_state(struct weir_acquire *acq, enum weir_acquire_state 
         atomic_fetch_sub(&acq->server->queued, 1);
     else if (acq->state == ACQUIRE_CONNECTING && acq->conn) {
         acq->conn->acq = NULL; /* it goes on, for the pool */
+        if (!atomic_load_explicit(&acq->view->open, memory_order_relaxed))
+            weir_upconn_close(acq->conn);
         acq->conn = NULL;
     }
     if (next == ACQUIRE_PROMISED)

@@ -267,6 +267,25 @@ static void test_cancel_while_connecting(void **state)
     call_fini(&call);
 }
 
+/* Its view is closed: what is being made for it would only keep the loop. */
+static void test_cancel_after_close(void **state)
+{
+    struct call call = { 0 };
+
+    open_all();
+    call_start(&call, view, server, "/");
+    assert_int_equal(call.acq.state, ACQUIRE_CONNECTING);
+    weir_cluster_view_close(view);
+    weir_pool_cancel(&call.acq);
+    assert_int_equal(weir_list_entry(view->busy.next, struct weir_upconn, link)->state,
+                     UPCONN_CLOSING);
+    weir_loop_turn(&loop, 0);
+    weir_loop_turn(&loop, 0);
+    assert_int_equal(weir_cluster_view_conns(view), 0);
+    assert_int_equal(call.fns, 0);
+    call_fini(&call);
+}
+
 static void test_cancel_of_a_failure(void **state)
 {
     struct call call = { 0 };
@@ -472,6 +491,7 @@ int main(void)
         TEST(test_shed_and_trim),
         TEST(test_no_pool),
         TEST(test_cancel_while_connecting),
+        TEST(test_cancel_after_close),
         TEST(test_cancel_of_a_failure),
         TEST(test_who_waits_gets_what_is_released),
         TEST(test_cancel_when_ready),
