@@ -298,6 +298,8 @@ static void check_admin(struct conf_load *load)
     if (admin->socket.len > ADMIN_SOCKET_BYTES_MAX)
         conf_error(load, conf_at(load, &admin->socket, "socket"),
                    "the path of a socket has at most %d bytes", ADMIN_SOCKET_BYTES_MAX);
+    else if (admin->socket_said && admin->socket.len)
+        conf_check_writable(load, conf_at(load, &admin->socket, "socket"), admin->socket);
     if (!admin->listen.ptr)
         return;
     if (weir_addr_parse(&addr, admin->listen)) {
@@ -358,6 +360,7 @@ void conf_check(struct conf_load *load)
     conf_check_prefixes(load, &proxy->access.allow, "allow");
     conf_check_prefixes(load, &proxy->access.deny, "deny");
     conf_check_prefixes(load, &proxy->access.never_ban, "never_ban");
+    conf_check_deny_file(load);
     check_admin(load);
     check_dns(load);
     conf_check_tls(load);

@@ -315,8 +315,13 @@ static bool file_target(struct conf_load *load, const struct weir_conf_item *ite
     struct conf_pair *pair =
         node->kind == CONF_MAP && node->count == 1 ? conf_node_find(node, WEIR_STR("file")) : NULL;
 
-    if (pair)
-        return conf_value(load, &row, pair->value, path);
+    if (pair) {
+        bool good = conf_value(load, &row, pair->value, path);
+
+        if (good)
+            conf_check_writable(load, &pair->value->mark, *path);
+        return good;
+    }
     conf_error(load, &node->mark, "'%s' must be a word or { file: PATH }", item->name);
     return false;
 }

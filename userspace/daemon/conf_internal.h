@@ -275,7 +275,7 @@ extern const struct weir_filter_type *const conf_filter_types[];
 
 /* ---- after the fill ---- */
 
-/** Cross references and meanings (conf_check.c, conf_check_route.c, conf_check_tls.c). */
+/** Cross references and meanings (conf_check.c, conf_check_route.c, conf_check_tls.c, conf_check_files.c). */
 void conf_check(struct conf_load *load);
 void conf_check_listener_routes(struct conf_load *load, struct weir_listener_conf *listener);
 void conf_check_route_lists(struct conf_load *load);
@@ -283,6 +283,10 @@ struct conf_routes *conf_routes_find(struct conf_load *load, struct weir_str nam
 bool conf_routes_used(struct conf_load *load, const struct conf_routes *routes);
 void conf_check_route_limits(struct conf_load *load, const struct weir_route_conf *route);
 void conf_check_tls(struct conf_load *load);
+void conf_check_deny_file(struct conf_load *load);
+/** An error where a file cannot be made or written to (not with no_files). */
+void conf_check_writable(struct conf_load *load, const struct conf_mark *mark,
+                         struct weir_str path);
 void conf_check_prefixes(struct conf_load *load, const struct weir_strs *strs, const char *name);
 /** Copies routes into listeners, resolves what is inherited (conf_resolve.c). Only without errors.
  */

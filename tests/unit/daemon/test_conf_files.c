@@ -33,7 +33,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    static const char *const names[] = { "main.yaml", "secret", "d/1.yaml", "d/2.yaml", "d" };
+    static const char *const names[] = { "main.yaml", "secret", "deny", "d/1.yaml", "d/2.yaml", "d" };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         remove(path_of(names[i]));
@@ -132,6 +132,40 @@ static void test_files_that_are_missing(void **state)
     conf_test_end(&t);
 }
 
+/* What would fail at the start is said by the check. */
+static void test_files_of_the_start(void **state)
+{
+    struct conf_test t;
+
+    write_file("deny", "10.0.0.0/8\n# all\nnonsense\n10.0.0.1/8\n");
+    write_file("main.yaml",
+               "listeners: { web: { bind: ':1', to: a, access_log: { to: { file: no/a.log } } } }\n"
+               "upstreams: { a: { servers: [ 'a:1' ] } }\n"
+               "access: { deny_file: deny }\n"
+               "log: { to: { file: no/b.log } }\n"
+               "access_log: { to: { file: d } }\n"
+               "admin: { socket: no/x.sock }\n");
+    assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
+    assert_int_equal(t.diags.errors, 5);
+    assert_non_null(strstr(t.said, "main.yaml:1:66: error: cannot write '"));
+    assert_non_null(strstr(t.said, "no/a.log': its folder does not exist"));
+    assert_non_null(strstr(t.said, "deny:3: 'nonsense' is not a prefix (and 1 more)"));
+    assert_non_null(strstr(t.said, "no/b.log': its folder does not exist"));
+    assert_non_null(strstr(t.said, "/d': Is a directory"));
+    assert_non_null(strstr(t.said, "no/x.sock': its folder does not exist"));
+    conf_test_end(&t);
+
+    write_file("deny", "10.0.0.0/8\n");
+    write_file("main.yaml", "listeners: { web: { bind: ':1', to: a } }\n"
+                            "upstreams: { a: { servers: [ 'a:1' ] } }\n"
+                            "access: { deny_file: deny }\n"
+                            "log: { to: { file: d/b.log } }\n"
+                            "access_log: { to: { file: a.log } }\n");
+    if (conf_test_load(&t, path_of("main.yaml"), NULL))
+        fail_msg("%s", t.said);
+    conf_test_end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +173,7 @@ int main(void)
         cmocka_unit_test(test_include_wrong),
         cmocka_unit_test(test_environment_and_secret),
         cmocka_unit_test(test_files_that_are_missing),
+        cmocka_unit_test(test_files_of_the_start),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

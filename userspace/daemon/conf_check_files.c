@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conf_check_files.c: files that are opened when the daemon starts: what is in them is right, and
+ * those that will be written can be. So `check` says what `run` would fail with. */
+#include "daemon/conf_internal.h"
+
+#include "proxy/access.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Can the file be made, or written to when it is there? 0 or an errno. */
+static int write_fault(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    struct stat st;
+    char *folder;
+    int err = 0;
+
+    if (!stat(path, &st))
+        return S_ISDIR(st.st_mode) ? EISDIR : access(path, W_OK) ? errno : 0;
+    if (errno != ENOENT)
+        return errno;
+    folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    if (!folder)
+        return ENOMEM;
+    if (access(folder, W_OK | X_OK))
+        err = errno;
+    free(folder);
+    return err;
+}
+
+void conf_check_writable(struct conf_load *load, const struct conf_mark *mark, struct weir_str path)
+{
+    int err = load->no_files ? 0 : write_fault(path.ptr);
+
+    if (err == ENOENT)
+        conf_error(load, mark, "cannot write '%.*s': its folder does not exist", CONF_QUOTE(path));
+    else if (err)
+        conf_error(load, mark, "cannot write '%.*s': %s", CONF_QUOTE(path), strerror(err));
+}
+
+void conf_check_deny_file(struct conf_load *load)
+{
+    const struct weir_access_conf *access_conf = &load->conf->proxy.access;
+    struct weir_access_conf only = { .deny_file = access_conf->deny_file };
+    struct weir_tls_fault fault = { 0 };
+    struct weir_access *access_made;
+    struct stat st;
+
+    /* one that cannot be read was named already; a pipe would be empty for the daemon */
+    if (load->no_files || !only.deny_file.len || stat(only.deny_file.ptr, &st) ||
+        !S_ISREG(st.st_mode) || access(only.deny_file.ptr, R_OK))
+        return;
+    access_made = weir_access_new(&only, &fault);
+    if (!access_made)
+        conf_error(load, conf_at(load, &access_conf->deny_file, "deny_file"), "%s", fault.text);
+    weir_access_free(access_made);
+}
