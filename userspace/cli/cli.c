@@ -43,8 +43,8 @@ int weir_cli_misuse(const struct weir_cli *cli, const char *format, ...)
     vfprintf(cli->err, format, args);
     va_end(args);
     if (cli->verb)
-        fprintf(cli->err, "\nusage: weir %s %s\n`weir help %s` tells more\n", cli->verb->name,
-                cli->verb->usage, cli->verb->name);
+        fprintf(cli->err, "\nusage: weir %s%s%s\n`weir help %s` tells more\n", cli->verb->name,
+                cli->verb->usage[0] ? " " : "", cli->verb->usage, cli->verb->name);
     else
         fputs("\n`weir help` lists the verbs\n", cli->err);
     return WEIR_EXIT_USAGE;
@@ -153,7 +153,8 @@ static int option_parse(struct weir_cli *cli, int argc, char **argv, int *at)
         if (!option)
             return option_unknown(cli, &word);
         if (option->arg && !word.value && *at + 1 == argc)
-            return weir_cli_misuse(cli, "--%s needs a %s", option->name, option->arg);
+            return weir_cli_misuse(cli, "--%s needs %s %s", option->name,
+                                   strchr("AEIOU", option->arg[0]) ? "an" : "a", option->arg);
         if (option->arg && !word.value)
             word.value = argv[++*at];
         if (!option->arg && word.letter && word.value)

@@ -64,7 +64,7 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       "stops at once. SIGUSR1 reopens logs. Exit status 0 after a stop, 1 when it failed, 2 when\n"
       "the configuration is wrong, 3 when this host lacks something that was required.",
       NULL, run_options, 0, 0, weir_verb_run },
-    { "check", "[-c FILE] [--effective]",
+    { "check", "[-c FILE | FILE] [--effective]",
       "read the configuration and print every error and warning",
       "Exit status 2 when there is an error.", NULL, check_options, 0, 1, weir_verb_check },
     { "proxy", "--listen ADDRESS --to SERVER[,SERVER…] [options]", "run without a file",

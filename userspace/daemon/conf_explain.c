@@ -168,11 +168,16 @@ static void explain_rows(struct explain *x, const struct weir_conf_item *rows, c
             print_item(x, item, here);
             x->found++;
         } else {
-            unsigned before = x->near.distance;
+            struct conf_nearest mine = { .wanted = x->near.wanted,
+                                         .distance = x->near.distance + 1 };
 
-            conf_nearest_add(&x->near, weir_str(item->name));
-            if (x->near.distance < before)
+            /* of several that are as near: the shortest path */
+            conf_nearest_add(&mine, weir_str(item->name));
+            if (mine.best.ptr && (mine.distance < x->near.distance ||
+                                  (x->near_text[0] && strlen(here) < strlen(x->near_text)))) {
+                x->near.distance = mine.distance;
                 snprintf(x->near_text, sizeof(x->near_text), "%s", here);
+            }
         }
         explain_below(x, item, here);
     }

@@ -231,6 +231,24 @@ static void unknown_key(struct conf_load *load, const struct weir_conf_item *row
         conf_error_hint(load, &pair->mark, near.best, "unknown key '%.*s'", CONF_QUOTE(pair->key));
 }
 
+/* Does an unknown key of the map look like this one? Then that it is missing was said. */
+static bool misspelt(const struct conf_node *node, const struct weir_conf_item *rows,
+                     const char *name)
+{
+    for (size_t i = 0; i < node->count; i++) {
+        struct conf_nearest near;
+
+        if (conf_item_find(rows, node->pairs[i].key))
+            continue;
+        conf_nearest_init(&near, node->pairs[i].key);
+        for (const struct weir_conf_item *item = rows; item->name; item++)
+            conf_nearest_add(&near, weir_str(item->name));
+        if (weir_str_eq(near.best, weir_str(name)))
+            return true;
+    }
+    return false;
+}
+
 /* STRS and FLAGS: a list, or one. */
 void conf_fill_words(struct conf_load *load, const struct weir_conf_item *item,
                      const struct conf_node *node, void *field)
@@ -458,7 +476,8 @@ void conf_fill(struct conf_load *load, const struct weir_conf_item *rows, void *
         struct conf_pair *pair =
             item->flags & WEIR_CONF_REQUIRED ? conf_node_find(node, weir_str(item->name)) : NULL;
 
-        if (item->flags & WEIR_CONF_REQUIRED && (!pair || conf_node_null(pair->value)))
+        if (item->flags & WEIR_CONF_REQUIRED && (!pair || conf_node_null(pair->value)) &&
+            !misspelt(node, rows, item->name))
             conf_error(load, &node->mark, "%s needs '%s'", conf_where_text(load, where),
                        item->name);
     }

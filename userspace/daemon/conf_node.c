@@ -131,6 +131,16 @@ struct conf_node *conf_node_list(struct conf_load *load, struct conf_node *item)
     return list && conf_node_append(load, list, item) ? list : NULL;
 }
 
+/* Is it a tab by which somebody indented? libyaml has no word for that. */
+static bool tab_at(const struct conf_file *file, size_t line, size_t column)
+{
+    struct weir_str rest = file->text, before = { NULL, 0 };
+
+    for (size_t i = 0; i <= line; i++)
+        before = weir_str_cut(rest, '\n', &rest);
+    return column < before.len && before.ptr[column] == '\t';
+}
+
 /* libyaml's own fault: it gives a place and a phrase. */
 static void syntax_error(struct builder *b)
 {
@@ -156,7 +166,10 @@ static void syntax_error(struct builder *b)
         conf_error(b->load, &mark, "not UTF-8 text: %s", problem);
         return;
     }
-    if (parser->context)
+    if (parser->error == YAML_SCANNER_ERROR &&
+        tab_at(b->file, parser->problem_mark.line, parser->problem_mark.column))
+        conf_error(b->load, &mark, "YAML syntax: a tab: indent by spaces alone");
+    else if (parser->context)
         conf_error(b->load, &mark, "YAML syntax: %s, %s (line %zu)", problem, parser->context,
                    parser->context_mark.line + 1);
     else

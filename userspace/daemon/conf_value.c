@@ -395,8 +395,9 @@ static int word_index(struct conf_load *load, const struct weir_conf_item *item,
     conf_error_hint(load, &node->mark, item->words[1] ? near.best : (struct weir_str){ NULL, 0 },
                     "'%.*s' is no value of '%s': it must be %s%s%s", CONF_QUOTE(text), item->name,
                     item->words[1] ? "one of " : "", words_text(load, item->words),
-                    item->custom && item->custom->shapes & CONF_SHAPE_FILE ? ", or { file: PATH }"
-                                                                           : "");
+                    item->custom == &conf_when_custom ? ", or a status like 503"
+                    : item->custom && item->custom->shapes & CONF_SHAPE_FILE ? ", or { file: PATH }"
+                                                                             : "");
     return -1;
 }
 

@@ -211,8 +211,8 @@ static void ban(struct control_call *call, const json_t *body)
         control_fail(call, 500, "%s", weir_err_text((enum weir_err)err));
     if (err)
         return;
-    weir_log(control->opts.log, WEIR_LOG_INFO, "admin: banned %.*s (%.*s)", WEIR_FMT(text),
-             WEIR_FMT(json_text(why)));
+    weir_log(control->opts.log, WEIR_LOG_INFO, "admin: banned %.*s%s%.*s", WEIR_FMT(text),
+             json_text(why).len ? ": " : "", WEIR_FMT(json_text(why)));
     control_reply_json(call, 200, ok());
 }
 

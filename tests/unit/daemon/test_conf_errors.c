@@ -88,6 +88,8 @@ static const struct refusal {
       "'cert' and 'certs' say the same" },
     { UP("servers: []"), "upstream 'app' has no servers" },
     { UP("balance: round-robin"), "upstream 'app' needs 'servers'" },
+    { "listeners:\n\tweb: 1\n", "t.yaml:2:1: error: YAML syntax: a tab: indent by spaces alone" },
+    { ROUTE("to: app, retry: { when: [ always ] }"), "reset, timeout, or a status like 503" },
     { UP("servers: [ 'a:1', 'a:1' ]"), "server 'a:1' is there twice" },
     { UP("servers: [ 10.0.0.300:1 ]"), "'10.0.0.300:1' is no address of a server" },
     { UP("servers: [ 'a' ]"), "'a' is no address of a server" },
@@ -209,6 +211,18 @@ static void test_warnings(void **state)
     }
 }
 
+/* The README shows it: a mistyped key is not told to be missing as well. */
+static void test_misspelt(void **state)
+{
+    struct conf_test t;
+
+    assert_int_equal(conf_test_load(&t, NULL, UP("severs: [ 'a:1' ]")), WEIR_ECONFIG);
+    assert_non_null(
+        strstr(t.said, "unknown key 'severs' in upstream 'app'; did you mean 'servers'?"));
+    assert_non_null(strstr(t.said, "\n1 error\n"));
+    conf_test_end(&t);
+}
+
 /* Nine levels of nine aliases: 387 million nodes when written out. */
 static void test_laughs(void **state)
 {
@@ -264,7 +278,7 @@ int main(void)
         cmocka_unit_test(test_refusals),    cmocka_unit_test(test_form),
         cmocka_unit_test(test_json),        cmocka_unit_test(test_warnings),
         cmocka_unit_test(test_laughs),      cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_many_errors),
+        cmocka_unit_test(test_many_errors), cmocka_unit_test(test_misspelt),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

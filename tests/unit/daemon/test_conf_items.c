@@ -207,6 +207,9 @@ static void test_explain(void **state)
     text = explained("upstreams.app.servers.weight", 0);
     assert_non_null(strstr(text, "upstreams.*.servers[].weight: number from 0 to 1000; default 1"));
     free(text);
+    text = explained("first_bite", WEIR_ENOENT);
+    assert_non_null(strstr(text, "did you mean 'timeouts.first_byte'?"));
+    free(text);
     text = explained("upstreams.*.helth", WEIR_ENOENT);
     assert_string_equal(
         text, "there is no key 'upstreams.*.helth'; did you mean 'upstreams.*.health'?\n");
