@@ -172,6 +172,15 @@ static void acquire_connect(struct weir_acquire *acq)
         acquire_queue(acq);
 }
 
+/* A name may have several addresses: the next one, while the time for connecting lasts. */
+static bool acquire_try_next(struct weir_acquire *acq)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+    unsigned max = sv->addr_count < 3 ? sv->addr_count : 3;
+
+    return acq->connects < max && acquire_age_ms(acq) < connect_timeout(acq);
+}
+
 /* The slot has been taken. */
 static void acquire_connect_now(struct weir_acquire *acq)
 {
@@ -179,8 +188,10 @@ static void acquire_connect_now(struct weir_acquire *acq)
     struct weir_upconn *conn;
 
     acquire_set_state(acq, ACQUIRE_CONNECTING);
-    acq->connects++;
-    conn = weir_connect(acq->view, acq->server, connect_timeout(acq), &error);
+    do { /* no route, no such socket: told at once, and of this address alone */
+        acq->connects++;
+        conn = weir_connect(acq->view, acq->server, connect_timeout(acq), &error);
+    } while (!conn && error.by == WEIR_BY_UPSTREAM && acquire_try_next(acq));
     if (!conn) {
         weir_slot_put(acq->view, acq->server);
         acquire_fail(acq, error);
@@ -239,15 +250,6 @@ void weir_pool_retry(struct weir_cluster_view *view, struct weir_server_view *sv
             continue;
         acquire_go_on(acq);
     }
-}
-
-/* A name may have several addresses: the next one, while the time for connecting lasts. */
-static bool acquire_try_next(struct weir_acquire *acq)
-{
-    struct weir_server_view *sv = server_view(acq->view, acq->server);
-    unsigned max = sv->addr_count < 3 ? sv->addr_count : 3;
-
-    return acq->connects < max && acquire_age_ms(acq) < connect_timeout(acq);
 }
 
 void weir_pool_connect_failed(struct weir_upconn *conn, enum weir_err code, int sys)

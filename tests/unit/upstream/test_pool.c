@@ -153,6 +153,24 @@ static void test_refused(void **state)
     fake_start(&fake);
 }
 
+/* The first of two addresses cannot be connected to, and the kernel says so at once. */
+static void test_next_address_at_once(void **state)
+{
+    struct weir_addr *addrs = calloc(2, sizeof(*addrs));
+
+    open_all();
+    assert_non_null(addrs);
+    assert_int_equal(weir_addr_parse(&addrs[0], WEIR_STR("unix:/nonexistent/socket")), 0);
+    addrs[1] = server->addrs[0];
+    free(server->addrs);
+    server->addrs = addrs;
+    server->addr_count = 2;
+    weir_cluster_changed(kit.cluster);
+    get("/", false, 200);
+    assert_int_equal(status_now().failed, 1);
+    assert_int_equal(status_now().opened, 1);
+}
+
 static void test_fresh_skips_idle(void **state)
 {
     open_all();
@@ -484,6 +502,7 @@ int main(void)
         TEST(test_close_while_idle),
         TEST(test_broken_answers),
         TEST(test_refused),
+        TEST(test_next_address_at_once),
         TEST(test_fresh_skips_idle),
         TEST(test_limits_of_a_connection),
         TEST(test_age),
