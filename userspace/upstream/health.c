@@ -101,6 +101,17 @@ void weir_health_end(struct weir_health *health, const char *fault)
     weir_stream_close(health->stream, false);
 }
 
+/* No connection came about. What we lack ourselves (descriptors, ports, memory) says nothing of the
+ * server: it is told in its status, and not counted; else a flood of clients would take down every
+ * server at once. */
+static void health_unconnected(struct weir_health *health, struct weir_error error)
+{
+    if (error.by == WEIR_BY_US)
+        weir_server_set_fault(health->server, weir_err_text(error.code));
+    else
+        health_judge(health, weir_err_text(error.code));
+}
+
 static void on_open(void *arg)
 {
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
@@ -134,8 +145,14 @@ static void on_error(void *arg, enum weir_err err, int sys)
 {
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
 
-    weir_health_end(health, weir_err_text(health->opened ? weir_upstream_fault(err)
-                                                         : weir_connect_error(err, sys).code));
+    if (health->opened) {
+        weir_health_end(health, weir_err_text(weir_upstream_fault(err)));
+    } else if (!health->ended) {
+        health->ended = true;
+        weir_timer_stop(&health->loop->wheel, &health->timer);
+        health_unconnected(health, weir_connect_error(err, sys));
+        weir_stream_close(health->stream, false);
+    }
 }
 
 static void on_closed(void *arg)
@@ -203,8 +220,8 @@ static void on_due(struct weir_timer *timer, void *arg)
         weir_loop_timer(health->loop, &health->timer, timeout_ms, on_timeout, health);
         return;
     }
-    health_judge(health, weir_err_text(sys ? weir_connect_error(weir_err_from_errno(sys), sys).code
-                                           : WEIR_ENOMEM));
+    health_unconnected(health,
+                       weir_connect_error(sys ? weir_err_from_errno(sys) : WEIR_ENOMEM, sys));
     health_wait(health, health_jitter(health, health_every(health)));
 }
 

@@ -4,6 +4,8 @@
 
 #include "weir/log.h"
 
+#include <sys/resource.h>
+
 static struct weir_loop loop;
 static struct fake fake;
 static struct kit kit;
@@ -124,15 +126,40 @@ static void test_tcp(void **state)
     fake_start(&fake);
 }
 
+/* That we have no descriptor left is not the server's fault. */
+static void test_no_descriptors(void **state)
+{
+    static int fds[65536];
+    struct weir_server_status status;
+    struct rlimit before, now;
+    int count = 0;
+
+    kit.conf.health.type = WEIR_HEALTH_TCP;
+    open_all();
+    kit_until(&loop, atomic_load(&fake.accepted) >= 1);
+    kit_until(&loop, atomic_load(&fake.open) == 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    now = before;
+    now.rlim_cur = 128;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+    while (count < 65536 && (fds[count] = dup(fake.fd)) >= 0)
+        count++;
+    kit_until(&loop, (weir_server_get_status(server, &status), status.last_fault[0]));
+    kit_turn_ms(&loop, 150);
+    assert_true(weir_server_is_up(server));
+    while (count)
+        close(fds[--count]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_string_equal(status.last_fault, weir_err_text(WEIR_EMFILE));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_http),
-        TEST(test_http_that_is_none),
-        TEST(test_silence),
-        TEST(test_tcp),
+        TEST(test_http), TEST(test_http_that_is_none), TEST(test_silence),
+        TEST(test_tcp),  TEST(test_no_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
