@@ -53,6 +53,11 @@ static bool socket_of_conf(const struct weir_cli *cli, char out[WEIR_PATH_BYTES]
         if (said)
             snprintf(out, WEIR_PATH_BYTES, "%.*s", WEIR_FMT(conf->admin.socket));
         snprintf(instance, WEIR_PATH_BYTES, "%.*s", WEIR_FMT(conf->instance));
+    } else if (!cli->instance) {
+        fprintf(cli->err,
+                "weir: %s has errors, so the instance that it names is not known: -i INSTANCE says "
+                "it, `weir check -c %s` tells them\n",
+                path, path);
     }
     weir_conf_free(conf);
     weir_diags_fini(&diags);
@@ -106,9 +111,14 @@ static int connect_unix(const char *path)
 static int client_connect(const struct weir_cli *cli)
 {
     char paths[SOCKETS_MAX][WEIR_PATH_BYTES];
-    unsigned n = sockets_find(cli, paths);
     int fd = -ENOENT, first = 0;
+    unsigned n;
 
+    if (cli->conf && !cli->instance && !cli->socket && access(cli->conf, R_OK)) {
+        fprintf(cli->err, "weir: %s: %s\n", cli->conf, strerror(errno));
+        return -1;
+    }
+    n = sockets_find(cli, paths);
     if (n == 0) {
         fputs("weir: the name of the instance or its socket is not valid\n", cli->err);
         return -1;

@@ -71,6 +71,11 @@ int conf_slurp(struct conf_load *load, const char *path, size_t max, struct weir
     return err;
 }
 
+const char *conf_read_text(int err)
+{
+    return err == -EINVAL ? "it is not a regular file" : strerror(-err);
+}
+
 static struct weir_str dir_of(struct weir_str path)
 {
     while (path.len && path.ptr[path.len - 1] != '/')
@@ -147,7 +152,7 @@ static struct conf_file *file_read(struct conf_load *load, const char *path,
     if (err == -EFBIG)
         conf_error(load, mark, "'%s' is larger than %d MiB", path, CONF_FILE_BYTES_MAX >> 20);
     else if (err)
-        conf_error(load, mark, "cannot read '%s': %s", path, strerror(-err));
+        conf_error(load, mark, "cannot read '%s': %s", path, conf_read_text(err));
     return err ? NULL : file;
 }
 

@@ -88,6 +88,8 @@ struct weir_str conf_path(struct conf_load *load, const struct conf_mark *mark,
 /** The content of a regular file of at most `max` bytes in load->scratch: 0, or -errno (EFBIG,
  * EISDIR …). */
 int conf_slurp(struct conf_load *load, const char *path, size_t max, struct weir_str *text);
+/** What conf_slurp's fault is called. */
+const char *conf_read_text(int err);
 
 /* ---- the load in progress ---- */
 

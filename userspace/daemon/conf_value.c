@@ -243,7 +243,7 @@ static bool secret_text(struct conf_load *load, const struct conf_node *node, st
     err = conf_slurp(load, path.ptr, CONF_SECRET_BYTES_MAX, text);
     if (err) {
         conf_error(load, &pair->value->mark, "cannot read '%.*s': %s", CONF_QUOTE(path),
-                   strerror(-err));
+                   conf_read_text(err));
         return false;
     }
     if (text->len && text->ptr[text->len - 1] == '\n')

@@ -167,6 +167,8 @@ static void not_running(void **state)
 {
     (void)state;
     said("status -i no-such-instance", WEIR_EXIT_FAILED, "is the daemon running?");
+    said("status -c /nonexistent.yaml", WEIR_EXIT_FAILED, "/nonexistent.yaml: No such file");
+    said("status -c /dev/null", WEIR_EXIT_FAILED, "`weir check -c /dev/null` tells them");
     said("status -i ../x", WEIR_EXIT_FAILED, "not valid");
     said("status --socket /nonexistent/x", WEIR_EXIT_FAILED, "/nonexistent/x");
     said("run -c /nonexistent.yaml", WEIR_EXIT_USAGE, "/nonexistent.yaml");

@@ -33,7 +33,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    static const char *const names[] = { "main.yaml", "secret", "deny", "d/1.yaml", "d/2.yaml", "d" };
+    static const char *const names[] = {
+        "main.yaml", "secret", "deny", "d/1.yaml", "d/2.yaml", "d"
+    };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         remove(path_of(names[i]));
@@ -78,6 +80,9 @@ static void test_include_wrong(void **state)
     conf_test_end(&t);
     assert_int_equal(conf_test_load(&t, "/nonexistent.yaml", NULL), WEIR_ECONFIG);
     assert_non_null(strstr(t.said, "/nonexistent.yaml: error: cannot read"));
+    conf_test_end(&t);
+    assert_int_equal(conf_test_load(&t, "/dev/null", NULL), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "cannot read '/dev/null': it is not a regular file"));
     conf_test_end(&t);
 }
 
