@@ -105,6 +105,13 @@ static int tls_encrypt_iov(struct weir_tls *tls, struct tls_scratch *scratch,
     return err ? err : tls_encrypt(tls, scratch->gather, kept);
 }
 
+/* Has the header of a record been read, and its body not? It counts as nothing pending, and before
+ * OpenSSL 3.0.14 SSL_free_buffers takes the header away under it (CVE-2024-4741). */
+static bool tls_in_record(const SSL *ssl)
+{
+    return strcmp(SSL_rstate_string(ssl), "RH") != 0;
+}
+
 /* The first data and before it a ticket: made as late as this, it shares their write. The handshake
  * that makes it takes a buffer for reading, which only a read would give back. */
 static int tls_encrypt_first(struct weir_tls *tls, struct tls_scratch *scratch,
@@ -116,7 +123,7 @@ static int tls_encrypt_first(struct weir_tls *tls, struct tls_scratch *scratch,
     if (!SSL_new_session_ticket(tls->ssl))
         ERR_clear_error(); /* the next handshake will be a full one */
     err = tls_encrypt_iov(tls, scratch, iov, count);
-    if (!SSL_has_pending(tls->ssl))
+    if (!SSL_has_pending(tls->ssl) && !tls_in_record(tls->ssl))
         SSL_free_buffers(tls->ssl);
     return err;
 }

@@ -125,6 +125,33 @@ static void test_small_pieces_are_one_record_and_one_write(void **state)
     kit_conn_end(&conn);
 }
 
+/* The first answer gives buffers back while any part of the next record is there. */
+static void test_first_answer_inside_a_record(void **state)
+{
+    size_t whole = 6;
+
+    for (size_t cut = 0; cut < whole; cut++) {
+        struct kit_conn conn;
+        size_t first;
+
+        opened(&conn);
+        assert_int_equal(kit_write(&conn.client, "one"), 0);
+        weir_loop_turn(&loop, 0);
+        first = conn.up.out.len;
+        assert_int_equal(kit_write(&conn.client, "two"), 0);
+        weir_loop_turn(&loop, 0);
+        whole = conn.up.out.len - first;
+        assert_true(kit_deliver(&conn.down, first + cut));
+        assert_string_equal(conn.server.last, "one");
+        assert_int_equal(kit_write(&conn.server, "first"), 0);
+        kit_conn_run(&conn);
+        assert_int_equal(conn.server.err, 0);
+        assert_int_equal(conn.server.received, 6);
+        assert_int_equal(conn.client.received, 5);
+        kit_conn_end(&conn);
+    }
+}
+
 /* What is written in one turn leaves at its end, at a close, or when another stream works. */
 static void test_writes_of_a_turn_are_one(void **state)
 {
@@ -641,6 +668,7 @@ int main(void)
         cmocka_unit_test(test_handshake_and_data_at_any_cut),
         cmocka_unit_test(test_bulk_arrives_whole),
         cmocka_unit_test(test_small_pieces_are_one_record_and_one_write),
+        cmocka_unit_test(test_first_answer_inside_a_record),
         cmocka_unit_test(test_writes_of_a_turn_are_one),
         cmocka_unit_test(test_64k_is_one_write_and_one_on_data),
         cmocka_unit_test(test_reading_stops_in_a_batch),
