@@ -167,7 +167,8 @@ void weir_pool_offer(struct weir_upconn *conn)
     struct weir_acquire *acq = conn->acq;
 
     conn->acq = NULL;
-    if (!upconn_is_clean(conn) || (!acq && (upconn_expired(conn) || !upconn_is_wanted(conn, sv)))) {
+    /* made for somebody: new, and clean but for the end of its handshake, which may be pending */
+    if (!acq && (!upconn_is_clean(conn) || upconn_expired(conn) || !upconn_is_wanted(conn, sv))) {
         weir_upconn_close(conn);
         return;
     }

@@ -171,6 +171,21 @@ static void test_next_address_at_once(void **state)
     assert_int_equal(status_now().opened, 1);
 }
 
+/* As when the kernel has not taken the last flight of a TLS handshake yet. */
+static void test_opened_with_bytes_pending(void **state)
+{
+    struct iovec iov = { (void *)"\r\n", 2 };
+    struct call call = { 0 };
+
+    open_all();
+    call_start(&call, view, server, "/");
+    assert_int_equal(weir_stream_write(call.acq.conn->stream, &iov, 1), 0);
+    assert_int_equal(weir_stream_pending(call.acq.conn->stream), 2);
+    kit_until(&loop, call_done(&call));
+    assert_int_equal(call.status, 200);
+    call_fini(&call);
+}
+
 static void test_fresh_skips_idle(void **state)
 {
     open_all();
@@ -503,6 +518,7 @@ int main(void)
         TEST(test_broken_answers),
         TEST(test_refused),
         TEST(test_next_address_at_once),
+        TEST(test_opened_with_bytes_pending),
         TEST(test_fresh_skips_idle),
         TEST(test_limits_of_a_connection),
         TEST(test_age),
