@@ -197,6 +197,10 @@ static void check_servers(struct conf_load *load, const struct weir_cluster_conf
         if (!servers[i].address.ptr)
             continue; /* said already */
         check_address(load, &servers[i]);
+        if (servers[i].backup && !cluster->health.type)
+            conf_warn(load, conf_at(load, &servers[i].backup, "backup"),
+                      "a backup serves when no other server is up, and without 'health' a server "
+                      "that fails is not seen to be down");
         if (cluster->tls_on && cluster->tls.verify && !cluster->tls.sni.len &&
             (server_is_literal(servers[i].address)))
             conf_error(load, conf_at(load, &servers[i].address, "address"),

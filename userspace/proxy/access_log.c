@@ -221,8 +221,10 @@ void weir_access_log_reopen(struct weir_access_log *log)
         return;
     fd = open_path(log->path);
     if (fd < 0 || dup3(fd, log->fd, O_CLOEXEC) < 0)
-        weir_log(log->log, WEIR_LOG_ERROR, "access_log: %s: not reopened, the old file goes on: %s",
-                 log->path, strerror(errno));
+        weir_log(
+            log->log, WEIR_LOG_ERROR, "access_log: %s: not reopened, the old file goes on: %s%s",
+            log->path, strerror(errno),
+            errno == EACCES ? "; its folder must be writable for the user that weir runs as" : "");
     if (fd >= 0)
         close(fd);
 }

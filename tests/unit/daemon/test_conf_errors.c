@@ -197,6 +197,7 @@ static void test_warnings(void **state)
         { LISTENER("bind: ':80', to: app") "routes: { x: [ { to: app } ] }\n",
           "no listener uses the routes 'x'" },
         { MATCH("method: get"), "case matters" },
+        { UP("servers: [ 'a:1', { address: 'b:1', backup: on } ]"), "without 'health'" },
         { LISTENER("bind: ':80', to: app, limits: { connections: 200000 }"),
           "'connections' is above that at the top" },
     };
