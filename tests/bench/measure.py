@@ -6,7 +6,8 @@
 
 Every figure is a ratio within one run of the bench, or counted (bytes, system calls, connections), or a median of 20
 starts. Run it as root from the repository root, with a release build, on a machine that does nothing else.
---print only prints what an earlier run left in DIR. Parts: cost rate storm idle reuse calls start.
+--print only prints what an earlier run left in DIR. Parts: cost rate storm idle reuse calls start pingora
+(its contender is built by cargo, some minutes, the first time).
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile, time, socket
 
@@ -87,6 +88,8 @@ def p99_ratio(part, scenario, base):
 
 
 def table():
+    if os.path.isdir(os.path.join(a.out, "cost", "results")):     # one summary of what several runs have left
+        subprocess.run([sys.executable, os.path.join(a.bench, "bench.py"), "report", "-o", os.path.join(a.out, "cost"), "-b", "nginx,haproxy,h2o,pingora"], check=True, stdout=subprocess.DEVNULL)
     cost, calls = summary("cost"), summary("calls", "syscalls")
     idle, reuse = summary("idle"), summary("reuse")
     print("| what | scenario | against | ratio | bar | aim | |\n|---|---|---|---|---|---|---|")
