@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * memory.c: the memory ceiling. Every second: resident memory against the limit (a size, or a share
- * of what the cgroup or the host has; that is read again each time). Above it service->pressure is
- * set: the oldest idle connections go, new requests get 503, what runs goes on; it is lifted at 95
- * % of the limit.
+ * memory.c: the memory ceiling. Every second, ten times as often when half of it is used: resident
+ * memory against the limit (a size, or a share of what the cgroup or the host has; that is read
+ * again each time). Above it service->pressure is set: the oldest idle connections go, new requests
+ * get 503, what runs goes on; it is lifted at 95 % of the limit.
+ *
+ * What was freed meanwhile has to leave the process, or the pressure would never go: slabs give
+ * their pages back themselves, but malloc keeps what lies between two pieces still in use. So under
+ * pressure malloc_trim runs, on the thread pool since it may take long for a large heap.
  */
 #include "proxy/memory.h"
 
 #include "proxy/worker.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 1000 };
+enum { LOOK_MS = 1000, LOOK_NEAR_MS = 100 };
 
 static uint64_t resident_bytes(void)
 {
@@ -118,18 +123,54 @@ static void look(struct weir_service *service)
                  (unsigned long long)(resident >> 20));
 }
 
+static void on_trim(uv_work_t *work)
+{
+    (void)work;
+    malloc_trim(0);
+}
+
+static void on_trimmed(uv_work_t *work, int status)
+{
+    struct weir_service *service = work->data;
+
+    (void)status;
+    service->memory_trimming = false;
+    service->workers[0].req_count--;
+}
+
+/* It counts as a request of worker 0 while it runs: a stop waits for it. */
+static void trim(struct weir_service *service)
+{
+    struct weir_worker *worker = &service->workers[0];
+
+    if (service->memory_trimming || worker->loop.now_ms < service->memory_trim_ms)
+        return;
+    service->memory_trim.data = service;
+    if (uv_queue_work(&worker->loop.uv, &service->memory_trim, on_trim, on_trimmed))
+        return;
+    service->memory_trimming = true;
+    service->memory_trim_ms = worker->loop.now_ms + LOOK_MS;
+    worker->req_count++;
+}
+
 static void on_look(struct weir_timer *timer, void *arg)
 {
     struct weir_service *service = arg;
+    bool near;
 
     look(service);
-    weir_loop_timer(&service->workers[0].loop, timer, LOOK_MS, on_look, service);
+    near = atomic_load(&service->resident_bytes) > atomic_load(&service->limit_bytes) / 2;
+    if (atomic_load(&service->pressure))
+        trim(service);
+    weir_loop_timer(&service->workers[0].loop, timer, near ? LOOK_NEAR_MS : LOOK_MS, on_look,
+                    service);
 }
 
 void weir_memory_start(struct weir_service *service)
 {
     look(service);
-    weir_loop_timer(&service->workers[0].loop, &service->memory_timer, LOOK_MS, on_look, service);
+    weir_loop_timer(&service->workers[0].loop, &service->memory_timer, LOOK_NEAR_MS, on_look,
+                    service);
 }
 
 void weir_memory_stop(struct weir_service *service)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** memory.h: the process's memory against `limits.memory`, looked at every second on worker 0. */
+/** memory.h: the process's memory against `limits.memory`, looked at on worker 0. */
 #ifndef PROXY_MEMORY_H
 #define PROXY_MEMORY_H
 

@@ -104,7 +104,10 @@ struct weir_service {
     _Atomic int64_t connections;
     _Atomic bool pressure; /* above limits.memory */
     _Atomic uint64_t resident_bytes, limit_bytes;
-    struct weir_timer memory_timer; /* on worker 0 */
+    struct weir_timer memory_timer; /* on worker 0, as the next three */
+    uv_work_t memory_trim;
+    uint64_t memory_trim_ms; /* not before */
+    bool memory_trimming;
     _Atomic bool draining;
     _Atomic bool drain_cut; /* the end of a drain has closed something */
     bool opened, started, unclean;
