@@ -11,6 +11,7 @@
 #include "weir/limits.h"
 #include "weir/log.h"
 #include "weir/message.h"
+#include "weir/plugin.h"
 #include "weir/request.h"
 #include "weir/server.h"
 #include "weir/types.h"

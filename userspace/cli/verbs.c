@@ -100,7 +100,8 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       2, weir_verb_ban },
     { "config", "explain [KEY] | schema", "what may stand in the configuration",
       "Example: weir config explain upstreams.app.health\n"
-      "`schema` prints a JSON Schema for editors.",
+      "`schema` prints a JSON Schema for editors. With -c FILE both know the filters of the\n"
+      "plug-ins that the file names.",
       config_words, NULL, 1, 2, weir_verb_config },
     { "version", "", "the version", NULL, NULL, NULL, 0, 0, weir_verb_version },
     { "help", "[VERB]", "help", NULL, NULL, help_options, 0, 1, weir_verb_help },

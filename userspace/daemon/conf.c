@@ -23,6 +23,7 @@ static void load_sections(struct conf_load *load)
             conf_error(load, NULL, "the configuration is empty: it needs at least 'listeners'");
         return;
     }
+    conf_plugins_load(load);
     conf_fill(load, conf_top_items, load->conf, load->root, NULL);
     conf_check(load);
 }
@@ -59,6 +60,7 @@ static int load_new(const char *path, const struct weir_str *text,
     err = load_all(&load, path, text);
     conf_diags_sort(diags);
     weir_arena_fini(&load.scratch);
+    load.conf->filters = load.filters;
     if (err)
         weir_conf_free(load.conf);
     else
@@ -97,6 +99,7 @@ void weir_conf_free(struct weir_conf *conf)
     for (size_t i = conf->uses.count; i-- > 0;)
         if (uses[i].self && WEIR_FILTER_HAS(uses[i].type->filter, fini))
             uses[i].type->filter->fini(uses[i].self);
+    conf_plugins_free(conf);
     arena = conf->arena;
     free(conf);
     weir_arena_fini(&arena);

@@ -78,7 +78,11 @@ struct weir_conf {
     struct weir_conf_list
         uses; /* conf_internal.h: struct conf_use, the filters that weir_conf_free ends */
     struct weir_conf_list
-        secrets; /* conf_internal.h: struct conf_secret, texts that came from files */
+        secrets;              /* conf_internal.h: struct conf_secret, texts that came from files */
+    struct weir_strs plugins; /* paths of shared objects */
+    struct weir_conf_list loaded; /* conf_internal.h: struct conf_plugin */
+    /** The kinds of filters that this file can name, NULL-terminated: the built-in ones and those of plug-ins. */
+    const struct weir_filter_type *const *filters;
 };
 
 struct weir_conf_opts {
@@ -86,7 +90,8 @@ struct weir_conf_opts {
     /** Kinds of filters, NULL-terminated; NULL: the built-in ones. Outlives the snapshot. */
     const struct weir_filter_type *const *filters;
     /** No file is opened but those of the configuration itself (none, when that is a text): what they
-     * name is not looked at, TLS is not built. For what is only parsed. */
+     * name is not looked at, TLS is not built, plug-ins are not loaded and what their filters say is skipped. For what is
+     * only parsed. */
     bool no_files;
 };
 
@@ -114,11 +119,11 @@ size_t weir_conf_filters_listed(const struct weir_route_conf *route);
 void weir_conf_print_effective(const struct weir_conf *conf, FILE *out);
 /**
  * `weir config explain`: type, range, default and sentence of a key ("upstreams.*.health.every";
- * any name may stand for the `*`) and of all below it; NULL: of all. 0, or WEIR_ENOENT with the
- * nearest key said on `out`.
+ * any name may stand for the `*`) and of all below it; NULL: of all. With the filters of the plug-ins
+ * of `conf` (NULL: the built-in ones alone). 0, or WEIR_ENOENT with the nearest key said on `out`.
  */
-int weir_conf_explain(const char *key, FILE *out) WEIR_MUST_CHECK;
-/** `weir config schema`: JSON Schema, draft 2020-12. */
-int weir_conf_schema(FILE *out) WEIR_MUST_CHECK;
+int weir_conf_explain(const char *key, const struct weir_conf *conf, FILE *out) WEIR_MUST_CHECK;
+/** `weir config schema`: JSON Schema, draft 2020-12; `conf` as above. */
+int weir_conf_schema(const struct weir_conf *conf, FILE *out) WEIR_MUST_CHECK;
 
 #endif

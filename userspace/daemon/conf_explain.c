@@ -10,6 +10,7 @@ enum { PATH_BYTES_MAX = 256 };
 struct explain {
     FILE *out;
     struct weir_str key; /* absent: all */
+    const struct weir_filter_type *const *filters;
     struct conf_nearest near;
     char near_text[PATH_BYTES_MAX];
     unsigned found;
@@ -145,8 +146,8 @@ static void explain_below(struct explain *x, const struct weir_conf_item *item, 
     char below[PATH_BYTES_MAX];
 
     snprintf(below, sizeof(below), "%s%s%s", path, named ? ".*" : "", list ? "[]" : "");
-    for (size_t i = 0; shapes & CONF_SHAPE_FILTERS && conf_filter_types[i]; i++) {
-        const struct weir_filter_type *type = conf_filter_types[i];
+    for (size_t i = 0; shapes & CONF_SHAPE_FILTERS && x->filters[i]; i++) {
+        const struct weir_filter_type *type = x->filters[i];
         struct weir_conf_item row = { type->name, WEIR_CONF_SECTION,
                                       .text = type->text ? type->text : "a filter",
                                       .rows = type->rows };
@@ -183,9 +184,11 @@ static void explain_rows(struct explain *x, const struct weir_conf_item *rows, c
     }
 }
 
-int weir_conf_explain(const char *key, FILE *out)
+int weir_conf_explain(const char *key, const struct weir_conf *conf, FILE *out)
 {
-    struct explain x = { .out = out, .key = weir_str(key) };
+    struct explain x = { .out = out,
+                         .key = weir_str(key),
+                         .filters = conf ? conf->filters : conf_filter_types };
 
     conf_nearest_init(&x.near, key ? last_part(x.key) : WEIR_STR(""));
     explain_rows(&x, conf_top_items, "");

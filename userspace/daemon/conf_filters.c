@@ -18,6 +18,8 @@ static const struct weir_filter_type *type_find(struct conf_load *load,
             return load->filters[i];
         conf_nearest_add(&near, name);
     }
+    if (load->plugins_unread)
+        return NULL;
     conf_error_hint(load, &pair->mark, near.best, "unknown filter '%.*s'", CONF_QUOTE(pair->key));
     return NULL;
 }

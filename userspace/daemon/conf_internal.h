@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "daemon/conf.h"
+#include "weir/plugin.h"
 
 #include <sys/types.h>
 
@@ -21,7 +22,10 @@ enum {
     CONF_ANCHORS_MAX = 256,
     CONF_ROUTES_MAX = 10 * 1000, /* of a list */
     CONF_SERVERS_MAX = 1024,     /* of an upstream: as many as a cluster takes */
-    CONF_QUOTE_BYTES_MAX = 80,   /* of the user's text in a message */
+    CONF_PLUGINS_MAX = 64,
+    CONF_PLUGIN_FILTERS_MAX = 64, /* of a plug-in */
+    CONF_PLUGIN_ROWS_MAX = 256,   /* of a table of a plug-in */
+    CONF_QUOTE_BYTES_MAX = 80,    /* of the user's text in a message */
 };
 
 struct conf_load;
@@ -112,6 +116,12 @@ struct conf_use {
     void *conf, *self;
 };
 
+/** A plug-in of this snapshot: loaded and initialised. */
+struct conf_plugin {
+    const struct weir_plugin *plugin;
+    void *handle;
+};
+
 /** A text that came from a file: it is printed as that. */
 struct conf_secret {
     const char *text;
@@ -124,6 +134,7 @@ struct conf_load {
     struct weir_diags *diags;
     const struct weir_filter_type *const *filters;
     bool no_files, no_includes;
+    bool plugins_unread; /* a plug-in was not loaded: a filter that nobody knows may be its */
     bool nomem;
     size_t errors_before; /* those that `diags` had when the load began */
     unsigned mute;        /* >0: what is parsed a second time says nothing */
@@ -262,7 +273,8 @@ const struct weir_conf_item *conf_item_find(const struct weir_conf_item *rows,
 /* Code of rows: conf_custom.c, conf_custom_route.c. */
 extern const struct weir_conf_custom conf_word_custom, conf_include_custom, conf_tls_custom,
     conf_upstream_tls_custom, conf_health_custom, conf_memory_custom, conf_mode_custom,
-    conf_access_log_custom, conf_access_format_custom, conf_access_to_custom, conf_log_to_custom;
+    conf_access_log_custom, conf_access_format_custom, conf_access_to_custom, conf_log_to_custom,
+    conf_plugins_custom;
 extern const struct weir_conf_custom conf_to_custom, conf_listener_routes_custom,
     conf_top_routes_custom, conf_filters_custom, conf_when_custom, conf_methods_custom,
     conf_host_custom, conf_reply_custom, conf_redirect_custom;
@@ -293,6 +305,15 @@ void conf_check_prefixes(struct conf_load *load, const struct weir_strs *strs, c
 /** Copies routes into listeners, resolves what is inherited (conf_resolve.c). Only without errors.
  */
 void conf_resolve(struct conf_load *load);
+
+/* ---- plug-ins (conf_plugins.c, conf_plugins_rows.c) ---- */
+
+/** Loads what `plugins` names, before anything is filled: load->filters has their filters behind. */
+void conf_plugins_load(struct conf_load *load);
+/** Ends and unloads them; their filters are gone. */
+void conf_plugins_free(struct weir_conf *conf);
+/** What is wrong with a kind of filter that a plug-in brings, in a sentence; NULL: nothing. */
+const char *conf_plugin_filter_fault(const struct weir_filter_type *type);
 
 /* ---- printing (conf_print.c) ---- */
 

@@ -115,6 +115,7 @@ const struct weir_conf_item conf_top_items[] = {
     { "user", WEIR_CONF_STR, AT(user), 0, 0, "weir", "what the proxy runs as when it was started by root" },
     { "workers", WEIR_CONF_INT, AT(proxy.workers), 1, WEIR_WORKERS_MAX, "auto", "threads; auto: as many as CPUs may be used", WEIR_CONF_AUTO },
     { "io", WEIR_CONF_ENUM, AT(io), 0, 0, "auto", "how sockets are waited for", 0, io_words },
+    { "plugins", WEIR_CONF_CUSTOM, AT(plugins), 0, 0, "[]", "shared objects whose filters `filters` may name", 0, .custom = &conf_plugins_custom },
     { "include", WEIR_CONF_CUSTOM, 0, 0, 0, NULL, "files whose sections are merged into this one: a path, a pattern, or a list", WEIR_CONF_ALIAS | LIVE, .custom = &conf_include_custom },
     { "listeners", WEIR_CONF_NAMED, AT(proxy.listeners), 0, 0, NULL, "where clients connect", WEIR_CONF_REQUIRED | LIVE, .rows = conf_listener_items, .bytes = sizeof(struct weir_listener_conf) },
     { "routes", WEIR_CONF_CUSTOM, 0, 0, 0, NULL, "lists of routes that listeners name; the first that matches wins", WEIR_CONF_ALIAS | LIVE, .rows = conf_route_items, .bytes = sizeof(struct weir_route_conf), .custom = &conf_top_routes_custom },

@@ -104,12 +104,12 @@ static json_t *any_of(json_t *alternatives)
 }
 
 /* { headers: { … } } or headers */
-static json_t *filters_schema(void)
+static json_t *filters_schema(const struct weir_filter_type *const *types)
 {
     json_t *kinds = json_array();
 
-    for (size_t i = 0; conf_filter_types[i]; i++) {
-        const struct weir_filter_type *type = conf_filter_types[i];
+    for (size_t i = 0; types[i]; i++) {
+        const struct weir_filter_type *type = types[i];
         json_t *body = rows_schema(type->rows);
 
         if (type->text)
@@ -143,7 +143,7 @@ static void custom_schema(const struct weir_conf_item *item, json_t *any)
     if (shapes & CONF_SHAPE_NAMED)
         json_array_append_new(any, map_of(array_of(rows_schema(item->rows))));
     if (shapes & CONF_SHAPE_FILTERS)
-        json_array_append_new(any, filters_schema());
+        json_array_append_new(any, json_pack("{s:s}", "$ref", "#/$defs/filters"));
 }
 
 static json_t *element_schema(const struct weir_conf_item *item)
@@ -266,7 +266,7 @@ static json_t *schema_item(const struct weir_conf_item *item)
     return schema;
 }
 
-int weir_conf_schema(FILE *out)
+int weir_conf_schema(const struct weir_conf *conf, FILE *out)
 {
     json_t *schema = rows_schema(conf_top_items);
     int err;
@@ -274,6 +274,9 @@ int weir_conf_schema(FILE *out)
     json_object_set_new(schema, "$schema",
                         json_string("https://json-schema.org/draft/2020-12/schema"));
     json_object_set_new(schema, "title", json_string("weir.yaml"));
+    json_object_set_new(
+        schema, "$defs",
+        json_pack("{s:o}", "filters", filters_schema(conf ? conf->filters : conf_filter_types)));
     err = json_dumpf(schema, out, JSON_INDENT(2)) ? WEIR_ENOMEM : 0;
     fputc('\n', out);
     json_decref(schema);

@@ -192,7 +192,7 @@ static char *explained(const char *key, int wanted)
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
 
-    assert_int_equal(weir_conf_explain(key, out), wanted);
+    assert_int_equal(weir_conf_explain(key, NULL, out), wanted);
     fclose(out);
     return text;
 }
@@ -226,7 +226,7 @@ static void test_schema(void **state)
     FILE *out = open_memstream(&text, &len);
     json_t *schema;
 
-    assert_int_equal(weir_conf_schema(out), 0);
+    assert_int_equal(weir_conf_schema(NULL, out), 0);
     fclose(out);
     schema = json_loads(text, 0, NULL);
     assert_non_null(schema);
