@@ -371,6 +371,17 @@ int weir_admin_json(const struct weir_cli *cli, const char *method, const char *
     return status;
 }
 
+int weir_admin_done(const struct weir_cli *cli, int status, json_t *answer)
+{
+    if (status)
+        return status;
+    if (cli->json)
+        json_dumpf(answer, cli->out, JSON_COMPACT);
+    fputs(cli->json ? "\n" : "done\n", cli->out);
+    json_decref(answer);
+    return status;
+}
+
 bool weir_admin_encode(const char *segment, char *out, size_t size)
 {
     static const char plain[] = "-._~:[]@!,";

@@ -30,6 +30,8 @@ int weir_admin_ask(const struct weir_cli *cli, const char *method, const char *t
 int weir_admin_json(const struct weir_cli *cli, const char *method, const char *target,
                     json_t *body, unsigned timeout_ms, json_t **answer)
     __attribute__((warn_unused_result));
+/** Says that a change was made, or the daemon's answer as JSON (-j), and frees it. Returns `status`. */
+int weir_admin_done(const struct weir_cli *cli, int status, json_t *answer);
 /** verb_show.c: one of the tables by its name. */
 int weir_cli_show(struct weir_cli *cli, const char *name);
 /** Percent-encodes one segment of a path into `out` (terminated). False: it does not fit. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 enum {
+    BACKLOG = 4096,
     IDLE_MS = 75 * 1000,
     RECEIVE_MS = 60 * 1000,
     SEND_MS = 60 * 1000,
@@ -480,9 +481,9 @@ struct weir_echo *weir_echo_new(const struct weir_echo_opts *opts)
     return echo;
 }
 
-int weir_echo_serve(struct weir_echo *echo, int fd)
+int weir_echo_listen(struct weir_echo *echo, const struct weir_addr *addr)
 {
-    return weir_httpd_serve(echo->httpd, fd, 0);
+    return weir_httpd_listen(echo->httpd, addr, BACKLOG, 0);
 }
 
 void weir_echo_drain(struct weir_echo *echo)

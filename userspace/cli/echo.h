@@ -21,8 +21,9 @@ struct weir_echo_opts {
 };
 
 struct weir_echo *weir_echo_new(const struct weir_echo_opts *opts);
-/** Serves a listening descriptor, which it takes. */
-int weir_echo_serve(struct weir_echo *echo, int fd) __attribute__((warn_unused_result));
+/** Listens there as well: a descriptor that stays the echo's, or -errno. */
+int weir_echo_listen(struct weir_echo *echo, const struct weir_addr *addr)
+    __attribute__((warn_unused_result));
 void weir_echo_drain(struct weir_echo *echo);
 void weir_echo_close(struct weir_echo *echo);
 unsigned weir_echo_conns(const struct weir_echo *echo);

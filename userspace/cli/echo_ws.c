@@ -8,6 +8,8 @@
  */
 #include "cli/echo.h"
 
+#include "base/utf8.h"
+
 #include <openssl/evp.h>
 
 enum {
@@ -72,49 +74,6 @@ struct weir_message *weir_ws_accept(struct weir_httpd_req *req)
                           weir_field_name(WEIR_F_SEC_WEBSOCKET_ACCEPT), accepted) != 0)
         weir_httpd_abort(req);
     return answer;
-}
-
-/* ---- UTF-8 -------------------------------------------------------------------------------- */
-
-/* The state: how many bytes are still to come (bits 0-1), and the bounds of the next one (bits
- * 8-15, 16-23), which exclude overlong forms, surrogates and what is above U+10FFFF. */
-static bool utf8_step(uint32_t *state, uint8_t c)
-{
-    uint32_t low = 0x80, high = 0xbf, more;
-
-    if (*state) {
-        more = *state & 3;
-        if (c < (*state >> 8 & 0xff) || c > (*state >> 16 & 0xff))
-            return false;
-        *state = more > 1 ? (more - 1) | low << 8 | high << 16 : 0;
-        return true;
-    }
-    if (c < 0x80)
-        return true;
-    if (c < 0xc2 || c > 0xf4)
-        return false;
-    more = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-    if (c == 0xe0)
-        low = 0xa0;
-    else if (c == 0xed)
-        high = 0x9f;
-    else if (c == 0xf0)
-        low = 0x90;
-    else if (c == 0xf4)
-        high = 0x8f;
-    *state = more | low << 8 | high << 16;
-    return true;
-}
-
-static bool utf8_good(const uint8_t *data, size_t len)
-{
-    uint32_t state = 0;
-
-    for (size_t i = 0; i < len; i++) {
-        if (!utf8_step(&state, data[i]))
-            return false;
-    }
-    return state == 0;
 }
 
 /* ---- frames out --------------------------------------------------------------------------- */
@@ -246,7 +205,7 @@ static size_t end_control(struct weir_ws *ws, uint8_t *out)
         code = (unsigned)ws->control[0] << 8 | ws->control[1];
         if (ws->control_len == 1 || !close_code_good(code))
             return put_close(ws, CLOSE_PROTOCOL, out);
-        if (!utf8_good(ws->control + 2, ws->control_len - 2u))
+        if (!weir_utf8_good(ws->control + 2, ws->control_len - 2u))
             return put_close(ws, CLOSE_NOT_UTF8, out);
         return put_close(ws, (uint16_t)code, out);
     default: /* a pong nobody asked for */
@@ -277,7 +236,7 @@ static size_t take_payload(struct weir_ws *ws, const uint8_t *data, size_t len, 
 
     for (size_t i = 0; i < n; i++) {
         to[i] = data[i] ^ ws->mask[(ws->at + i) & 3];
-        if (!control && ws->text && !utf8_step(&ws->utf8, to[i])) {
+        if (!control && ws->text && !weir_utf8_step(&ws->utf8, to[i])) {
             ws->closed = true;
             *used = len;
             return 0;

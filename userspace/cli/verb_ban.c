@@ -37,17 +37,6 @@ static void put_asker(json_t *body)
         json_object_set_new(body, "asker", json_stringn(client, len));
 }
 
-static int say(const struct weir_cli *cli, int status, json_t *answer)
-{
-    if (status)
-        return status;
-    if (cli->json)
-        json_dumpf(answer, cli->out, JSON_COMPACT);
-    fputs(cli->json ? "\n" : "done\n", cli->out);
-    json_decref(answer);
-    return WEIR_EXIT_DONE;
-}
-
 static int ban_add(struct weir_cli *cli)
 {
     const char *text = weir_cli_value(cli, "for"), *why = weir_cli_value(cli, "why");
@@ -64,7 +53,7 @@ static int ban_add(struct weir_cli *cli)
         json_object_set_new(body, "why", json_string(why));
     put_asker(body);
     status = weir_admin_json(cli, "POST", "/v1/bans", body, 0, &answer);
-    return say(cli, status, answer);
+    return weir_admin_done(cli, status, answer);
 }
 
 static int ban_del(struct weir_cli *cli)
@@ -77,7 +66,7 @@ static int ban_del(struct weir_cli *cli)
         return weir_cli_misuse(cli, "'%s' is not a prefix", cli->args[1]);
     snprintf(target, sizeof(target), "/v1/bans?prefix=%s", prefix);
     status = weir_admin_json(cli, "DELETE", target, NULL, 0, &answer);
-    return say(cli, status, answer);
+    return weir_admin_done(cli, status, answer);
 }
 
 int weir_verb_ban(struct weir_cli *cli)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CONNS_MAX = 100000, BACKLOG = 4096, END_TURNS_MAX = 300, END_TURN_MS = 10 };
+enum { CONNS_MAX = 100000, END_TURNS_MAX = 300, END_TURN_MS = 10 };
 
 struct echo_main {
     struct weir_loop loop;
@@ -85,23 +85,18 @@ static void say_listening(const struct weir_cli *cli, int fd, bool tls)
 
 static int listen_one(const struct weir_cli *cli, struct echo_main *echo, struct weir_str text)
 {
-    struct weir_listen_opts opts = { .backlog = BACKLOG, .mode = 0600 };
     struct weir_addr addr;
     int fd;
 
     if (weir_addr_parse(&addr, text) != 0)
         return weir_cli_misuse(cli, "--listen: '%.*s' is not an address", WEIR_FMT(text));
-    fd = weir_listen_open(&addr, &opts);
+    fd = weir_echo_listen(echo->echo, &addr);
     if (fd < 0) {
         fprintf(cli->err, "weir: %.*s: %s\n", WEIR_FMT(text), strerror(-fd));
         return WEIR_EXIT_FAILED;
     }
     say_listening(cli, fd, echo->tls != NULL);
-    if (weir_echo_serve(echo->echo, fd) == 0)
-        return 0;
-    close(fd);
-    fprintf(cli->err, "weir: %.*s cannot be served\n", WEIR_FMT(text));
-    return WEIR_EXIT_FAILED;
+    return 0;
 }
 
 static int echo_open(const struct weir_cli *cli, struct echo_main *echo, const char *listen)

@@ -9,13 +9,7 @@ static int send_change(const struct weir_cli *cli, const char *target, json_t *b
     json_t *answer;
     int status = weir_admin_json(cli, "PUT", target, body, 0, &answer);
 
-    if (status)
-        return status;
-    if (cli->json)
-        json_dumpf(answer, cli->out, JSON_COMPACT);
-    fputs(cli->json ? "\n" : "done\n", cli->out);
-    json_decref(answer);
-    return WEIR_EXIT_DONE;
+    return weir_admin_done(cli, status, answer);
 }
 
 /* upstream NAME/SERVER weight N | drain | ready; a name has no slash, a server may. */

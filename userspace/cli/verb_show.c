@@ -1,57 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** verb_show.c: tables of the running daemon. A table is a row of `shows`: a path of the admin and
  * the columns that are made of its JSON. */
+#include "cli/cells.h"
 #include "cli/client.h"
-#include "cli/table.h"
 
 #include <stdlib.h>
-
-static const char *text_of(const json_t *json, const char *key)
-{
-    const char *text = json_string_value(json_object_get(json, key));
-
-    return text ? text : "";
-}
-
-static uint64_t number_of(const json_t *json, const char *key)
-{
-    json_int_t n = json_integer_value(json_object_get(json, key));
-
-    return n < 0 ? 0 : (uint64_t)n;
-}
-
-static void put_text(struct weir_table *table, const json_t *json, const char *key)
-{
-    const char *text = text_of(json, key);
-
-    weir_table_put(table, *text ? WEIR_PLAIN : WEIR_DIM, "%s", *text ? text : "-");
-}
-
-static void put_number(struct weir_table *table, const json_t *json, const char *key)
-{
-    weir_table_put(table, WEIR_PLAIN, "%llu", (unsigned long long)number_of(json, key));
-}
-
-static void put_count(struct weir_table *table, const json_t *json, const char *key)
-{
-    char text[32];
-
-    weir_table_put(table, WEIR_PLAIN, "%s", weir_human_count(text, number_of(json, key)));
-}
-
-static void put_ms(struct weir_table *table, const json_t *json, const char *key)
-{
-    char text[32];
-
-    weir_table_put(table, WEIR_PLAIN, "%s", weir_human_ms(text, number_of(json, key)));
-}
-
-static void put_bytes(struct weir_table *table, const json_t *json, const char *key)
-{
-    char text[32];
-
-    weir_table_put(table, WEIR_PLAIN, "%s", weir_human_bytes(text, number_of(json, key)));
-}
 
 /* ---- one function a table ----------------------------------------------------------------- */
 
@@ -65,24 +18,24 @@ static void show_connections(const struct weir_cli *cli, const json_t *json)
                             "OUT# AGE# IDLE#");
     json_array_foreach(list, i, one)
     {
-        put_number(&table, one, "id");
-        put_text(&table, one, "client");
-        put_text(&table, one, "listener");
-        put_text(&table, one, "protocol");
-        put_text(&table, one, "tls");
-        put_text(&table, one, "state");
-        put_text(&table, one, "route");
-        put_text(&table, one, "server");
-        put_count(&table, one, "requests");
-        put_bytes(&table, one, "bytes_in");
-        put_bytes(&table, one, "bytes_out");
-        put_ms(&table, one, "age_ms");
-        put_ms(&table, one, "idle_ms");
+        weir_cell_number(&table, one, "id");
+        weir_cell_text(&table, one, "client");
+        weir_cell_text(&table, one, "listener");
+        weir_cell_text(&table, one, "protocol");
+        weir_cell_text(&table, one, "tls");
+        weir_cell_text(&table, one, "state");
+        weir_cell_text(&table, one, "route");
+        weir_cell_text(&table, one, "server");
+        weir_cell_count(&table, one, "requests");
+        weir_cell_bytes(&table, one, "bytes_in");
+        weir_cell_bytes(&table, one, "bytes_out");
+        weir_cell_ms(&table, one, "age_ms");
+        weir_cell_ms(&table, one, "idle_ms");
     }
     weir_table_print(&table, cli->out);
-    if (number_of(json, "total") > json_array_size(list))
+    if (weir_json_number(json, "total") > json_array_size(list))
         fprintf(cli->out, "%zu of %llu; --limit N shows more\n", json_array_size(list),
-                (unsigned long long)number_of(json, "total"));
+                (unsigned long long)weir_json_number(json, "total"));
 }
 
 static void show_upstreams(const struct weir_cli *cli, const json_t *json)
@@ -97,23 +50,23 @@ static void show_upstreams(const struct weir_cli *cli, const json_t *json)
     {
         json_array_foreach(json_object_get(one, "servers"), j, server)
         {
-            const char *state = text_of(server, "state");
+            const char *state = weir_json_text(server, "state");
             bool backup = json_is_true(json_object_get(server, "backup"));
 
-            weir_table_put(&table, WEIR_BOLD, "%s", text_of(one, "name"));
-            put_text(&table, server, "name");
+            weir_table_put(&table, WEIR_BOLD, "%s", weir_json_text(one, "name"));
+            weir_cell_text(&table, server, "name");
             weir_table_put(&table,
                            strcmp(state, "up") == 0     ? WEIR_GOOD
                            : strcmp(state, "down") == 0 ? WEIR_BAD
                                                         : WEIR_WARN,
                            "%s%s", state, backup ? ", backup" : "");
-            put_number(&table, server, "weight");
-            put_number(&table, server, "addresses");
-            put_count(&table, server, "active");
-            put_count(&table, server, "idle");
-            put_count(&table, server, "requests");
-            put_count(&table, server, "failed");
-            put_text(&table, server, "last_fault");
+            weir_cell_number(&table, server, "weight");
+            weir_cell_number(&table, server, "addresses");
+            weir_cell_count(&table, server, "active");
+            weir_cell_count(&table, server, "idle");
+            weir_cell_count(&table, server, "requests");
+            weir_cell_count(&table, server, "failed");
+            weir_cell_text(&table, server, "last_fault");
         }
     }
     weir_table_print(&table, cli->out);
@@ -128,12 +81,12 @@ static void show_pools(const struct weir_cli *cli, const json_t *json)
     weir_table_init(&table, "UPSTREAM SERVER ACTIVE# IDLE# OPENED# REUSED#");
     json_array_foreach(json, i, one)
     {
-        put_text(&table, one, "upstream");
-        put_text(&table, one, "server");
-        put_count(&table, one, "active");
-        put_count(&table, one, "idle");
-        put_count(&table, one, "opened");
-        put_count(&table, one, "reused");
+        weir_cell_text(&table, one, "upstream");
+        weir_cell_text(&table, one, "server");
+        weir_cell_count(&table, one, "active");
+        weir_cell_count(&table, one, "idle");
+        weir_cell_count(&table, one, "opened");
+        weir_cell_count(&table, one, "reused");
     }
     weir_table_print(&table, cli->out);
 }
@@ -174,18 +127,18 @@ static void show_routes(const struct weir_cli *cli, const json_t *json)
     weir_table_init(&table, "LISTENER ROUTE MATCH DOES FILTERS# REQUESTS#");
     json_array_foreach(json, i, one)
     {
-        put_text(&table, one, "listener");
-        put_text(&table, one, "name");
+        weir_cell_text(&table, one, "listener");
+        weir_cell_text(&table, one, "name");
         put_match(&table, json_object_get(one, "match"));
         if (json_object_get(one, "reply"))
             weir_table_put(&table, WEIR_PLAIN, "reply %llu",
-                           (unsigned long long)number_of(one, "reply"));
+                           (unsigned long long)weir_json_number(one, "reply"));
         else if (json_object_get(one, "redirect"))
-            weir_table_put(&table, WEIR_PLAIN, "redirect %s", text_of(one, "redirect"));
+            weir_table_put(&table, WEIR_PLAIN, "redirect %s", weir_json_text(one, "redirect"));
         else
-            weir_table_put(&table, WEIR_PLAIN, "to %s", text_of(one, "to"));
-        put_number(&table, one, "filters");
-        put_count(&table, one, "requests");
+            weir_table_put(&table, WEIR_PLAIN, "to %s", weir_json_text(one, "to"));
+        weir_cell_number(&table, one, "filters");
+        weir_cell_count(&table, one, "requests");
     }
     weir_table_print(&table, cli->out);
 }
@@ -201,9 +154,9 @@ static void show_certs(const struct weir_cli *cli, const json_t *json)
     {
         json_int_t days = json_integer_value(json_object_get(one, "days_left"));
 
-        put_text(&table, one, "listener");
-        put_text(&table, one, "file");
-        put_text(&table, one, "names");
+        weir_cell_text(&table, one, "listener");
+        weir_cell_text(&table, one, "file");
+        weir_cell_text(&table, one, "names");
         weir_table_put(&table,
                        days < 0    ? WEIR_BAD
                        : days < 21 ? WEIR_WARN
@@ -222,13 +175,13 @@ static void show_bans(const struct weir_cli *cli, const json_t *json)
     weir_table_init(&table, "PREFIX LEFT HITS# WHY");
     json_array_foreach(json, i, one)
     {
-        put_text(&table, one, "prefix");
-        if (number_of(one, "left_ms"))
-            put_ms(&table, one, "left_ms");
+        weir_cell_text(&table, one, "prefix");
+        if (weir_json_number(one, "left_ms"))
+            weir_cell_ms(&table, one, "left_ms");
         else
             weir_table_put(&table, WEIR_PLAIN, "for ever");
-        put_count(&table, one, "hits");
-        put_text(&table, one, "why");
+        weir_cell_count(&table, one, "hits");
+        weir_cell_text(&table, one, "why");
     }
     weir_table_print(&table, cli->out);
 }
@@ -251,13 +204,13 @@ static void show_config(const struct weir_cli *cli, const json_t *json)
     size_t i;
 
     if (!json_is_array(json)) {
-        fputs(text_of(json, "effective"), cli->out);
+        fputs(weir_json_text(json, "effective"), cli->out);
         return;
     }
     weir_table_init(&table, "WHAT FILE NOW");
     json_array_foreach(json, i, one)
     {
-        put_text(&table, one, "what");
+        weir_cell_text(&table, one, "what");
         put_value(&table, json_object_get(one, "file"));
         put_value(&table, json_object_get(one, "now"));
     }

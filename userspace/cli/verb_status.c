@@ -1,36 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** verb_status.c: one screen of the running daemon. */
+#include "cli/cells.h"
 #include "cli/client.h"
-#include "cli/table.h"
-
-static const char *text_of(const json_t *json, const char *key)
-{
-    const char *text = json_string_value(json_object_get(json, key));
-
-    return text ? text : "";
-}
-
-static uint64_t number_of(const json_t *json, const char *key)
-{
-    json_int_t n = json_integer_value(json_object_get(json, key));
-
-    return n < 0 ? 0 : (uint64_t)n;
-}
 
 static void print_head(const json_t *json, FILE *out)
 {
-    const char *state = text_of(json, "state");
+    const char *state = weir_json_text(json, "state");
     bool ready = strcmp(state, "ready") == 0;
-    uint64_t workers = number_of(json, "workers");
+    uint64_t workers = weir_json_number(json, "workers");
     char up[32];
 
     fprintf(out, "%sweir %s%s  %s%s%s  instance %s, pid %llu, up %s, %llu worker%s, log level %s\n",
-            weir_colour(out, WEIR_BOLD), text_of(json, "version"), weir_colour_end(out),
+            weir_colour(out, WEIR_BOLD), weir_json_text(json, "version"), weir_colour_end(out),
             weir_colour(out, ready ? WEIR_GOOD : WEIR_WARN), state, weir_colour_end(out),
-            text_of(json, "instance"), (unsigned long long)number_of(json, "pid"),
-            weir_human_ms(up, number_of(json, "uptime_ms")), (unsigned long long)workers,
-            workers == 1 ? "" : "s", text_of(json, "log_level"));
-    fprintf(out, "configuration %s\n", text_of(json, "config"));
+            weir_json_text(json, "instance"), (unsigned long long)weir_json_number(json, "pid"),
+            weir_human_ms(up, weir_json_number(json, "uptime_ms")), (unsigned long long)workers,
+            workers == 1 ? "" : "s", weir_json_text(json, "log_level"));
+    fprintf(out, "configuration %s\n", weir_json_text(json, "config"));
 }
 
 static void print_load(const json_t *json, FILE *out)
@@ -39,20 +25,21 @@ static void print_load(const json_t *json, FILE *out)
     bool over = json_is_true(json_object_get(json, "memory_over"));
     char a[32], b[32], c[32];
 
-    fprintf(out, "connections   %s", weir_human_count(a, number_of(json, "connections")));
+    fprintf(out, "connections   %s", weir_human_count(a, weir_json_number(json, "connections")));
     if (max >= 0)
         fprintf(out, " of at most %lld", (long long)max);
-    fprintf(out, ", %s accepted, %s refused\n", weir_human_count(a, number_of(json, "accepted")),
-            weir_human_count(b, number_of(json, "refused")));
+    fprintf(out, ", %s accepted, %s refused\n",
+            weir_human_count(a, weir_json_number(json, "accepted")),
+            weir_human_count(b, weir_json_number(json, "refused")));
     fprintf(out, "requests      %s in flight, %s in all\n",
-            weir_human_count(a, number_of(json, "in_flight")),
-            weir_human_count(b, number_of(json, "requests")));
-    fprintf(out, "memory        %s", weir_human_bytes(a, number_of(json, "memory_bytes")));
-    if (number_of(json, "memory_limit_bytes"))
-        fprintf(out, " of %s%s%s%s", weir_human_bytes(c, number_of(json, "memory_limit_bytes")),
-                weir_colour(out, over ? WEIR_BAD : WEIR_PLAIN),
-                over ? ": over the limit, new work is refused" : "",
-                over ? weir_colour_end(out) : "");
+            weir_human_count(a, weir_json_number(json, "in_flight")),
+            weir_human_count(b, weir_json_number(json, "requests")));
+    fprintf(out, "memory        %s", weir_human_bytes(a, weir_json_number(json, "memory_bytes")));
+    if (weir_json_number(json, "memory_limit_bytes"))
+        fprintf(
+            out, " of %s%s%s%s", weir_human_bytes(c, weir_json_number(json, "memory_limit_bytes")),
+            weir_colour(out, over ? WEIR_BAD : WEIR_PLAIN),
+            over ? ": over the limit, new work is refused" : "", over ? weir_colour_end(out) : "");
     fputs("\n\n", out);
 }
 
@@ -69,19 +56,18 @@ static void print_listeners(const json_t *list, FILE *out)
         const json_t *bind = json_object_get(one, "bind");
         const char *first = json_string_value(json_array_get(bind, 0));
         size_t more = json_array_size(bind);
-        uint64_t refused = number_of(one, "refused");
+        uint64_t refused = weir_json_number(one, "refused");
 
-        weir_table_put(&table, WEIR_BOLD, "%s", text_of(one, "name"));
+        weir_table_put(&table, WEIR_BOLD, "%s", weir_json_text(one, "name"));
         if (more > 1)
             weir_table_put(&table, WEIR_PLAIN, "%s +%zu", first ? first : "", more - 1);
         else
             weir_table_put(&table, WEIR_PLAIN, "%s", first ? first : "");
         weir_table_put(&table, WEIR_PLAIN,
                        json_is_true(json_object_get(one, "tls")) ? "https" : "http");
-        weir_table_put(&table, WEIR_PLAIN, "%s",
-                       weir_human_count(n, number_of(one, "connections")));
-        weir_table_put(&table, WEIR_PLAIN, "%s", weir_human_count(n, number_of(one, "in_flight")));
-        weir_table_put(&table, WEIR_PLAIN, "%s", weir_human_count(n, number_of(one, "requests")));
+        weir_cell_count(&table, one, "connections");
+        weir_cell_count(&table, one, "in_flight");
+        weir_cell_count(&table, one, "requests");
         weir_table_put(&table, refused ? WEIR_WARN : WEIR_PLAIN, "%s",
                        weir_human_count(n, refused));
     }
@@ -93,22 +79,21 @@ static void print_upstreams(const json_t *list, FILE *out)
     struct weir_table table;
     const json_t *one;
     size_t i;
-    char n[32];
 
     weir_table_init(&table, "UPSTREAM SERVERS ACTIVE# IDLE# REQUESTS#");
     json_array_foreach(list, i, one)
     {
-        uint64_t servers = number_of(one, "servers"), up = number_of(one, "up");
+        uint64_t servers = weir_json_number(one, "servers"), up = weir_json_number(one, "up");
 
-        weir_table_put(&table, WEIR_BOLD, "%s", text_of(one, "name"));
+        weir_table_put(&table, WEIR_BOLD, "%s", weir_json_text(one, "name"));
         weir_table_put(&table,
                        up == servers ? WEIR_GOOD
                        : up          ? WEIR_WARN
                                      : WEIR_BAD,
                        "%llu of %llu up", (unsigned long long)up, (unsigned long long)servers);
-        weir_table_put(&table, WEIR_PLAIN, "%s", weir_human_count(n, number_of(one, "active")));
-        weir_table_put(&table, WEIR_PLAIN, "%s", weir_human_count(n, number_of(one, "idle")));
-        weir_table_put(&table, WEIR_PLAIN, "%s", weir_human_count(n, number_of(one, "requests")));
+        weir_cell_count(&table, one, "active");
+        weir_cell_count(&table, one, "idle");
+        weir_cell_count(&table, one, "requests");
     }
     weir_table_print(&table, out);
 }

@@ -402,17 +402,11 @@ static int fault_say(struct weir_tls_fault *fault, int err, const char *format, 
 static int door_open(struct weir_httpd **door, struct weir_control *control,
                      const struct weir_addr *addr, unsigned tag)
 {
-    struct weir_listen_opts opts = { .backlog = 128, .mode = 0600 };
-    int fd = weir_listen_open(addr, &opts), err;
+    int fd;
 
-    if (fd < 0)
-        return fd;
     *door = door_new(control);
-    err = *door ? weir_httpd_serve(*door, fd, tag) : WEIR_ENOMEM;
-    if (!err)
-        return 0;
-    close(fd);
-    return -EIO;
+    fd = *door ? weir_httpd_listen(*door, addr, CONTROL_BACKLOG, tag) : -ENOMEM;
+    return fd < 0 ? fd : 0;
 }
 
 /* Its owner and root; and the members of admin.group. */

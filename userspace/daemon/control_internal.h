@@ -10,7 +10,8 @@
 
 enum {
     CONTROL_BODY_BYTES_MAX = 64 * 1024,
-    CONTROL_CONNS_MAX = 64,       /* on each of the two doors */
+    CONTROL_CONNS_MAX = 64, /* on each of the two doors */
+    CONTROL_BACKLOG = 128,
     CONTROL_SEGMENTS_MAX = 8,     /* of a path */
     CONTROL_SESSIONS_MAX = 10000, /* that are told in one answer */
     CONTROL_BANS_MAX = 10000,

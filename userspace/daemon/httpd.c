@@ -68,22 +68,29 @@ struct weir_httpd *weir_httpd_new(const struct weir_httpd_opts *opts)
     return httpd;
 }
 
-int weir_httpd_serve(struct weir_httpd *httpd, int fd, unsigned tag)
+int weir_httpd_listen(struct weir_httpd *httpd, const struct weir_addr *addr, int backlog,
+                      unsigned tag)
 {
+    struct weir_listen_opts opts = { .backlog = backlog, .mode = 0600 };
     struct httpd_lsock *at;
-    int err;
+    int fd;
 
     if (httpd->listeners_count == LISTENERS_MAX)
-        return WEIR_ELIMIT;
+        return -ENOSPC;
+    fd = weir_listen_open(addr, &opts);
+    if (fd < 0)
+        return fd;
     at = &httpd->listeners[httpd->listeners_count];
     *at = (struct httpd_lsock){ .httpd = httpd, .tag = tag };
     at->lsock.fd = fd;
     at->lsock.on_accept = on_accept;
     at->lsock.on_fail = on_accept_fail;
-    err = weir_listen_serve(httpd->opts.loop, &at->lsock, true);
-    if (!err)
-        httpd->listeners_count++;
-    return err;
+    if (weir_listen_serve(httpd->opts.loop, &at->lsock, true) != 0) {
+        close(fd);
+        return -EIO;
+    }
+    httpd->listeners_count++;
+    return fd;
 }
 
 static void httpd_unlisten(struct weir_httpd *httpd)

@@ -2,6 +2,7 @@
 #include "proxy/access_log_text.h"
 
 #include "base/str.h"
+#include "base/utf8.h"
 
 /* What a byte of a peer's text becomes. */
 enum { PLAIN, QUOTED, CONTROL, HIGH };
@@ -105,30 +106,6 @@ void weir_line_time_clf(struct weir_line *line, uint64_t wall_us)
 
 /* ---- text of peers ---- */
 
-/* Length of the valid UTF-8 sequence at `s` (RFC 3629: shortest form, no surrogates), or 0. */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-    unsigned char low = 0x80, high = 0xbf;
-    size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-
-    if (s[0] < 0xc2 || s[0] > 0xf4 || left < len)
-        return 0;
-    if (s[0] == 0xe0)
-        low = 0xa0;
-    else if (s[0] == 0xed)
-        high = 0x9f;
-    else if (s[0] == 0xf0)
-        low = 0x90;
-    else if (s[0] == 0xf4)
-        high = 0x8f;
-    if (s[1] < low || s[1] > high)
-        return 0;
-    for (size_t i = 2; i < len; i++)
-        if (s[i] < 0x80 || s[i] > 0xbf)
-            return 0;
-    return len;
-}
-
 /* One unit of text that is not plain: *used bytes of input become the returned bytes in `out` (at
  * most 6). */
 static size_t escape(const unsigned char *s, size_t left, bool json, char out[6], size_t *used)
@@ -137,7 +114,7 @@ static size_t escape(const unsigned char *s, size_t left, bool json, char out[6]
     size_t n = 0;
 
     *used = 1;
-    if (json && byte_class[*s] == HIGH && (n = utf8_len(s, left))) {
+    if (json && byte_class[*s] == HIGH && (n = weir_utf8_len(s, left))) {
         memcpy(out, s, n);
         *used = n;
         return n;

@@ -30,7 +30,6 @@ static void *run(void *arg)
 
 static int set_up(void **state)
 {
-    struct weir_listen_opts listen = { .backlog = 16 };
     struct weir_echo_opts opts = { .loop = &loop, .conns_max = 64 };
     struct weir_addr addr;
     int fd;
@@ -38,12 +37,12 @@ static int set_up(void **state)
     (void)state;
     if (weir_loop_init(&loop, 0, NULL) != 0 || weir_addr_parse(&addr, WEIR_STR("127.0.0.1:0")) != 0)
         return -1;
-    fd = weir_listen_open(&addr, &listen);
     echo = weir_echo_new(&opts);
+    fd = weir_echo_listen(echo, &addr);
+    if (fd < 0)
+        return -1;
     getsockname(fd, &addr.sa, &addr.len);
     port = weir_addr_port(&addr);
-    if (weir_echo_serve(echo, fd) != 0)
-        return -1;
     return pthread_create(&thread, NULL, run, &loop);
 }
 
