@@ -175,4 +175,49 @@ def local_answers_are_refused(lab):
     eq(a.requests, [], "requests")
 
 
+def srv_lab(lab, *records):
+    """A name server that knows _http._tcp.app.test, and a weir that follows it."""
+    dns = lab.names(a_test=(60, [HOST]), b_test=(60, [HOST]))
+    dns.srv["_http._tcp.app.test"] = (1, list(records))
+    w = lab.weir(servers=[{"address": "srv:_http._tcp.app.test", "resolve": "on"}], dns={"servers": [dns.address], "allow_local": "on", "ttl_min": "1s"},
+                 route={"retry": {"attempts": 1}})
+    return dns, w
+
+
+def once(c, r):
+    """Answers with its name on a connection that ends: the next request chooses an address anew."""
+    c.send(answer(200, c.server.name, [("Connection", "close")]))
+    return True
+
+
+def seen_by(w, count=12):
+    return {w.ask("GET /").body.decode() for _ in range(count)}
+
+
+@story
+def a_service_is_followed(lab):
+    # srv: gives the ports too; what has the best priority is used, all of it; a change within its TTL.
+    a, b, c = lab.upstream(once), lab.upstream(once), lab.upstream(once)
+    dns, w = srv_lab(lab, (1, 5, a.port, "a.test"), (1, 5, b.port, "b.test"), (9, 5, c.port, "a.test"))
+    wait(lambda: w.ask("GET /").status == 200, "the service is known")
+    eq(seen_by(w), {a.name, b.name}, "both of the best priority, at their ports")
+    dns.srv["_http._tcp.app.test"] = (1, [(9, 5, c.port, "a.test")])
+    wait(lambda: seen_by(w, 4) == {c.name}, "the change is followed", 6 * SLOW)
+    ok(33 in {k for _, n, k in dns.asked if n == "_http._tcp.app.test"}, "it was asked for SRV")
+
+
+@story
+def a_service_that_has_gone(lab):
+    # "." is "not here" (RFC 2782); what was known stays for a while, and comes back when it does.
+    a = lab.upstream()
+    dns, w = srv_lab(lab, (0, 0, 0, ""))
+    wait(lambda: any(k == 33 for _, _, k in dns.asked), "it is asked for")
+    ok(w.ask("GET /").status in (502, 503), "nobody offers it")
+    dns.srv["_http._tcp.app.test"] = (1, [(1, 0, a.port, "gone.test"), (1, 0, a.port, "a.test")])
+    wait(lambda: w.ask("GET /").status == 200, "a target without an address is passed over", 30)
+    del dns.srv["_http._tcp.app.test"]
+    time.sleep(2.2)
+    eq(w.ask("GET /").status, 200, "the old answer is kept when there is none")
+
+
 main()

@@ -410,11 +410,11 @@ class Upstream:
 
 
 class Names:
-    """A DNS server over UDP: `names` maps a name to (ttl, [addresses]); a name that is not there does not exist, and
-    `silent` answers nothing."""
+    """A DNS server over UDP: `names` maps a name to (ttl, [addresses]), `srv` to (ttl, [(priority, weight, port, target)]);
+    a name that is not there does not exist, and `silent` answers nothing."""
 
     def __init__(self, **names):
-        self.names, self.silent, self.asked = names, False, []
+        self.names, self.srv, self.silent, self.asked = names, {}, False, []
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind((HOST, 0))
         self.address = "%s:%d" % self.sock.getsockname()
@@ -435,11 +435,23 @@ class Names:
             self.asked.append((time.monotonic(), name, kind))
             if self.silent:
                 continue
-            ttl, addresses = self.names.get(name, (0, None))
-            found = [a for a in addresses or [] if kind == 1]
-            head = query[:2] + struct.pack(">HHHHH", 0x8180 | (0 if addresses is not None else 3), 1, len(found), 0, 0)
-            records = b"".join(b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, ttl, 4) + socket.inet_aton(a) for a in found)
-            self.sock.sendto(head + question + records, peer)
+            known = name in self.names or name in self.srv
+            found = self.records(name, kind)
+            head = query[:2] + struct.pack(">HHHHH", 0x8180 | (0 if known else 3), 1, len(found), 0, 0)
+            self.sock.sendto(head + question + b"".join(b"\xc0\x0c" + r for r in found), peer)
+
+    def records(self, name, kind):
+        """The records of one kind, from their type on."""
+        def record(ttl, data):
+            return struct.pack(">HHIH", kind, 1, ttl, len(data)) + data
+        if kind == 1:
+            ttl, found = self.names.get(name, (0, []))
+            return [record(ttl, socket.inet_aton(a)) for a in found]
+        if kind == 33:
+            ttl, found = self.srv.get(name, (0, []))
+            return [record(ttl, struct.pack(">HHH", *s[:3]) + b"".join(bytes([len(l)]) + l.encode() for l in s[3].split(".")) + b"\0")
+                    for s in found]
+        return []
 
     def close(self):
         self.sock.close()

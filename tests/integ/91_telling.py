@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What weir tells of itself unasked: the service manager that it is ready and ends, and a share of its requests."""
+import os
+import signal
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
+from weirlab import PATIENCE, SLOW, eq, main, ok, story, text_of  # noqa: E402
+
+
+class Manager:
+    """The socket of a service manager (sd_notify), as the environment names it while weir starts."""
+
+    def __init__(self, name):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.settimeout(PATIENCE)
+        self.sock.bind("\0" + name[1:] if name.startswith("@") else name)
+        self.name = name
+
+    def __enter__(self):
+        os.environ["NOTIFY_SOCKET"] = self.name
+        return self
+
+    def __exit__(self, *_):
+        os.environ.pop("NOTIFY_SOCKET", None)
+        self.sock.close()
+
+    def told(self):
+        return self.sock.recv(4096).decode().split("\n")[0]
+
+    def silent(self):
+        self.sock.settimeout(0.2)
+        try:
+            return not self.sock.recv(4096)
+        except socket.timeout:
+            return True
+        finally:
+            self.sock.settimeout(PATIENCE)
+
+
+@story
+def the_service_manager_is_told(lab):
+    for name in (lab.path("notify"), "@weirlab-%d-notify" % os.getpid()):
+        with Manager(name) as manager:
+            w = lab.weir(lab.upstream(), shutdown={"announce": "300ms"})
+            eq(manager.told(), "READY=1", "at the start (%s)" % name)
+            eq(w.ask("GET /").status, 200, "and it is")
+            ok(manager.silent(), "nothing more while it runs")
+            w.kick(signal.SIGTERM)
+            eq(manager.told(), "STOPPING=1", "at the end, already when it announces it")
+            eq(w.ask("GET /").status, 200, "it still serves then")
+            eq(w.join(), 0, "exit status")
+            ok(manager.silent(), "once")
+
+
+@story
+def not_ready_when_it_does_not_start(lab):
+    with Manager(lab.path("notify")) as manager:
+        first = lab.weir(lab.upstream())
+        eq(manager.told(), "READY=1", "the first")
+        taken = lab.weir(lab.upstream(), listener={"bind": first.address}, wait_ready=False)
+        eq(taken.join(), 1, "an address that is taken")
+        taken.stopped = True
+        ok(manager.silent(), "is not told to be ready")
+
+
+@story
+def a_manager_that_is_not_there(lab):
+    for name in (lab.path("nobody"), "@nobody-%d" % os.getpid(), "vsock:2:1", "x", "/" + "y" * 200):
+        os.environ["NOTIFY_SOCKET"] = name
+        try:
+            w = lab.weir(lab.upstream())
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        eq(w.ask("GET /").status, 200, "weir runs all the same (%s)" % name[:20])
+        w.stop()
+
+
+@story
+def a_share_of_the_requests(lab):
+    # 25 % of 2000: 500, give or take 5 standard deviations of 19.4.
+    w = lab.weir(lab.upstream(), access_log={"sample": "25%"})
+    count = 2000
+    with w.client() as c:
+        for first in range(0, count, 50):
+            c.send(b"".join(text_of("GET /%d" % (first + i)) for i in range(50)))
+            for _ in range(50):
+                eq(c.response().status, 200, "status")
+    w.settle()
+    time.sleep(0.2 * SLOW)
+    lines = w.access()
+    ok(400 <= len(lines) <= 600, "a quarter of them", len(lines))
+    paths = {line["path"] for line in lines}
+    eq(len(paths), len(lines), "each once")
+    halves = sum(int(p[1:]) < count // 2 for p in paths)
+    ok(len(lines) * 0.35 < halves < len(lines) * 0.65, "all along, not only at the beginning", halves)
+    eq(w.metric("weir_requests_total"), count, "metrics count all of them")
+
+
+@story
+def all_or_none_of_the_requests(lab):
+    for sample, lines in (("100%", 40), ("0%", 0)):
+        w = lab.weir(lab.upstream(), access_log={"sample": sample})
+        for i in range(40):
+            w.ask("GET /%d" % i)
+        w.settle()
+        time.sleep(0.2 * SLOW)
+        eq(len(w.access()), lines, "sample: %s" % sample)
+
+
+main()
