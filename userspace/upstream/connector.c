@@ -14,6 +14,11 @@ struct weir_error weir_connect_error(enum weir_err code, int sys)
                                 .sys = sys,
                                 .where = "connect" };
 
+    if (sys == EADDRNOTAVAIL || code == WEIR_EADDRINUSE) {
+        error.code = WEIR_ENOPORT;
+        error.by = WEIR_BY_US;
+        return error;
+    }
     switch (code) {
     case WEIR_ECONNREFUSED:
     case WEIR_ECONNTIME:
@@ -32,7 +37,6 @@ struct weir_error weir_connect_error(enum weir_err code, int sys)
         break;
     case WEIR_EMFILE:
     case WEIR_ENOMEM:
-    case WEIR_EADDRINUSE: /* no local port is free */
         error.by = WEIR_BY_US;
         break;
     default:

@@ -70,23 +70,35 @@ static void health_change(struct weir_health *health, bool up, const char *why)
     weir_server_set_flag(server, WEIR_SERVER_HEALTHY, up);
 }
 
+/* What is wrong with a server, until it is up and a check is good (NULL). A name that is not
+ * resolved is told by others, and stays. */
+static void health_tell(struct weir_health *health, const char *fault)
+{
+    if (fault || health->told)
+        weir_server_set_fault(health->server, fault ? fault : "");
+    health->told = fault != NULL;
+}
+
 static void health_judge(struct weir_health *health, const char *fault)
 {
     const struct weir_health_conf *conf = health_conf(health);
     bool up = atomic_load(&health->server->flags) & WEIR_SERVER_HEALTHY;
 
     if (!fault) {
+        bool rises;
+
         health->good++;
         health->bad = 0;
-        if (!up && health->good >= (conf->rise > 0 ? conf->rise : HEALTH_RISE)) {
-            weir_server_set_fault(health->server, "");
+        rises = !up && health->good >= (conf->rise > 0 ? conf->rise : HEALTH_RISE);
+        if (up || rises)
+            health_tell(health, NULL);
+        if (rises)
             health_change(health, true, NULL);
-        }
         return;
     }
     health->bad++;
     health->good = 0;
-    weir_server_set_fault(health->server, fault);
+    health_tell(health, fault);
     if (up && health->bad >= (conf->fall > 0 ? conf->fall : HEALTH_FALL))
         health_change(health, false, fault);
 }
@@ -107,7 +119,7 @@ void weir_health_end(struct weir_health *health, const char *fault)
 static void health_unconnected(struct weir_health *health, struct weir_error error)
 {
     if (error.by == WEIR_BY_US)
-        weir_server_set_fault(health->server, weir_err_text(error.code));
+        health_tell(health, weir_err_text(error.code));
     else
         health_judge(health, weir_err_text(error.code));
 }

@@ -16,6 +16,7 @@ struct weir_health {
     unsigned good, bad;
     uint32_t random;
     bool stopped, ended, opened;
+    bool told; /* the server's last_fault is ours */
     bool http; /* the next four are in use */
     struct weir_h1 h1;
     struct weir_hstream hs;

@@ -5,6 +5,20 @@
 #include "weir/log.h"
 
 #include <sys/resource.h>
+#include <sys/socket.h>
+
+/* What the proxy's connect() says (the linker's --wrap); 0: what the kernel says. */
+static _Atomic int connect_errno;
+
+int __wrap_connect(int fd, const struct sockaddr *addr, socklen_t len);
+int __real_connect(int fd, const struct sockaddr *addr, socklen_t len);
+int __wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    if (!connect_errno)
+        return __real_connect(fd, addr, len);
+    errno = connect_errno;
+    return -1;
+}
 
 static struct weir_loop loop;
 static struct fake fake;
@@ -153,13 +167,52 @@ static void test_no_descriptors(void **state)
     assert_string_equal(status.last_fault, weir_err_text(WEIR_EMFILE));
 }
 
+/* Nor is it that all local ports are taken: that is told, and forgotten after a good check. */
+static void test_no_ports(void **state)
+{
+    struct weir_server_status status;
+
+    kit.conf.health.type = WEIR_HEALTH_TCP;
+    open_all();
+    kit_until(&loop, atomic_load(&fake.accepted) >= 1);
+    connect_errno = EADDRNOTAVAIL;
+    kit_until(&loop, (weir_server_get_status(server, &status), status.last_fault[0]));
+    kit_turn_ms(&loop, 150);
+    connect_errno = 0;
+    assert_true(weir_server_is_up(server));
+    assert_string_equal(status.last_fault, "no local port is free");
+    kit_until(&loop, (weir_server_get_status(server, &status), !status.last_fault[0]));
+}
+
+/* One bad check takes nothing down; what was wrong is said until a good one. */
+static void test_fault_goes_with_a_good_check(void **state)
+{
+    struct weir_server_status status;
+
+    kit.conf.health.type = WEIR_HEALTH_HTTP;
+    kit.conf.health.fall = 1000000;
+    kit.conf.health.path = WEIR_STR("/status");
+    open_all();
+    atomic_store(&fake.status, 503);
+    kit_until(&loop, (weir_server_get_status(server, &status), status.last_fault[0]));
+    assert_string_equal(status.last_fault, "it answers 503");
+    assert_true(status.up);
+    atomic_store(&fake.status, 204);
+    kit_until(&loop, (weir_server_get_status(server, &status), !status.last_fault[0]));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_http), TEST(test_http_that_is_none), TEST(test_silence),
-        TEST(test_tcp),  TEST(test_no_descriptors),
+        TEST(test_http),
+        TEST(test_http_that_is_none),
+        TEST(test_silence),
+        TEST(test_tcp),
+        TEST(test_no_descriptors),
+        TEST(test_no_ports),
+        TEST(test_fault_goes_with_a_good_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
