@@ -62,6 +62,8 @@ def forwarded_rfc7239(lab):
     eq((f["forwarded"], f.get("x-forwarded-for")), (['for=127.0.0.8;host="weir.test";proto=http'], None), "Forwarded")
     f = got(w.ask("GET /", [("Forwarded", "for=7.7.7.7")], source="127.0.0.9"))
     eq(f["forwarded"], ['for=7.7.7.7, for=127.0.0.9;host="weir.test";proto=http'], "continued for a trusted proxy")
+    f = got(w.ask("GET /", [("Forwarded", "for=1.1.1.1"), ("X-A", "b"), ("Forwarded", "for=7.7.7.7, for=8.8.8.8")], source="127.0.0.9"))
+    eq(f["forwarded"], ['for=1.1.1.1, for=7.7.7.7, for=8.8.8.8, for=127.0.0.9;host="weir.test";proto=http'], "several fields are one list")
 
 
 @story
@@ -69,6 +71,20 @@ def forwarded_off(lab):
     w = lab.weir(lab.upstream(), listener={"forwarded": "off", "via": "off", "request_id": "off"})
     f = got(w.ask("GET /", [("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=7.7.7.7"), ("X-Request-Id", "mine")]))
     eq({n for n in f if "forward" in n or n == "via"}, set(), "nothing about forwarding")
+
+
+@story
+def forwarded_off_behind_a_trusted_proxy(lab):
+    # Then we say nothing, and what it says goes on: it is not ours to take away.
+    w = lab.weir(lab.upstream(), listener={"forwarded": "off", "trusted_proxies": ["127.0.0.9/32"]})
+    said = [("X-Forwarded-For", "198.51.100.7"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "a.test"), ("X-Forwarded-Port", "444"),
+            ("Forwarded", "for=198.51.100.7"), ("Forwarded", "for=198.51.100.8")]
+    f = got(w.ask("GET /", said, source="127.0.0.9"))
+    eq({n: f[n] for n in f if "forward" in n},
+       {"x-forwarded-for": ["198.51.100.7"], "x-forwarded-proto": ["https"], "x-forwarded-host": ["a.test"], "x-forwarded-port": ["444"],
+        "forwarded": ["for=198.51.100.7", "for=198.51.100.8"]}, "as it came")
+    f = got(w.ask("GET /", said, source="127.0.0.8"))
+    eq({n for n in f if "forward" in n}, set(), "of another client it is removed")
 
 
 @story

@@ -224,85 +224,105 @@ static int push(struct weir_message *msg, enum weir_field_id id, struct weir_str
                                   : weir_message_push(msg, id, weir_field_name(id), value);
 }
 
-/* All X-Forwarded-For fields in one list. */
-static struct weir_str forwarded_for(struct weir_req *req, const struct weir_message *msg)
+/* All fields of a name in one list. */
+static struct weir_str list_of(struct weir_req *req, const struct weir_message *msg,
+                               enum weir_field_id id)
 {
     struct weir_str list = { NULL, 0 };
 
     for (unsigned i = 0; i < msg->count; i++)
-        if (msg->fields[i].id == WEIR_F_X_FORWARDED_FOR)
+        if (msg->fields[i].id == id)
             list = list.len ? join(&req->arena, list, WEIR_STR(", "), msg->fields[i].value)
                             : msg->fields[i].value;
     return list;
 }
 
+/* What is said of how a request came: by a trusted proxy as far as it knows, else by us. */
+struct forwarded {
+    struct weir_str hop, proto, host;
+    struct weir_str x_list, list; /* of a trusted proxy: X-Forwarded-For, Forwarded */
+};
+
+static int push_x_forwarded(struct weir_req *req, struct weir_message *up,
+                            const struct forwarded *f)
+{
+    int err = push(up, WEIR_F_X_FORWARDED_FOR,
+                   f->x_list.len ? join(&req->arena, f->x_list, WEIR_STR(", "), f->hop) : f->hop);
+
+    if (!err)
+        err = push(up, WEIR_F_X_FORWARDED_PROTO, f->proto);
+    if (!err && f->host.len)
+        err = push(up, WEIR_F_X_FORWARDED_HOST, f->host);
+    return err;
+}
+
+static int push_rfc7239(struct weir_req *req, struct weir_message *up, const struct forwarded *f)
+{
+    bool v6 = memchr(f->hop.ptr, ':', f->hop.len) != NULL;
+    struct weir_str element;
+    char one[512];
+    int n = snprintf(one, sizeof(one),
+                     v6 ? "for=\"[%.*s]\";host=\"%.*s\";proto=%.*s"
+                        : "for=%.*s;host=\"%.*s\";proto=%.*s",
+                     WEIR_FMT(f->hop), (int)(f->host.len < 256 ? f->host.len : 256),
+                     f->host.ptr ? f->host.ptr : "", WEIR_FMT(f->proto));
+
+    element = weir_arena_copy(
+        &req->arena, (struct weir_str){ one, n > 0 && (size_t)n < sizeof(one) ? (size_t)n : 0 });
+    return push(up, WEIR_F_FORWARDED,
+                f->list.len ? join(&req->arena, f->list, WEIR_STR(", "), element) : element);
+}
+
+static void drop_forwarded(struct weir_message *up)
+{
+    static const enum weir_field_id ids[] = { WEIR_F_X_FORWARDED_FOR, WEIR_F_X_FORWARDED_PROTO,
+                                              WEIR_F_X_FORWARDED_HOST, WEIR_F_X_FORWARDED_PORT,
+                                              WEIR_F_FORWARDED };
+
+    if (up->has & (1ull << WEIR_F_X_FORWARDED_FOR | 1ull << WEIR_F_X_FORWARDED_PROTO |
+                   1ull << WEIR_F_X_FORWARDED_HOST | 1ull << WEIR_F_X_FORWARDED_PORT |
+                   1ull << WEIR_F_FORWARDED))
+        for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+            weir_message_drop(up, ids[i]);
+}
+
 /* What an untrusted client sent of both kinds is removed in every mode; a trusted one's list is
- * continued. */
+ * continued, or goes on as it is when we say nothing. */
 static int push_forwarded(struct weir_req *req, struct weir_message *up)
 {
     const struct weir_listener *listener = req->wl->listener;
-    struct weir_addr peer;
+    struct forwarded f = { .hop = req->client, /* the peer, where nobody is trusted */
+                           .proto = listener->tls ? WEIR_STR("https") : WEIR_STR("http"),
+                           .host = req->in.host };
     char text[WEIR_ADDR_TEXT_MAX];
-    struct weir_str hop, list = { NULL, 0 }, forwarded = { NULL, 0 },
-                         proto = listener->tls ? WEIR_STR("https") : WEIR_STR("http");
-    struct weir_str host = req->in.host;
-    bool trusted;
-    int err;
+    struct weir_addr peer;
+    bool trusted = false;
 
     if (listener->trusted_count) {
         weir_session_addr(req->session, &peer);
         trusted = is_trusted(listener, &peer);
-        hop = weir_arena_copy(&req->arena,
-                              (struct weir_str){ text, weir_addr_print_ip(&peer, text) });
-        if (weir_str_absent(hop))
+        f.hop = weir_arena_copy(&req->arena,
+                                (struct weir_str){ text, weir_addr_print_ip(&peer, text) });
+        if (weir_str_absent(f.hop))
             return WEIR_ENOMEM;
-    } else { /* the client is the peer */
-        trusted = false;
-        hop = req->client;
     }
+    if (trusted && listener->conf->forwarded == WEIR_FORWARDED_OFF)
+        return 0;
     if (trusted) {
         struct weir_str told = weir_message_field(up, WEIR_F_X_FORWARDED_PROTO);
 
-        list = forwarded_for(req, up);
-        forwarded = weir_message_field(up, WEIR_F_FORWARDED);
-        proto = told.len ? told : proto;
+        f.x_list = list_of(req, up, WEIR_F_X_FORWARDED_FOR);
+        f.list = list_of(req, up, WEIR_F_FORWARDED);
+        f.proto = told.len ? told : f.proto;
         told = weir_message_field(up, WEIR_F_X_FORWARDED_HOST);
-        host = told.len ? told : host;
+        f.host = told.len ? told : f.host;
     }
-    if (up->has & (1ull << WEIR_F_X_FORWARDED_FOR | 1ull << WEIR_F_X_FORWARDED_PROTO |
-                   1ull << WEIR_F_X_FORWARDED_HOST | 1ull << WEIR_F_X_FORWARDED_PORT |
-                   1ull << WEIR_F_FORWARDED)) {
-        weir_message_drop(up, WEIR_F_X_FORWARDED_FOR);
-        weir_message_drop(up, WEIR_F_X_FORWARDED_PROTO);
-        weir_message_drop(up, WEIR_F_X_FORWARDED_HOST);
-        weir_message_drop(up, WEIR_F_X_FORWARDED_PORT);
-        weir_message_drop(up, WEIR_F_FORWARDED);
-    }
+    drop_forwarded(up);
     switch (listener->conf->forwarded) {
     case WEIR_FORWARDED_X:
-        err = push(up, WEIR_F_X_FORWARDED_FOR,
-                   list.len ? join(&req->arena, list, WEIR_STR(", "), hop) : hop);
-        if (!err)
-            err = push(up, WEIR_F_X_FORWARDED_PROTO, proto);
-        if (!err && host.len)
-            err = push(up, WEIR_F_X_FORWARDED_HOST, host);
-        return err;
-    case WEIR_FORWARDED_RFC7239: {
-        char one[512];
-        bool v6 = memchr(hop.ptr, ':', hop.len) != NULL;
-        int n = snprintf(one, sizeof(one),
-                         v6 ? "for=\"[%.*s]\";host=\"%.*s\";proto=%.*s"
-                            : "for=%.*s;host=\"%.*s\";proto=%.*s",
-                         WEIR_FMT(hop), (int)(host.len < 256 ? host.len : 256),
-                         host.ptr ? host.ptr : "", WEIR_FMT(proto));
-        struct weir_str element = weir_arena_copy(
-            &req->arena,
-            (struct weir_str){ one, n > 0 && (size_t)n < sizeof(one) ? (size_t)n : 0 });
-
-        return push(up, WEIR_F_FORWARDED,
-                    forwarded.len ? join(&req->arena, forwarded, WEIR_STR(", "), element)
-                                  : element);
-    }
+        return push_x_forwarded(req, up, &f);
+    case WEIR_FORWARDED_RFC7239:
+        return push_rfc7239(req, up, &f);
     default:
         return 0;
     }
