@@ -224,6 +224,26 @@ static void loop_read_mail(struct weir_loop *loop)
     }
 }
 
+/* At least one, and on until the time of a turn is used up: two cheap steps need no turn each. */
+static void loop_run_heavy(struct weir_loop *loop)
+{
+    uint64_t start = weir_clock_us();
+
+    do {
+        struct weir_later *later =
+            weir_list_entry(weir_list_pop_front(&loop->heavy), struct weir_later, link);
+
+        later->fn(later->arg);
+    } while (!weir_list_empty(&loop->heavy) && weir_clock_us() - start < WEIR_HEAVY_TURN_US);
+}
+
+static void loop_finish(struct weir_loop *loop)
+{
+    if (!weir_list_empty(&loop->deferred))
+        loop_run_deferred(loop);
+    loop->io->ops->reap(loop);
+}
+
 void weir_loop_turn(struct weir_loop *loop, int max_ms)
 {
     int ms = loop_fall_asleep(loop, loop_wait_ms(loop, max_ms));
@@ -232,15 +252,11 @@ void weir_loop_turn(struct weir_loop *loop, int max_ms)
         uv_run(&loop->uv, UV_RUN_NOWAIT);
     loop_read_mail(loop);
     weir_wheel_advance(&loop->wheel, loop->now_ms);
+    loop_finish(loop); /* no answer, and no end of one, waits for somebody's handshake */
     if (!weir_list_empty(&loop->heavy)) {
-        struct weir_later *later =
-            weir_list_entry(weir_list_pop_front(&loop->heavy), struct weir_later, link);
-
-        later->fn(later->arg);
+        loop_run_heavy(loop);
+        loop_finish(loop);
     }
-    if (!weir_list_empty(&loop->deferred))
-        loop_run_deferred(loop);
-    loop->io->ops->reap(loop);
 }
 
 void weir_loop_run(struct weir_loop *loop)

@@ -2,8 +2,9 @@
 /**
  * loop.h: the loop of one worker: sockets by an io backend (io.h), everything else by libuv.
  *
- * A turn: post what other threads sent, wait in the backend (which also watches libuv's own
- * descriptor), hand out events, fire timers, run one heavy task, close what was closed. The wait is
+ * A turn: wait in the backend (which also watches libuv's own descriptor), hand out events and what
+ * other threads sent, fire timers, run what was put off, close what was closed, and then heavy
+ * tasks, for WEIR_HEAVY_TURN_US. The wait is
  * in the backend and not in uv_run: one system call a turn instead of two, and the same shape under
  * io_uring (uv_backend_fd is watched, uv_backend_timeout caps the wait). Everything of a loop
  * belongs to its thread, but for weir_loop_post and weir_loop_stop.
@@ -23,6 +24,10 @@
 
 struct weir_io;
 struct weir_loop;
+
+enum {
+    WEIR_HEAVY_TURN_US = 250, /* when heavy tasks have taken this long, others are looked after */
+};
 
 /** A message to a loop. Owned by the sender until `fn` is called on the loop's thread; may be sent
  * again from there. */
@@ -47,7 +52,7 @@ struct weir_loop {
     struct weir_io *io;
     struct weir_wheel wheel;
     struct weir_list deferred; /* weir_later: at the end of this turn */
-    struct weir_list heavy;    /* weir_later: one a turn */
+    struct weir_list heavy;    /* weir_later: some a turn */
     uint8_t *read_buffer; /* WEIR_READ_BUFFER_BYTES, lent to whoever is reading in this callback */
     struct weir_arena_cache arenas;
     struct weir_buf_cache bufs;
@@ -85,8 +90,8 @@ void weir_loop_post(struct weir_loop *loop, struct weir_mail *mail);
  * asked. */
 void weir_loop_defer(struct weir_loop *loop, struct weir_later *later, void (*fn)(void *arg),
                      void *arg);
-/** Runs `later` in a turn of its own among others: for work of 0.1 ms and more (handshakes). Order
- * kept. */
+/** Runs `later` when everybody else has had his turn: for work of 0.1 ms and more (handshakes).
+ * Order kept; one a turn, and more of them while they are short. */
 void weir_loop_heavy(struct weir_loop *loop, struct weir_later *later, void (*fn)(void *arg),
                      void *arg);
 /** Takes it back; harmless when it is not queued. */

@@ -41,6 +41,7 @@ void tls_put(struct weir_tls *tls)
         weir_tls_sessions_free(tls->sessions);
     weir_later_cancel(&tls->later);
     weir_buf_clear(&tls->held);
+    free(tls->owed);
     free((char *)tls->info.client_subject.ptr);
     free(tls->sni);
     weir_slab_put(&tls->stream.loop->tlss, tls);
@@ -55,8 +56,10 @@ static void tls_read(struct weir_stream *stream, bool on)
     tls->reading = on;
     if (tls->state != TLS_OPEN || tls->pumping)
         return;
-    if (on && tls->stalled && !tls->peer_closed && !weir_later_queued(&tls->later))
+    if (on && tls->stalled && !tls->peer_closed) {
+        weir_later_cancel(&tls->later); /* a ticket can wait for the first data */
         weir_loop_defer(stream->loop, &tls->later, tls_resume, tls);
+    }
     tls_want(tls);
 }
 
@@ -112,20 +115,35 @@ static bool tls_in_record(const SSL *ssl)
     return strcmp(SSL_rstate_string(ssl), "RH") != 0;
 }
 
-/* The first data and before it a ticket: made as late as this, it shares their write. The handshake
- * that makes it takes a buffer for reading, which only a read would give back. */
-static int tls_encrypt_first(struct weir_tls *tls, struct tls_scratch *scratch,
-                             const struct iovec *iov, int count)
+/* A ticket, in the worker's output buffer. The handshake that makes it takes a buffer for reading,
+ * which only a read would give back. */
+static int tls_encrypt_ticket(struct weir_tls *tls)
 {
-    int err;
+    int err = 0;
 
     tls->ticket_due = false;
     if (!SSL_new_session_ticket(tls->ssl))
         ERR_clear_error(); /* the next handshake will be a full one */
-    err = tls_encrypt_iov(tls, scratch, iov, count);
+    else if (SSL_do_handshake(tls->ssl) != 1)
+        err = WEIR_ENOMEM;
     if (!SSL_has_pending(tls->ssl) && !tls_in_record(tls->ssl))
         SSL_free_buffers(tls->ssl);
     return err;
+}
+
+void tls_ticket(void *arg)
+{
+    struct weir_tls *tls = weir_cast(struct weir_tls, arg, TLS_MAGIC);
+
+    if (tls->ticket_due && !tls->shut && !tls->lost) {
+        struct tls_scratch *scratch = tls_bio_enter(tls);
+
+        if (tls_encrypt_ticket(tls) || tls_bio_owe(tls, scratch)) {
+            tls_complain(tls);
+            tls->lost = true;
+        }
+    }
+    tls_resume(tls);
 }
 
 static int tls_write(struct weir_stream *stream, const struct iovec *iov, int count)
@@ -142,8 +160,9 @@ static int tls_write(struct weir_stream *stream, const struct iovec *iov, int co
     if (tls->lost)
         return WEIR_ENOMEM;
     scratch = tls_bio_enter(tls);
-    err = tls->ticket_due ? tls_encrypt_first(tls, scratch, iov, count)
-                          : tls_encrypt_iov(tls, scratch, iov, count);
+    err = tls->ticket_due ? tls_encrypt_ticket(tls) : 0;
+    if (!err)
+        err = tls_encrypt_iov(tls, scratch, iov, count);
     flush = tls_bio_cork(tls, scratch);
     if (err)
         tls_complain(tls);
@@ -196,6 +215,8 @@ static bool tls_release(struct weir_stream *stream, struct weir_parcel *parcel)
 {
     struct weir_tls *tls = tls_of(stream);
 
+    if (tls->state == TLS_OPEN && tls->owed && tls_bio_pay(tls, tls_bio_enter(tls)))
+        return false;
     tls_bio_uncork(tls);
     if (tls->state != TLS_OPEN || tls->lost || tls->pumping || tls->stalled || tls->peer_closed ||
         tls->lower_eof || tls->shut || tls->held.len || SSL_has_pending(tls->ssl) ||

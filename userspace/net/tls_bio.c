@@ -48,12 +48,27 @@ static int bio_read(BIO *bio, char *out, size_t len, size_t *done)
     return 1;
 }
 
+int tls_bio_pay(struct weir_tls *tls, struct tls_scratch *scratch)
+{
+    if (!tls->owed)
+        return 0;
+    if (tls->owed_len > sizeof(scratch->out) - scratch->out_len && tls_bio_flush(tls, scratch))
+        return WEIR_ENOMEM;
+    memcpy(scratch->out + scratch->out_len, tls->owed, tls->owed_len);
+    scratch->out_len += tls->owed_len;
+    free(tls->owed);
+    tls->owed = NULL;
+    return 0;
+}
+
 static int bio_write(BIO *bio, const char *data, size_t len, size_t *done)
 {
     struct tls_scratch *scratch = BIO_get_data(bio);
 
     BIO_clear_retry_flags(bio);
     *done = 0;
+    if (tls_bio_pay(scratch->current, scratch))
+        return -1;
     if (len > sizeof(scratch->out) - scratch->out_len && tls_bio_flush(scratch->current, scratch))
         return -1;
     if (len > sizeof(scratch->out))
@@ -132,6 +147,24 @@ int tls_bio_flush(struct weir_tls *tls, struct tls_scratch *scratch)
         scratch->out_failed = true;
     scratch->out_len = 0;
     return scratch->out_failed ? WEIR_ENOMEM : 0;
+}
+
+int tls_bio_owe(struct weir_tls *tls, struct tls_scratch *scratch)
+{
+    uint8_t *owed = NULL;
+
+    if (!scratch->out_len)
+        return 0;
+    weir_assert(!tls->owed); /* paid by the writing of what is in out */
+    if (!scratch->out_failed && scratch->out_len <= TLS_CORK_BYTES_MAX)
+        owed = malloc(scratch->out_len);
+    if (!owed)
+        return tls_bio_flush(tls, scratch);
+    memcpy(owed, scratch->out, scratch->out_len);
+    tls->owed = owed;
+    tls->owed_len = (uint32_t)scratch->out_len;
+    scratch->out_len = 0;
+    return 0;
 }
 
 /* The holder of `tls` is told later: this may be inside a call of it, or of another. */

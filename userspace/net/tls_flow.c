@@ -3,7 +3,7 @@
  * tls_flow.c: what comes from below: the handshake, the data, the ends.
  *
  * Handshake: ciphertext is kept until whole records are there (waiting costs nothing), then a step
- * runs as a heavy task, one a turn of the loop; the last flight of a client is cheap and runs at
+ * runs as a heavy task, few in a turn of the loop; the last flight of a client is cheap and runs at
  * once. Open: ciphertext is decrypted straight from the borrowed buffer, as many records as fit
  * into the worker's plaintext buffer for one on_data; when the holder stops reading in between, the
  * rest is kept, and taken up by a deferred call. Nothing here calls the holder from inside one of
@@ -123,6 +123,8 @@ static void tls_opened(struct weir_tls *tls)
     tls->pumping = false;
     if (tls->state != TLS_OPEN)
         return;
+    if (tls->ticket_due) /* when the request that came along is on its way upstream */
+        weir_loop_heavy(tls->stream.loop, &tls->later, tls_ticket, tls);
     if (tls->reading && tls->stalled)
         tls_pump(tls, NULL, 0);
     else

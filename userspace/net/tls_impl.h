@@ -55,7 +55,7 @@ struct weir_tls {
     bool pumping : 1;       /* in tls_pump: the loop there looks at `reading` */
     bool unframed : 1;      /* the peer's bytes are no TLS records: OpenSSL finds the words */
     bool released : 1;      /* leaves in a parcel */
-    bool ticket_due : 1;    /* a ticket goes out before the first data */
+    bool ticket_due : 1;    /* a ticket is to be made, before the first data */
     bool lost : 1;          /* bytes that were taken could not be kept: no memory */
     struct weir_stream *lower;
     SSL *ssl;                           /* server: made with the first whole record */
@@ -63,6 +63,8 @@ struct weir_tls {
     struct weir_tls_client *out;        /* counted */
     struct weir_tls_sessions *sessions; /* counted, may be NULL */
     struct weir_buf held;               /* ciphertext that could not be used yet */
+    uint8_t *owed; /* a ticket, encrypted: goes out with what is written next */
+    uint32_t owed_len;
     struct weir_later later;
     char *sni;
     struct weir_tls_info info;
@@ -120,10 +122,20 @@ int tls_bio_flush(struct weir_tls *tls, struct tls_scratch *scratch)
 /** Leaves what was encrypted to the end of the turn, when it is little; else as tls_bio_flush. */
 int tls_bio_cork(struct weir_tls *tls, struct tls_scratch *scratch)
     __attribute__((warn_unused_result));
+/** Keeps what was encrypted with the stream: it goes out before what is encrypted next. What is much,
+ * or has no memory, as tls_bio_flush. */
+int tls_bio_owe(struct weir_tls *tls, struct tls_scratch *scratch)
+    __attribute__((warn_unused_result));
+/** Puts what is owed behind what was encrypted; writing does it by itself. 0 or WEIR_ENOMEM. */
+int tls_bio_pay(struct weir_tls *tls, struct tls_scratch *scratch)
+    __attribute__((warn_unused_result));
 /** Sends what `tls` has left, if anything. */
 void tls_bio_uncork(struct weir_tls *tls);
 
 /* tls.c */
+/** The ticket of a handshake that has ended, made while nobody waits for it: it is much of what a
+ * short connection costs, and would otherwise be in the time of its first answer. For weir_later. */
+void tls_ticket(void *arg);
 /** Frees everything of a stream whose lower stream is gone, or never was. */
 void tls_put(struct weir_tls *tls);
 

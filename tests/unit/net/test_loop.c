@@ -95,11 +95,21 @@ static void test_deferred(void **state)
     assert_int_equal(order[2], 0);
 }
 
+/* A task that takes the whole time of a turn. */
+static void on_long(void *arg)
+{
+    uint64_t start = weir_clock_us();
+
+    while (weir_clock_us() - start <= WEIR_HEAVY_TURN_US)
+        ;
+    on_later(arg);
+}
+
 static void test_heavy(void **state)
 {
     ordered = 0;
     for (int i = 0; i < 4; i++)
-        weir_loop_heavy(&loop, &laters[i], on_later, &laters[i]);
+        weir_loop_heavy(&loop, &laters[i], on_long, &laters[i]);
     weir_later_cancel(&laters[1]);
     for (int i = 0; i < 3; i++) {
         weir_loop_turn(&loop, -1);
@@ -108,6 +118,50 @@ static void test_heavy(void **state)
     assert_int_equal(order[0], 0);
     assert_int_equal(order[1], 2);
     assert_int_equal(order[2], 3);
+}
+
+static void on_short(void *arg)
+{
+    ordered++;
+}
+
+/* Short ones share turns: a task that is long ends the turn that it is in. */
+static void test_heavy_short(void **state)
+{
+    enum { SHORT = 16, TRIES = 10 };
+    int turns = TRIES * SHORT;
+    struct weir_later many[SHORT] = { 0 };
+
+    for (int i = 0; i < TRIES && turns > 1; i++) { /* the machine may have stopped us within one */
+        int mine = 0;
+
+        ordered = 0;
+        for (int k = 0; k < SHORT; k++)
+            weir_loop_heavy(&loop, &many[k], on_short, NULL);
+        for (; ordered < SHORT; mine++)
+            weir_loop_turn(&loop, -1);
+        turns = mine < turns ? mine : turns;
+    }
+    assert_int_equal(turns, 1);
+    ordered = 0;
+    weir_loop_heavy(&loop, &laters[0], on_long, &laters[0]);
+    weir_loop_heavy(&loop, &many[0], on_short, NULL);
+    weir_loop_turn(&loop, -1);
+    assert_int_equal(ordered, 1);
+    weir_loop_turn(&loop, -1);
+    assert_int_equal(ordered, 2);
+}
+
+/* What was put off in a turn does not wait for its heavy tasks. */
+static void test_heavy_last(void **state)
+{
+    ordered = 0;
+    weir_loop_heavy(&loop, &laters[0], on_later, &laters[0]);
+    weir_loop_defer(&loop, &laters[1], on_later, &laters[1]);
+    weir_loop_turn(&loop, -1);
+    assert_int_equal(ordered, 2);
+    assert_int_equal(order[0], 1);
+    assert_int_equal(order[1], 0);
 }
 
 /* libuv inside: a timer, work of the thread pool, a handle started in a callback of ours. */
@@ -298,16 +352,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_timer),
-        TEST(test_max_ms),
-        TEST(test_deferred),
-        TEST(test_heavy),
-        TEST(test_uv_timer),
-        TEST(test_uv_work),
-        TEST(test_uv_handle_started_late),
-        TEST(test_mail),
-        TEST(test_ping_pong),
-        TEST(test_stop_before_run),
+        TEST(test_timer),    TEST(test_max_ms),      TEST(test_deferred),
+        TEST(test_heavy),    TEST(test_heavy_short), TEST(test_heavy_last),
+        TEST(test_uv_timer), TEST(test_uv_work),     TEST(test_uv_handle_started_late),
+        TEST(test_mail),     TEST(test_ping_pong),   TEST(test_stop_before_run),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
