@@ -178,16 +178,21 @@ static bool literal_ok(struct weir_str host, struct weir_str *rest)
     return true;
 }
 
+/* unreserved and sub-delims of RFC 3986 */
+/* clang-format off */
+static const bool reg_char[256] = {
+    ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1,
+    ['!'] = 1, ['$'] = 1, ['&'] = 1, ['\''] = 1, ['('] = 1, [')'] = 1, ['*'] = 1, ['+'] = 1, [','] = 1, [';'] = 1, ['='] = 1,
+};
+/* clang-format on */
+
 /* reg-name: unreserved, sub-delims, pct-encoded. */
 static bool name_ok(struct weir_str name)
 {
-    static const char marks[] = "-._~!$&'()*+,;=";
-
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
 
-        if ((weir_lower(c) >= 'a' && weir_lower(c) <= 'z') || (c >= '0' && c <= '9') ||
-            (c && strchr(marks, c)))
+        if (reg_char[(uint8_t)c])
             continue;
         if (c != '%' || name.len - i < 3 || !weir_is_hex(name.ptr[i + 1]) ||
             !weir_is_hex(name.ptr[i + 2]))

@@ -61,15 +61,9 @@ int weir_message_reserve(struct weir_message *msg, unsigned room)
     return 0;
 }
 
-int weir_message_push(struct weir_message *msg, enum weir_field_id id, struct weir_str name,
-                      struct weir_str value)
+int weir_message_grow(struct weir_message *msg)
 {
-    if (msg->count == msg->room &&
-        weir_message_reserve(msg, msg->room ? 2u * msg->room : FIELDS_ROOM))
-        return WEIR_ENOMEM;
-    msg->fields[msg->count++] = (struct weir_field){ name, value, (uint8_t)id };
-    msg->has |= UINT64_C(1) << id;
-    return 0;
+    return weir_message_reserve(msg, msg->room ? 2u * msg->room : FIELDS_ROOM);
 }
 
 /* Keeps the fields for which `goes` is false, in order. */
@@ -151,10 +145,14 @@ static bool is_nominated(const struct weir_field *field, const void *arg)
     return false;
 }
 
+/* The ids of hop-by-hop fields, a bit each. */
+#define HOP_ID(id, name, flags) | (((flags)&WEIR_FIELD_HOP) ? UINT64_C(1) << WEIR_F_##id : 0)
+static const uint64_t hop_ids = 0 WEIR_FIELDS(HOP_ID);
+#undef HOP_ID
+
 void weir_message_strip_hop(struct weir_message *msg)
 {
     struct names names;
-    uint64_t hop = 0;
 
     names.count = 0;
     if (msg->has & (UINT64_C(1) << WEIR_F_CONNECTION))
@@ -163,10 +161,7 @@ void weir_message_strip_hop(struct weir_message *msg)
                 nominated_by(msg->fields[i].value, &names);
     if (names.count)
         drop_if(msg, is_nominated, &names);
-    for (unsigned id = 1; id < WEIR_F_COUNT; id++)
-        if (weir_field_flags((enum weir_field_id)id) & WEIR_FIELD_HOP)
-            hop |= UINT64_C(1) << id;
-    if (msg->has & hop)
+    if (msg->has & hop_ids)
         drop_if(msg, is_hop, NULL);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "weir/error.h"
 #include "weir/limits.h"
 #include "weir/message.h"
 
@@ -124,9 +125,20 @@ struct weir_str weir_message_field(const struct weir_message *msg, enum weir_fie
 /** Room for `room` fields in all (>= msg->count). 0 or WEIR_ENOMEM. */
 int weir_message_reserve(struct weir_message *msg, unsigned room)
     __attribute__((warn_unused_result));
+/** Room for at least one more. 0 or WEIR_ENOMEM. */
+int weir_message_grow(struct weir_message *msg) __attribute__((warn_unused_result));
 /** Appends without any check; text is borrowed. 0 or WEIR_ENOMEM. For codecs and the machine. */
-int weir_message_push(struct weir_message *msg, enum weir_field_id id, struct weir_str name,
-                      struct weir_str value) __attribute__((warn_unused_result));
+static inline __attribute__((warn_unused_result)) int weir_message_push(struct weir_message *msg,
+                                                                        enum weir_field_id id,
+                                                                        struct weir_str name,
+                                                                        struct weir_str value)
+{
+    if (msg->count == msg->room && weir_message_grow(msg))
+        return WEIR_ENOMEM;
+    msg->fields[msg->count++] = (struct weir_field){ name, value, (uint8_t)id };
+    msg->has |= UINT64_C(1) << id;
+    return 0;
+}
 /** Removes every field of that id; returns how many. */
 unsigned weir_message_drop(struct weir_message *msg, enum weir_field_id id);
 /** Removes every field of that name (without case); returns how many. */

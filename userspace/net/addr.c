@@ -121,13 +121,19 @@ bool weir_addr_split(struct weir_str text, struct weir_str *host, uint16_t *port
 /* Dotted decimal. For each request: inet_ntop goes through sprintf for it, four times. */
 static size_t print_v4(const uint8_t bytes[4], char *out)
 {
-    size_t len = 0;
+    char *at = out;
 
     for (int i = 0; i < 4; i++) {
-        len += weir_u64_to_str(bytes[i], out + len);
-        out[len++] = i < 3 ? '.' : 0;
+        unsigned n = bytes[i];
+
+        if (n >= 100)
+            *at++ = (char)('0' + n / 100);
+        if (n >= 10)
+            *at++ = (char)('0' + n / 10 % 10);
+        *at++ = (char)('0' + n % 10);
+        *at++ = i < 3 ? '.' : 0;
     }
-    return len - 1;
+    return (size_t)(at - out) - 1;
 }
 
 /* Text of the 16 bytes; v4-mapped ones as v4. Returns the length. `out` has room for any. */

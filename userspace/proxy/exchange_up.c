@@ -89,7 +89,7 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
         return WEIR_FLOW_WAIT;
     if (req->step == WEIR_STEP_EXCHANGE)
         weir_exchange_pump_up(req);
-    if (req->step == WEIR_STEP_EXCHANGE)
+    if (req->step == WEIR_STEP_EXCHANGE && !req->sent_us) /* else the pump has looked */
         weir_req_watch(req);
     return WEIR_FLOW_WAIT;
 fault:

@@ -158,17 +158,12 @@ static enum weir_verdict call_next(struct weir_req *req, enum weir_phase phase,
     return call_phase(req, phase, &req->route->chains.uses[req->use_now], arg, again);
 }
 
-enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg,
-                                   bool *again)
+enum weir_verdict weir_chain_run(struct weir_req *req, enum weir_phase phase, void *arg,
+                                 bool *again)
 {
-    const struct weir_chain *chain;
+    const struct weir_chain *chain = &req->route->chains.phase[phase];
     enum weir_verdict verdict = req->wake_verdict;
 
-    if (!req->route)
-        return WEIR_NEXT;
-    chain = &req->route->chains.phase[phase];
-    if (!chain->count)
-        return WEIR_NEXT;
     if (req->cursor_phase != phase + 1) {
         req->cursor_phase = (uint8_t)(phase + 1);
         req->cursor_next = 0;

@@ -53,12 +53,8 @@ int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *u
     __attribute__((warn_unused_result));
 void weir_chains_fini(struct weir_chains *chains);
 
-/**
- * Runs a phase that is not a body phase, from the filter at which it waited last, or from the
- * first. `arg` is the phase's own argument (message, choice, error). NEXT when all have said so;
- * WAIT: call again, in the same phase, after the wake.
- */
-enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase, void *arg,
-                                   bool *again);
+/** weir_filters_run (req.h) of a route that has filters in this phase. */
+enum weir_verdict weir_chain_run(struct weir_req *req, enum weir_phase phase, void *arg,
+                                 bool *again);
 
 #endif

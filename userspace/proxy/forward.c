@@ -69,27 +69,51 @@ static void find_client(struct weir_req *req)
     }
 }
 
-static void make_id(struct weir_req *req)
+/* A trusted proxy named the request already. */
+static bool take_id(struct weir_req *req)
 {
-    static const char hex[] = "0123456789abcdef";
-    uint64_t words[2] = { weir_worker_random(req->worker), weir_worker_random(req->worker) };
-    char *out;
-    struct weir_str header = req->wl->listener->conf->request_id;
+    const struct weir_listener *listener = req->wl->listener;
+    struct weir_str header = listener->conf->request_id;
     struct weir_addr peer;
 
+    if (!listener->trusted_count || weir_str_absent(header))
+        return false;
     weir_session_addr(req->session, &peer);
-    if (is_trusted(req->wl->listener, &peer) && !weir_str_absent(header)) {
-        for (unsigned i = 0; i < req->in.count; i++) /* a trusted proxy named it already */
-            if (weir_str_ieq(req->in.fields[i].name, header))
-                req->id = req->in.fields[i].value;
-        if (req->id.len && req->id.len <= 128)
-            return;
-    }
+    if (!is_trusted(listener, &peer))
+        return false;
+    for (unsigned i = 0; i < req->in.count; i++)
+        if (weir_str_ieq(req->in.fields[i].name, header))
+            req->id = req->in.fields[i].value;
+    return req->id.len && req->id.len <= 128;
+}
+
+/* The 8 low digits of `word` in hexadecimal, all at once: each nibble to a byte of its own, then to its letter. */
+static uint64_t hex8(uint32_t word)
+{
+    uint64_t digits = word, letters;
+
+    digits = (digits | digits << 16) & UINT64_C(0x0000ffff0000ffff);
+    digits = (digits | digits << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    digits = (digits | digits << 4) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    letters = (digits + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101);
+    return digits + UINT64_C(0x3030303030303030) + letters * ('a' - '0' - 10);
+}
+
+static void make_id(struct weir_req *req)
+{
+    char *out;
+
+    if (take_id(req))
+        return;
     out = weir_arena_text(&req->arena, 32);
     if (!out)
         return;
-    for (int i = 0; i < 32; i++)
-        out[i] = hex[words[i / 16] >> (i % 16 * 4) & 15];
+    for (int i = 0; i < 2; i++) {
+        uint64_t word = weir_worker_random(req->worker);
+        uint64_t text[2] = { hex8((uint32_t)word), hex8((uint32_t)(word >> 32)) };
+
+        memcpy(out + i * sizeof(text), text, sizeof(text));
+    }
     req->id = (struct weir_str){ out, 32 };
 }
 
@@ -363,11 +387,14 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
     err = push_forwarded(req, up);
     if (!err)
         err = push_via(req, up, req->in.http10);
-    if (!err && !weir_str_absent(conf->request_id) && conf->request_id.len) {
-        weir_message_drop_name(up, conf->request_id);
-        err = req->id.len ? weir_message_push(up, weir_field_id(conf->request_id), conf->request_id,
-                                              req->id)
-                          : WEIR_ENOMEM;
+    if (!err && conf->request_id.len) {
+        enum weir_field_id id = weir_field_id(conf->request_id);
+
+        if (id)
+            weir_message_drop(up, id);
+        else
+            weir_message_drop_name(up, conf->request_id);
+        err = req->id.len ? weir_message_push(up, id, conf->request_id, req->id) : WEIR_ENOMEM;
     }
     return err;
 }

@@ -149,6 +149,19 @@ void weir_req_watch(struct weir_req *req);
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req);
 const struct weir_limit_conf *weir_req_limits(const struct weir_req *req);
 
+/**
+ * Runs a phase that is not a body phase, from the filter at which it waited last, or from the
+ * first. `arg` is the phase's own argument (message, choice, error). NEXT when all have said so;
+ * WAIT: call again, in the same phase, after the wake. Inline: most phases of most routes are empty.
+ */
+static inline enum weir_verdict weir_filters_run(struct weir_req *req, enum weir_phase phase,
+                                                 void *arg, bool *again)
+{
+    if (!req->route || !req->route->chains.phase[phase].count)
+        return WEIR_NEXT;
+    return weir_chain_run(req, phase, arg, again);
+}
+
 /* exchange.c: heads and bodies both ways. */
 extern const struct weir_hstream_sink weir_req_down_sink;
 /** `req->conn` is there: sends the request. */
