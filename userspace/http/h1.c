@@ -458,8 +458,8 @@ static void h1_drained(struct weir_codec *codec)
 /* Both directions back to their heads. */
 static void begin_exchange(struct weir_h1 *h1)
 {
-    h1->chunk = NULL;
-    h1->upgrade = NULL;
+    if (h1->role == H1_CLIENT)
+        h1->upgrade = NULL;
     h1->in = H1_IN_HEAD;
     h1->out = H1_OUT_HEAD;
     h1->left_in = h1->left_out = 0;
@@ -559,7 +559,7 @@ static void init(struct weir_h1 *h1, uint8_t role, const struct weir_guard_limit
     *h1 = (struct weir_h1){
         .codec = { .ops = &ops, .sink = sink, .arg = arg },
         .limits = limits,
-        .role = role,
+        .role = role & 1,
         .keep_alive = true,
     };
 }

@@ -19,20 +19,29 @@ struct weir_h1 {
     struct weir_codec codec;
     const struct weir_guard_limits *limits;
     struct weir_hstream *hs; /* the exchange; server role: &self */
-    struct weir_hstream self;
+    union {
+        struct weir_hstream self; /* server role */
+        const struct weir_str
+            *upgrade; /* client role: the protocol that the request in flight asks for */
+    };
     struct weir_h1_head *partial;
-    struct weir_h1_chunk *chunk;
-    const struct weir_str
-        *upgrade;               /* client role: the protocol that the request in flight asks for */
-    uint64_t left_in, left_out; /* of a body with a length */
-    uint8_t role, in, out, out_body;
+    union {
+        struct weir_h1_chunk *chunk; /* of a chunked body */
+        uint64_t left_in;            /* of a body with a length */
+    };
+    uint64_t left_out; /* the same */
+    uint8_t role : 1, in : 4, out : 3;
+    uint8_t out_body;
     uint8_t asked; /* enum weir_method of the request in flight */
     uint8_t informationals;
-    bool keep_alive; /* as far as the peer's head says, and no byte came that belongs to nothing */
-    bool keep_alive_asked; /* server role: the client is 1.0 and asked for it: it is told */
-    bool answered;         /* client role: the final head has come */
-    bool dead, closing, http10_peer, paused;
+    bool
+        keep_alive : 1; /* as far as the peer's head says, and no byte came that belongs to nothing */
+    bool keep_alive_asked : 1; /* server role: the client is 1.0 and asked for it: it is told */
+    bool answered : 1;         /* client role: the final head has come */
+    bool dead : 1, closing : 1, http10_peer : 1, paused : 1;
 };
+/* One lies in every connection, also in idle ones. */
+_Static_assert(sizeof(struct weir_h1) <= 112, "an idle codec is small");
 
 /** `limits` outlives the codec. */
 void weir_h1_init_server(struct weir_h1 *h1, const struct weir_guard_limits *limits,

@@ -37,20 +37,20 @@ static void peer_set(struct weir_session *session, const struct sockaddr *peer, 
     struct weir_addr addr = { .len = len < sizeof(addr.un) ? len : sizeof(addr.un) };
 
     memcpy(&addr.sa, peer, addr.len);
-    session->peer.unix_socket = !weir_addr_bytes(&addr, session->peer.ip);
-    if (session->peer.unix_socket)
+    session->peer_unix = !weir_addr_bytes(&addr, session->peer.ip);
+    if (session->peer_unix)
         return;
-    session->peer.v4 = !memcmp(session->peer.ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+    session->peer_v4 = !memcmp(session->peer.ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
     session->peer.port = weir_addr_port(&addr);
 }
 
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr)
 {
     *addr = (struct weir_addr){ 0 };
-    if (session->peer.unix_socket) {
+    if (session->peer_unix) {
         addr->un.sun_family = AF_UNIX;
         addr->len = sizeof(sa_family_t);
-    } else if (session->peer.v4) {
+    } else if (session->peer_v4) {
         addr->in.sin_family = AF_INET;
         addr->in.sin_port = htons(session->peer.port);
         memcpy(&addr->in.sin_addr, session->peer.ip + 12, 4);

@@ -23,14 +23,17 @@ struct weir_held {
     struct weir_session *session;
 };
 
+/* There may be very many, and most of them idle: what they are made of is packed. */
 struct weir_session {
     uint32_t magic;
     uint8_t state;
-    bool eof;    /* the client has sent FIN */
-    bool broken; /* the stream has failed */
-    bool closed; /* weir_stream_close was called */
-    bool feeding;
-    bool counted_client;
+    bool eof : 1;    /* the client has sent FIN */
+    bool broken : 1; /* the stream has failed */
+    bool closed : 1; /* weir_stream_close was called */
+    bool feeding : 1;
+    bool counted_client : 1;
+    bool peer_v4 : 1, peer_unix : 1;
+    uint16_t local_port; /* of the address that it came to; 0: a UNIX socket */
     struct weir_list link;
     struct weir_wlistener *wl;
     struct weir_stream *stream;
@@ -43,15 +46,14 @@ struct weir_session {
     uint64_t bytes_in, bytes_out;
     uint32_t requests;
     uint32_t lingered; /* bytes read away */
-    uint32_t stalls;   /* looks at the closing session in a row that saw the client read nothing */
-    size_t unsent;     /* at the last look */
-    struct {           /* the TCP peer, 20 bytes instead of a sockaddr */
-        uint8_t ip[16];
+    uint32_t unsent;   /* at the last look at a closing session; at most UINT32_MAX */
+    uint16_t stalls; /* such looks in a row that saw the client read nothing; at most UINT16_MAX */
+    struct {         /* the TCP peer, 18 bytes instead of a sockaddr */
         uint16_t port;
-        bool v4, unix_socket;
+        uint8_t ip[16];
     } peer;
-    uint16_t local_port; /* of the address that it came to; 0: a UNIX socket */
 };
+_Static_assert(sizeof(struct weir_session) <= 240, "an idle connection is small");
 #define WEIR_SESSION_MAGIC 0x77736573u
 
 /** A connection was accepted by one of a weir_wlistener's `socks`. Takes the descriptor. */

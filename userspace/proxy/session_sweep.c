@@ -32,13 +32,18 @@ static void linger_more(struct weir_session *session)
 {
     int64_t send_ms = session->wl->listener->conf->timeouts.send;
     size_t pending = weir_stream_pending(session->stream);
-    size_t unsent = weir_stream_unacked(session->stream);
+    size_t unacked = weir_stream_unacked(session->stream);
+    uint32_t unsent = unacked < UINT32_MAX ? (uint32_t)unacked : UINT32_MAX;
 
-    session->stalls = unsent == session->unsent ? session->stalls + 1 : 0;
+    if (unsent != session->unsent)
+        session->stalls = 0;
+    else if (session->stalls < UINT16_MAX)
+        session->stalls++;
     session->unsent = unsent;
     if (!pending)
         weir_session_close(session, false);
-    else if (send_ms >= 0 && (int64_t)session->stalls * WEIR_DRAIN_LINGER_MS >= send_ms)
+    else if (send_ms >= 0 && (session->stalls == UINT16_MAX /* 36 hours */ ||
+                              session->stalls * (int64_t)WEIR_DRAIN_LINGER_MS >= send_ms))
         weir_session_close(session, true);
     else
         weir_session_set_state(session, WEIR_SESSION_CLOSING);
