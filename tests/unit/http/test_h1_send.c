@@ -80,6 +80,28 @@ static void test_answer_fields(void **state)
     holder_free(h);
 }
 
+/* Fields whose text lies together go out as the model has them, however they were spaced. */
+static void test_fields_as_received(void **state)
+{
+    static const char text[] = "A: 1\r\nB:2\r\nC:  3\r\nD:\t4\r\nE: \r\nF;:5";
+    static const struct {
+        size_t name, value, len;
+    } at[] = {
+        { 0, 3, 1 }, { 6, 8, 1 }, { 11, 15, 1 }, { 18, 21, 1 }, { 24, 27, 0 }, { 29, 32, 1 }
+    };
+    struct holder *h = server_with("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    struct weir_message msg = answer(h, 200, WEIR_BODY_NONE, 0);
+
+    for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++)
+        assert_int_equal(weir_message_push(&msg, WEIR_F_OTHER,
+                                           (struct weir_str){ text + at[i].name, 1 },
+                                           (struct weir_str){ text + at[i].value, at[i].len }),
+                         0);
+    assert_int_equal(weir_hstream_send(h->h1.hs, &msg, NULL, 0, NULL, WEIR_SEND_END), 0);
+    expect_out(h, "HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: \r\nF: 5\r\n\r\n");
+    holder_free(h);
+}
+
 static void test_pieces_and_trailer(void **state)
 {
     struct holder *h = server_with(GET);
@@ -231,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_answer_fields),
+        cmocka_unit_test(test_fields_as_received),
         cmocka_unit_test(test_pieces_and_trailer),
         cmocka_unit_test(test_framing_is_kept),
         cmocka_unit_test(test_interim),
