@@ -224,17 +224,21 @@ static void loop_read_mail(struct weir_loop *loop)
     }
 }
 
-/* At least one, and on until the time of a turn is used up: two cheap steps need no turn each. */
+/* At least one, and on until the time of a turn is used up: two cheap steps need no turn each. What
+ * they put off is for the next turn (or for this one, when the last of them was taken back). */
 static void loop_run_heavy(struct weir_loop *loop)
 {
+    const struct weir_list *last = loop->heavy.prev, *link;
     uint64_t start = weir_clock_us();
 
     do {
         struct weir_later *later =
             weir_list_entry(weir_list_pop_front(&loop->heavy), struct weir_later, link);
 
+        link = &later->link;
         later->fn(later->arg);
-    } while (!weir_list_empty(&loop->heavy) && weir_clock_us() - start < WEIR_HEAVY_TURN_US);
+    } while (link != last && !weir_list_empty(&loop->heavy) &&
+             weir_clock_us() - start < WEIR_HEAVY_TURN_US);
 }
 
 static void loop_finish(struct weir_loop *loop)

@@ -131,6 +131,21 @@ static int tls_encrypt_ticket(struct weir_tls *tls)
     return err;
 }
 
+/* A client that is quiet after its handshake gets the ticket now and has time for it. Of one that has
+ * asked it would be a write of its own; it comes with the answer. */
+static void tls_ticket_send(void *arg)
+{
+    struct weir_tls *tls = weir_cast(struct weir_tls, arg, TLS_MAGIC);
+
+    if (tls->owed && !tls->asked && !tls->stalled && !tls->lost) {
+        struct tls_scratch *scratch = tls_bio_enter(tls);
+
+        if (tls_bio_pay(tls, scratch) || tls_bio_flush(tls, scratch))
+            tls->lost = true;
+    }
+    tls_resume(tls);
+}
+
 void tls_ticket(void *arg)
 {
     struct weir_tls *tls = weir_cast(struct weir_tls, arg, TLS_MAGIC);
@@ -142,6 +157,7 @@ void tls_ticket(void *arg)
             tls_complain(tls);
             tls->lost = true;
         }
+        weir_loop_heavy(tls->stream.loop, &tls->later, tls_ticket_send, tls);
     }
     tls_resume(tls);
 }

@@ -270,6 +270,7 @@ static enum tls_fill tls_fill(struct weir_tls *tls, struct tls_scratch *scratch,
         if (n > 0) {
             *have += (size_t)n;
             tls->messages = 0;
+            tls->asked = true;
             if (!tls_bio_left(scratch) && !SSL_has_pending(tls->ssl))
                 return TLS_FILL_DRY;
             if (sizeof(scratch->plain) - *have < TLS_RECORD_BYTES)

@@ -56,6 +56,7 @@ struct weir_tls {
     bool unframed : 1;      /* the peer's bytes are no TLS records: OpenSSL finds the words */
     bool released : 1;      /* leaves in a parcel */
     bool ticket_due : 1;    /* a ticket is to be made, before the first data */
+    bool asked : 1;         /* the peer has sent data */
     bool lost : 1;          /* bytes that were taken could not be kept: no memory */
     struct weir_stream *lower;
     SSL *ssl;                           /* server: made with the first whole record */

@@ -78,12 +78,38 @@ static void test_made_by_the_first_answer(void **state)
     kit_conn_end(&conn);
 }
 
+/* A client that is quiet gets it as soon as it is seen to be quiet. */
+static void test_leaves_alone_when_all_is_quiet(void **state)
+{
+    struct kit_conn conn;
+
+    finishing(&conn, NULL);
+    kit_deliver(&conn.down, SIZE_MAX);
+    weir_loop_turn(&loop, 0);
+    assert_non_null(server_of(&conn)->owed);
+    assert_int_equal(conn.down.writes, 1);
+    weir_loop_turn(&loop, 0);
+    assert_null(server_of(&conn)->owed);
+    assert_int_equal(conn.down.writes, 2);
+    kit_conn_run(&conn);
+    assert_true(has_ticket(&conn));
+    kit_conn_end(&conn);
+}
+
+/* To where the ticket of a quiet client has been made and not sent. */
+static void owing(struct kit_conn *conn)
+{
+    finishing(conn, NULL);
+    kit_deliver(&conn->down, SIZE_MAX);
+    weir_loop_turn(&loop, 0);
+    assert_non_null(server_of(conn)->owed);
+}
+
 static void test_leaves_with_goodbye_but_not_with_a_reset(void **state)
 {
     struct kit_conn conn;
 
-    opened(&conn);
-    assert_non_null(server_of(&conn)->owed);
+    owing(&conn);
     kit_close(&conn.server);
     assert_int_equal(conn.down.writes, 2);
     kit_conn_run(&conn);
@@ -91,7 +117,7 @@ static void test_leaves_with_goodbye_but_not_with_a_reset(void **state)
     assert_true(has_ticket(&conn));
     kit_conn_end(&conn);
 
-    opened(&conn);
+    owing(&conn);
     conn.server.reset = true;
     kit_close(&conn.server);
     assert_int_equal(conn.down.writes, 1);
@@ -126,8 +152,7 @@ static void test_leaves_before_a_move(void **state)
     struct weir_parcel parcel;
     struct kit_conn conn;
 
-    opened(&conn);
-    assert_non_null(server_of(&conn)->owed);
+    owing(&conn);
     assert_false(weir_stream_release(conn.server.stream, &parcel)); /* not from this wire */
     assert_null(server_of(&conn)->owed);
     assert_int_equal(conn.down.writes, 2);
@@ -197,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made_while_the_holder_works),
         cmocka_unit_test(test_made_by_the_first_answer),
+        cmocka_unit_test(test_leaves_alone_when_all_is_quiet),
         cmocka_unit_test(test_leaves_with_goodbye_but_not_with_a_reset),
         cmocka_unit_test(test_ends_before_it_is_made),
         cmocka_unit_test(test_leaves_before_a_move),
