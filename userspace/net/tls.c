@@ -40,6 +40,7 @@ void tls_put(struct weir_tls *tls)
     if (tls->sessions)
         weir_tls_sessions_free(tls->sessions);
     weir_later_cancel(&tls->later);
+    weir_timer_stop(&tls->stream.loop->wheel, &tls->quiet);
     weir_buf_clear(&tls->held);
     free(tls->owed);
     free((char *)tls->info.client_subject.ptr);
@@ -133,7 +134,7 @@ static int tls_encrypt_ticket(struct weir_tls *tls)
 
 /* A client that is quiet after its handshake gets the ticket now and has time for it. Of one that has
  * asked it would be a write of its own; it comes with the answer. */
-static void tls_ticket_send(void *arg)
+static void on_quiet(struct weir_timer *timer, void *arg)
 {
     struct weir_tls *tls = weir_cast(struct weir_tls, arg, TLS_MAGIC);
 
@@ -157,7 +158,8 @@ void tls_ticket(void *arg)
             tls_complain(tls);
             tls->lost = true;
         }
-        weir_loop_heavy(tls->stream.loop, &tls->later, tls_ticket_send, tls);
+        if (tls->owed)
+            weir_loop_timer(tls->stream.loop, &tls->quiet, TLS_QUIET_MS, on_quiet, tls);
     }
     tls_resume(tls);
 }
@@ -223,6 +225,7 @@ static void tls_close(struct weir_stream *stream, bool reset)
         tls_bio_uncork(tls);
     tls->state = TLS_CLOSING;
     weir_later_cancel(&tls->later);
+    weir_timer_stop(&tls->stream.loop->wheel, &tls->quiet);
     weir_buf_clear(&tls->held);
     weir_stream_close(tls->lower, reset);
 }

@@ -58,6 +58,7 @@ int tls_bio_pay(struct weir_tls *tls, struct tls_scratch *scratch)
     scratch->out_len += tls->owed_len;
     free(tls->owed);
     tls->owed = NULL;
+    weir_timer_stop(&tls->stream.loop->wheel, &tls->quiet);
     return 0;
 }
 

@@ -39,6 +39,7 @@ static void tls_fail(struct weir_tls *tls, enum weir_err err, int sys)
         return;
     tls->state = TLS_DEAD;
     weir_later_cancel(&tls->later);
+    weir_timer_stop(&tls->stream.loop->wheel, &tls->quiet);
     weir_buf_clear(&tls->held);
     tls_want(tls);
     tls->stream.sink->on_error(tls->stream.arg, err, sys);

@@ -34,6 +34,7 @@ enum {
     TLS_SESSIONS_MAX = 4,             /* kept for one upstream server */
     TLS_MESSAGES_MAX = 32,            /* post-handshake messages in a row without data between */
     TLS_NAME_BYTES_MAX = 255,
+    TLS_QUIET_MS = 4, /* after a handshake: then the ticket does not wait for an answer */
 };
 
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_DEAD, TLS_CLOSING };
@@ -66,6 +67,7 @@ struct weir_tls {
     struct weir_buf held;               /* ciphertext that could not be used yet */
     uint8_t *owed; /* a ticket, encrypted: goes out with what is written next */
     uint32_t owed_len;
+    struct weir_timer quiet; /* while something is owed */
     struct weir_later later;
     char *sni;
     struct weir_tls_info info;
