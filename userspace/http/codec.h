@@ -45,13 +45,13 @@ struct weir_codec_sink {
     void (*on_output)(void *arg, const struct iovec *iov, int count);
     /** Bytes of the connection accepted for the wire that are not in the kernel yet. */
     size_t (*on_pending)(void *arg);
-    /** Output waits to be gathered: weir_codec_flush() is to be called before this turn of the loop ends. Not said again
-     *  until then. Never by h1, which may leave it NULL. */
-    void (*on_wanted)(void *arg);
     /** Stop or go on feeding: back-pressure of the exchange that is being received. */
     void (*on_pause)(void *arg, bool pause);
     /** Server role: a request begins. The holder sets hs->sink, hs->arg, hs->arena; non-zero (a weir_err) refuses it. */
     int (*on_begin)(void *arg, struct weir_hstream *hs);
+    /** Output waits to be gathered: weir_codec_flush() is to be called before this turn of the loop ends. Not said again
+     *  until then. Never by h1, which may leave it NULL. */
+    void (*on_wanted)(void *arg);
 };
 
 struct weir_hstream {
