@@ -50,7 +50,7 @@ WEIR_BEGIN
     X(EEXPECT,       -1117, 417,  3, INFO,  "this expectation is not supported")                          \
     X(EUNDERSCORE,   -1118, 400,  3, INFO,  "a header name with an underscore")                           \
     X(EMISDIRECTED,  -1119, 421,  3, INFO,  "this host is not served on this TLS connection")             \
-    X(ENOROUTE,      -1120, 404,  5, INFO,  "no route matches")                                           \
+    X(ENOROUTE,      -1120, 404, 12, INFO,  "no route matches")                                           \
     X(EDENIED,       -1121, 403,  7, INFO,  "denied")                                                     \
     X(ERATE,         -1122, 429,  8, INFO,  "rate limit exceeded")                                        \
     X(EHEADTIME,     -1123, 408,  4, INFO,  "the request head did not arrive in time")                    \

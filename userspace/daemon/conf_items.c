@@ -23,6 +23,7 @@ const struct weir_conf_item conf_timeout_items[] = {
     { "idle", WEIR_CONF_MS, AT(idle), 1, TIMES_MAX, "60s", "the upstream sends nothing of its body", WEIR_CONF_OFF | LIVE },
     { "request", WEIR_CONF_MS, AT(request), 1, TIMES_MAX, "off", "the whole of a request, with its retries", WEIR_CONF_OFF | LIVE },
     { "tunnel", WEIR_CONF_MS, AT(tunnel), 1, TIMES_MAX, "1h", "nothing passes through a tunnel (WebSocket, CONNECT)", WEIR_CONF_OFF | LIVE },
+    { "grpc_idle", WEIR_CONF_MS, AT(grpc_idle), 1, TIMES_MAX, "off", "of a gRPC request, instead of receive, body_rate_min, first_byte and idle: neither side sends anything", WEIR_CONF_OFF | LIVE },
     { 0 },
 };
 #undef AT

@@ -14,6 +14,7 @@
 #include "proxy/exchange.h"
 
 #include "base/clock.h"
+#include "proxy/grpc.h"
 
 void weir_exchange_pump(struct weir_req *req)
 {
@@ -88,7 +89,8 @@ enum weir_flow weir_exchange_answer(struct weir_req *req)
         dir->head_due = true;
     }
     if (!dir->ended) {
-        req->out.body = WEIR_BODY_LENGTH;
+        req->out.body =
+            req->own_body.len || !weir_req_is_grpc(req) ? WEIR_BODY_LENGTH : WEIR_BODY_NONE;
         req->out.length = req->own_body.len;
         if (weir_dir_push(dir, req->own_body, true)) {
             req->broken = true;

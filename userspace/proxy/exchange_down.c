@@ -2,6 +2,8 @@
 /** exchange_down.c: from the upstream to the client: the answer through its filters, and what the upstream's codec tells. */
 #include "proxy/exchange.h"
 
+#include "proxy/grpc.h"
+
 static void answer_broken(struct weir_req *req, enum weir_err code, enum weir_by by)
 {
     weir_req_note_error(req, code, by, WEIR_RETRY_NO, 0, "response");
@@ -17,11 +19,13 @@ static bool trailer_passes(struct weir_req *req)
     if (dir->trailer_seen)
         return true;
     dir->trailer_seen = true;
+    weir_grpc_note(req, dir->trailer);
     if (weir_filters_run(req, WEIR_PH_TRAILER, dir->trailer, NULL) != WEIR_NEXT) {
         answer_broken(req, WEIR_EFILTER, WEIR_BY_US);
         return false;
     }
-    if (!req->in.te_trailers) /* RFC 9110 6.5.1: to those that said so */
+    if (!dir->trailer->count || /* RFC 9110 6.5.1: to those that said so; gRPC is nothing without */
+        !(req->in.te_trailers || weir_req_is_grpc(req)))
         dir->trailer = NULL;
     return true;
 }

@@ -4,7 +4,7 @@
  * matched and forwarded, X-Forwarded-* or Forwarded, Via, the request id, hop-by-hop fields.
  * (INTERFACE, listener keys.)
  */
-#include "proxy/req.h"
+#include "proxy/grpc.h"
 
 #include <stdio.h>
 
@@ -199,7 +199,7 @@ int weir_forward_begin(struct weir_req *req)
         weir_codec_shutdown(req->down->codec);
     if (req->in.upgrade.len && !upgrade_allowed(req->route->conf, req->in.upgrade))
         req->in.upgrade = (struct weir_str){ NULL, 0 };
-    return 0;
+    return weir_grpc_begin(req);
 }
 
 /* --- to the upstream ---------------------------------------------------------------------------
@@ -349,7 +349,7 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
                                               req->id)
                           : WEIR_ENOMEM;
     }
-    return err;
+    return err ?: weir_grpc_forward(req, up);
 }
 
 /* --- to the client -----------------------------------------------------------------------------

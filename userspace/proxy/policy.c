@@ -30,6 +30,7 @@ static void timeouts_init(struct weir_timeouts *timeouts)
         .idle = 60 * SECOND,
         .request = WEIR_UNLIMITED,
         .tunnel = 3600 * SECOND,
+        .grpc_idle = WEIR_UNLIMITED,
     };
 }
 
@@ -51,7 +52,7 @@ static void timeouts_inherited(struct weir_timeouts *timeouts)
 {
     const int64_t v = WEIR_INHERIT;
 
-    *timeouts = (struct weir_timeouts){ v, v, v, v, v, v, v, v, v, v, v, v };
+    *timeouts = (struct weir_timeouts){ v, v, v, v, v, v, v, v, v, v, v, v, v };
 }
 
 static void limits_inherited(struct weir_limit_conf *limits)
@@ -158,6 +159,7 @@ void weir_timeouts_inherit(struct weir_timeouts *low, const struct weir_timeouts
     low->idle = inherited(low->idle, high->idle);
     low->request = inherited(low->request, high->request);
     low->tunnel = inherited(low->tunnel, high->tunnel);
+    low->grpc_idle = inherited(low->grpc_idle, high->grpc_idle);
 }
 
 /* The smaller one; unlimited is larger than all. */

@@ -16,7 +16,7 @@
 
 struct weir_timeouts {
     int64_t handshake, head, receive, body_rate_min /* bytes a second */, send, keepalive, connect,
-        queue, first_byte, idle, request, tunnel;
+        queue, first_byte, idle, request, tunnel, grpc_idle;
 };
 
 struct weir_limit_conf {

@@ -17,6 +17,7 @@
 #include "proxy/req.h"
 
 #include "base/clock.h"
+#include "proxy/grpc.h"
 
 /* --- life --------------------------------------------------------------------------------------
  */
@@ -365,6 +366,8 @@ static void req_count(struct weir_req *req, int status, uint64_t took_us)
 
     weir_codes_add(&stats->routes[row].codes, (unsigned)status);
     weir_histogram_add(&stats->routes[row].duration, took_us);
+    if (weir_req_is_grpc(req))
+        weir_grpc_stats_add(&stats->routes[row], weir_grpc_outcome(req));
     weir_count(&stats->in_flight, (uint64_t)-1);
     if (req->error.code)
         weir_error_stats_add(&req->worker->stats.errors, &req->error);
@@ -409,7 +412,12 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .tls = req->session && !req->session->closed ? weir_stream_tls(req->session->stream) : NULL,
         .error = req->error.code ? &req->error : NULL,
         .mover = req->tunnel ? WEIR_STR("copy") : no,
+        .grpc = weir_req_is_grpc(req),
     };
+    if (record.grpc) {
+        weir_grpc_path(req->in.path, &record.grpc_service, &record.grpc_method);
+        record.grpc_status = weir_grpc_outcome(req);
+    }
     weir_access_log_write(log, &record);
 }
 

@@ -125,6 +125,8 @@ struct weir_req {
     struct weir_str id, client;
     char client_text[48];
     struct weir_addr client_addr;
+    uint64_t grpc_until_us; /* what its grpc-timeout allows; 0: none */
+    uint16_t grpc_said;     /* grpc-status of the trailer, and 1; 0: none */
     struct weir_tunnel *tunnel;
 };
 #define WEIR_REQ_MAGIC 0x77726571u
