@@ -4,17 +4,24 @@
  * Many exchanges at a time; each has its own window, which follows what its holder consumes, so that one that is not
  * read holds nobody else back.
  *
- *   h2.c         the session: set-up, feed, flush, the vtable        h2_in.c      frames to events
- *   h2_send.c    messages to frames, queues, windows                 h2_guard.c   heads that RFC 9113 8 forbids (pure)
- *   h2_abuse.c   budgets of frames that cost us more than the peer
+ *   h2_shared.c  what a worker's sessions share                      h2.c         the session: feed, flush, the vtable
+ *   h2_in.c      frames to events                                    h2_guard.c   heads that RFC 9113 8 forbids (pure)
+ *   h2_send.c    messages to queues          h2_nv.c  their heads    h2_frame.c   queues to frames, one gathered output
+ *   h2_window.c  what the peer may send                              h2_abuse.c   budgets of frames that cost us more than the peer
  *
  * The model is that of h1, so that the machine knows no difference: `:authority` is msg->host, never a Host field; a body
  * without a Content-Length is WEIR_BODY_CHUNKED; Cookie crumbs are joined. An extended CONNECT (RFC 8441) is a GET with
  * msg->upgrade set; its answer is 101 with WEIR_BODY_TUNNEL (200 on the wire). After the head of a tunnel DATA comes as
  * on_body, and is sent as body, until END on either side.
  *
- * Malformed requests: on_begin, then on_reset with why (the stream is reset already; what is sent on it is dropped). A
- * head that is merely too large, or has a target that is too long, is answered by the machine.
+ * The request of a tunnel (CONNECT, plain or extended) has no body: on_end follows its head. What the peer sends before the
+ * tunnel is granted is kept, within the window, and given in the flush after the head that grants it; on_end comes once
+ * more, when the peer ends its side. A request for a tunnel that is sent with WEIR_SEND_END leaves our side open.
+ *
+ * on_begin comes with the first bytes of a head, since its arena takes the fields. Malformed requests: then on_reset with
+ * why (the stream is reset already; what is sent on it is dropped). A head that is merely too large, a target that is too
+ * long, an expectation that is unknown: on_reset, and the machine answers. done() is called for every exchange, also
+ * after reset(). A fault that ends the connection may show only in the flush: weir_codec_over() is true after it.
  */
 #ifndef HTTP_H2_H
 #define HTTP_H2_H
@@ -41,6 +48,7 @@ struct weir_h2_shared {
     uint8_t *output;        /* where small frames are gathered */
     void *callbacks;        /* nghttp2_session_callbacks, options: made once */
     void *server_option, *client_option;
+    bool lending; /* a session is being made: its frame buffer is `frame` */
 };
 
 /** 0 or WEIR_ENOMEM. `bufs` and `now_ms` outlive it. */
@@ -69,6 +77,8 @@ struct weir_h2 *weir_h2_new_client(struct weir_h2_shared *shared,
 void weir_h2_free(struct weir_h2 *h2);
 struct weir_codec *weir_h2_codec(struct weir_h2 *h2);
 
+/** Client role: the scheme of requests that have none (origin form on h1) is https; else http. */
+void weir_h2_secure(struct weir_h2 *h2, bool secure);
 /** Server role: the preface has not come whole, or a header block is not whole: for the head's deadline. */
 bool weir_h2_in_head(const struct weir_h2 *h2);
 /** Server role: the last GOAWAY, now, with the code for `why` (WEIR_OK: NO_ERROR); then weir_codec_over is true. */
@@ -86,6 +96,26 @@ bool weir_h2_closing(const struct weir_h2 *h2);
 /** Sends a PING; weir_h2_alive_ms is when anything came last (loop time). */
 void weir_h2_ping(struct weir_h2 *h2);
 uint64_t weir_h2_alive_ms(const struct weir_h2 *h2);
+
+/** Why feed said WEIR_EFLOOD. One row each: id, name for a counter. */
+#define WEIR_H2_ABUSES(X)                                                            \
+    X(NONE, "none")     /* no budget is exceeded */                                  \
+    X(RESETS, "resets") /* streams reset, by the peer or for its faults */           \
+    X(PINGS, "pings")                                                                \
+    X(SETTINGS, "settings")                                                          \
+    X(PRIORITIES, "priorities")       /* PRIORITY, PRIORITY_UPDATE */                \
+    X(WINDOWS, "window_updates")      /* more than what we sent is worth */          \
+    X(EMPTY, "empty_data")            /* DATA without bytes or END_STREAM */         \
+    X(UNKNOWN, "unknown_frames")      /* and GOAWAY */                               \
+    X(CONTINUATIONS, "continuations") /* frames or bytes of one header block */      \
+    X(HEADERS, "header_list")         /* a head far over its limits, once decoded */ \
+    X(ACKS, "acks_unread")            /* SETTINGS and PING whose ACKs the peer does not read */
+#define WEIR_H2_ABUSE_ENUM(id, name) WEIR_H2_ABUSE_##id,
+enum weir_h2_abuse { WEIR_H2_ABUSES(WEIR_H2_ABUSE_ENUM) WEIR_H2_ABUSE_COUNT };
+#undef WEIR_H2_ABUSE_ENUM
+enum weir_h2_abuse weir_h2_abused(const struct weir_h2 *h2);
+/** Static. */
+const char *weir_h2_abuse_name(enum weir_h2_abuse why);
 
 /** Do these bytes begin like the client preface (RFC 9113 3.4)? 1: yes, all of them that matter are there; 0: they may; -1: no. */
 int weir_h2_preface(const uint8_t *data, size_t len);
