@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """gRPC: what weir itself says to it and knows of it. Here over HTTP/1.1, where every byte is scripted: the machine does
 not know which protocol carries a request."""
+import base64
 import os
+import struct
 import sys
 import time
 
@@ -202,6 +204,90 @@ def quiet_too_long(lab):
         started = time.monotonic()
         eq(c.response("POST").get("grpc-status"), "4", "answer")
         ok(time.monotonic() - started >= 0.2, "from the last byte on", time.monotonic() - started)
+
+
+# --- gRPC-Web ---------------------------------------------------------------------------------------------------------
+
+def web_frames(body):
+    """The messages of a body of gRPC-Web, and the fields of its trailer."""
+    messages, fields = [], None
+    while body:
+        kind, size = struct.unpack(">BI", body[:5])
+        ok(fields is None, "the trailer is the last frame")
+        if kind == 0x80:
+            fields = [tuple(line.split(":", 1)) for line in body[5:5 + size].decode().splitlines()]
+        else:
+            messages.append(body[5:5 + size])
+        body = body[5 + size:]
+    return messages, fields
+
+
+def text_bytes(text):
+    """Base64 that is padded wherever the sender has flushed."""
+    return b"".join(base64.b64decode(text[i:i + 4]) for i in range(0, len(text), 4))
+
+
+WEB = {"route": {"name": "web", "filters": [{"grpc_web": "on"}]}}
+
+
+@story
+def web_binary(lab):
+    up = lab.upstream(says(trailers(9, [("grpc-message", "not now")])))
+    w = lab.weir(up, **WEB)
+    r = w.ask("POST /pkg.S/Do", [("Content-Type", "application/grpc-web+proto")], FRAME)
+    eq((r.status, r.get("content-type")), (200, "application/grpc-web"), "answer")
+    eq(web_frames(r.body), ([b"hi"], [("grpc-status", "9"), ("grpc-message", "not now")]), "its frames")
+    eq(r.trailers, [], "no trailer but that")
+    q = up.requests[0]
+    eq((q.get("content-type"), q.get("te"), q.body), ("application/grpc+proto", "trailers", FRAME), "for the upstream")
+    eq(w.access(1)[0]["grpc"], {"service": "pkg.S", "method": "Do", "status": 9}, "the log")
+
+
+@story
+def web_text(lab):
+    def slowly(conn, _):
+        whole = trailers(0)
+        conn.send(whole[:-30])
+        time.sleep(0.2)
+        conn.send(whole[-30:])
+
+    up = lab.upstream(slowly)
+    w = lab.weir(up, **WEB)
+    sent = base64.b64encode(FRAME[:2]) + base64.b64encode(FRAME[2:])  # padded in the middle
+    for size in (1, 3, 5, len(sent)):
+        with w.client() as c:
+            c.send(text_of("POST /pkg.S/Do", [("Content-Type", "application/grpc-web-text"), ("Transfer-Encoding", "chunked")]))
+            for i in range(0, len(sent), size):
+                c.send(chunk(sent[i:i + size]))
+                time.sleep(0.005)
+            c.send(b"0\r\n\r\n")
+            r = c.response("POST")
+        eq(up.requests[-1].body, FRAME, "for the upstream")
+        eq(r.get("content-type"), "application/grpc-web-text", "answer")
+        eq(web_frames(text_bytes(r.body)), ([b"hi"], [("grpc-status", "0")]), "its frames")
+    r = w.ask("POST /pkg.S/Do", [("Content-Type", "application/grpc-web-text")], b"AAA")
+    eq((r.status, r.get("content-type"), r.get("grpc-status")), (200, "application/grpc-web-text", "3"), "no base64")
+
+
+@story
+def web_errors(lab):
+    # A trailers-only answer has its status in the head, one of weir's own too; what is not gRPC stays as it is.
+    answers = {
+        "/S/head": answer(200, b"", [("Content-Type", "application/grpc"), ("grpc-status", "7")]),
+        "/S/html": answer(404, b"<p>", [("Content-Type", "text/html")]),
+        "/S/plain": trailers(0),
+    }
+    up = lab.upstream(says(lambda r: answers[r.target]))
+    w = lab.weir(up, **WEB)
+    web = [("Content-Type", "application/grpc-web")]
+    r = w.ask("POST /S/head", web, FRAME)
+    eq((r.get("content-type"), r.get("grpc-status"), r.body), ("application/grpc-web", "7", b""), "trailers-only")
+    r = w.ask("POST /S/html", web, FRAME)
+    eq((r.status, r.get("content-type"), r.body), (404, "text/html", b"<p>"), "not gRPC")
+    eq(ask(w, "/S/plain").trailers, [("grpc-status", "0")], "gRPC itself passes")
+    up.close()
+    r = w.ask("POST /S/plain", web, FRAME)
+    eq((r.status, r.get("content-type"), r.get("grpc-status")), (200, "application/grpc-web", "14"), "weir's own")
 
 
 main()
