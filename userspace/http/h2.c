@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * h2.c: a session: set-up, feeding and flushing, what streams are due, and how it ends.
+ * h2.c: a session: set-up, feeding and flushing, and how it ends.
  *
  *   feed ──▶ watch (budgets) ──▶ nghttp2 ──▶ h2_in.c: events at once;   what is to be sent: on_wanted
  *   flush, drained ──▶ h2_frame.c ──▶ on_output;                        then on_drained, on_reset of streams that are due
@@ -13,163 +13,6 @@
 
 static const uint8_t gone_ping[8] = { 'w', 'e', 'i', 'r', 'g', 'o', 'n', 'e' };
 static const uint8_t alive_ping[8] = { 'w', 'e', 'i', 'r', 'p', 'i', 'n', 'g' };
-
-/* ---- streams ---- */
-
-struct weir_h2_stream *weir_h2_stream_new(struct weir_h2 *h2)
-{
-    struct weir_h2_stream *s = weir_slab_get(&h2->shared->streams);
-
-    if (!s)
-        return NULL;
-    s->h2 = h2;
-    s->window = H2_WINDOW_BYTES;
-    weir_buf_init(&s->queue, h2->shared->bufs);
-    weir_buf_init(&s->held, h2->shared->bufs);
-    weir_list_init(&s->due_link);
-    weir_list_init(&s->framed_link);
-    weir_list_push_back(&h2->streams, &s->link);
-    return s;
-}
-
-static void stream_free(struct weir_h2_stream *s)
-{
-    weir_h2_drop_queue(s);
-    weir_list_remove(&s->link);
-    weir_list_remove(&s->due_link);
-    weir_list_remove(&s->framed_link);
-    weir_slab_put(&s->h2->shared->streams, s);
-}
-
-void weir_h2_stream_release(struct weir_h2_stream *s)
-{
-    if (!s->closed || !s->let_go)
-        return;
-    weir_list_remove(&s->due_link);
-    if (s->h2->depth)
-        weir_list_push_back(&s->h2->gone, &s->due_link);
-    else
-        stream_free(s);
-}
-
-void weir_h2_leave(struct weir_h2 *h2)
-{
-    struct weir_list *link;
-
-    if (--h2->depth)
-        return;
-    while ((link = weir_list_pop_front(&h2->gone)))
-        stream_free(weir_list_entry(link, struct weir_h2_stream, due_link));
-}
-
-void weir_h2_want(struct weir_h2 *h2)
-{
-    if (h2->wanted || !h2->codec.sink->on_wanted)
-        return;
-    h2->wanted = true;
-    h2->codec.sink->on_wanted(h2->codec.arg);
-}
-
-void weir_h2_due(struct weir_h2_stream *s, unsigned what)
-{
-    if (!weir_h2_hears(s))
-        return;
-    s->due |= (uint8_t)what;
-    if (weir_list_empty(&s->due_link))
-        weir_list_push_back(&s->h2->due, &s->due_link);
-    if (!s->h2->depth)
-        weir_h2_want(s->h2);
-}
-
-static void tell_now(struct weir_h2_stream *s)
-{
-    struct weir_error why = s->why;
-
-    s->quiet = true;
-    s->hs->sink->on_reset(s->hs->arg, &why);
-}
-
-static enum weir_retry retry_class(const struct weir_h2_stream *s, enum weir_err code)
-{
-    if (s->answered)
-        return WEIR_RETRY_NO;
-    if (!s->id)
-        return WEIR_RETRY_UNSENT;
-    return code == WEIR_EUPREFUSED ? WEIR_RETRY_UNPROCESSED : WEIR_RETRY_IDEMPOTENT_ONLY;
-}
-
-void weir_h2_tell_reset(struct weir_h2_stream *s, enum weir_err code, enum weir_by by,
-                        const char *where)
-{
-    bool ours = code == WEIR_ENOMEM || code == WEIR_EINTERNAL;
-
-    if (!weir_h2_hears(s) || (s->due & H2_DUE_RESET))
-        return;
-    s->why = (struct weir_error){ .code = code, .by = ours ? WEIR_BY_US : by, .where = where };
-    if (s->h2->role == H2_CLIENT) {
-        s->why.code = weir_h2_upstream_name(code);
-        s->why.retry = retry_class(s, s->why.code);
-    }
-    if (s->h2->feeding)
-        tell_now(s);
-    else
-        weir_h2_due(s, H2_DUE_RESET);
-}
-
-enum weir_err weir_h2_upstream_name(enum weir_err err)
-{
-    switch (err) {
-    case WEIR_EHDRSIZE:
-    case WEIR_EHDRCOUNT:
-        return WEIR_EUPSIZE;
-    case WEIR_EBADTE:
-    case WEIR_EBADCL:
-    case WEIR_EBADTRAILER:
-    case WEIR_EBADFRAME:
-    case WEIR_EFLOOD:
-        return WEIR_EUPFRAMING;
-    case WEIR_EBADREQ:
-    case WEIR_EBADLINE:
-    case WEIR_EBADHEADER:
-        return WEIR_EUPHEAD;
-    default:
-        return err;
-    }
-}
-
-void weir_h2_rst(struct weir_h2_stream *s, uint32_t code)
-{
-    if (s->closed || !s->id)
-        return;
-    (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, code);
-    weir_h2_want(s->h2);
-}
-
-/* What streams are due, once: what comes due meanwhile waits for the next flush. */
-static void settle(struct weir_h2 *h2)
-{
-    struct weir_list now, *link;
-
-    weir_list_take_all(&now, &h2->due);
-    while ((link = weir_list_pop_front(&now))) {
-        struct weir_h2_stream *s = weir_list_entry(link, struct weir_h2_stream, due_link);
-        unsigned due = s->due;
-
-        s->due = 0;
-        if ((due & H2_DUE_HELD) && weir_h2_hears(s)) {
-            weir_h2_give_held(s);
-            due |= H2_DUE_FLUSH;
-        }
-        if ((due & H2_DUE_FLUSH) && weir_h2_hears(s) && s->hs->sink->on_flush)
-            s->hs->sink->on_flush(s->hs->arg);
-        if ((due & H2_DUE_DRAINED) && weir_h2_hears(s) && s->hs->sink->on_drained)
-            s->hs->sink->on_drained(s->hs->arg);
-        if ((due & H2_DUE_RESET) && weir_h2_hears(s))
-            tell_now(s);
-    }
-    if (!weir_list_empty(&h2->due))
-        weir_h2_want(h2);
-}
 
 /* ---- how it ends ---- */
 
@@ -189,43 +32,12 @@ void weir_h2_die(struct weir_h2 *h2, enum weir_err err)
     }
 }
 
-static uint32_t code_of(enum weir_err why)
-{
-    switch (why) {
-    case WEIR_OK:
-    case WEIR_ESHUTDOWN:
-    case WEIR_EHEADTIME:
-    case WEIR_ESENDTIME:
-    case WEIR_ETIMEDOUT:
-        return NGHTTP2_NO_ERROR;
-    case WEIR_ECANCELED:
-    case WEIR_ECLIENTGONE:
-        return NGHTTP2_CANCEL;
-    case WEIR_EFLOOD:
-        return NGHTTP2_ENHANCE_YOUR_CALM;
-    case WEIR_EBADFRAME:
-    case WEIR_EBADREQ:
-    case WEIR_EBADLINE:
-    case WEIR_EBADHEADER:
-    case WEIR_EBADHOST:
-    case WEIR_EBADTE:
-    case WEIR_EBADCL:
-    case WEIR_EBADTRAILER:
-    case WEIR_EBADTARGET:
-    case WEIR_EUPHEAD:
-    case WEIR_EUPFRAMING:
-        return NGHTTP2_PROTOCOL_ERROR;
-    default:
-        return NGHTTP2_INTERNAL_ERROR;
-    }
-}
-
 void weir_h2_goodbye(struct weir_h2 *h2, enum weir_err why)
 {
     if (h2->dead)
         return;
     h2->dead = h2->left = true;
-    if (nghttp2_session_terminate_session(h2->session, code_of(why)))
+    if (nghttp2_session_terminate_session(h2->session, weir_h2_code_of(why)))
         return;
     if (h2->feeding || h2->framing)
         weir_h2_want(h2);
@@ -239,6 +51,13 @@ void weir_h2_flood(struct weir_h2 *h2, enum weir_h2_abuse why)
     if (!h2->broken)
         h2->broken = WEIR_EFLOOD;
     (void)nghttp2_session_terminate_session(h2->session, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+void weir_h2_break(struct weir_h2 *h2, uint32_t code)
+{
+    if (!h2->broken)
+        h2->broken = WEIR_EBADFRAME;
+    (void)nghttp2_session_terminate_session(h2->session, code);
 }
 
 enum weir_h2_abuse weir_h2_abused(const struct weir_h2 *h2)
@@ -308,7 +127,7 @@ static void after_framing(struct weir_h2 *h2)
 {
     if (h2->broken && !h2->dead)
         weir_h2_die(h2, h2->broken);
-    settle(h2);
+    weir_h2_settle(h2);
 }
 
 static void h2_flush(struct weir_codec *codec)
@@ -378,7 +197,7 @@ static ssize_t fail(struct weir_h2 *h2)
     h2->feeding = true; /* events come at once */
     weir_h2_die(h2, err);
     h2->feeding = false;
-    settle(h2);
+    weir_h2_settle(h2);
     weir_h2_frame(h2);
     weir_h2_leave(h2);
     return h2->role == H2_CLIENT ? weir_h2_upstream_name(err) : err;
@@ -402,12 +221,14 @@ static ssize_t h2_feed(struct weir_codec *codec, const uint8_t *data, size_t len
     h2->feeding = false;
     if (n < 0)
         give_up(h2, n);
+    else if (h2->watch.broken && !h2->broken)
+        weir_h2_break(h2, NGHTTP2_PROTOCOL_ERROR);
     else if (h2->watch.abuse && !h2->broken)
         weir_h2_flood(h2, (enum weir_h2_abuse)h2->watch.abuse);
     if (h2->broken)
         return fail(h2);
     check_leaving(h2);
-    settle(h2);
+    weir_h2_settle(h2);
     if (!h2->dead && nghttp2_session_want_write(h2->session))
         weir_h2_want(h2);
     weir_h2_leave(h2);
@@ -448,102 +269,11 @@ static void h2_eof(struct weir_codec *codec, enum weir_err err)
     h2->feeding = false;
     if (err || !server)
         h2->dead = true;
-    settle(h2);
+    weir_h2_settle(h2);
     weir_h2_leave(h2);
 }
 
-/* ---- exchanges ---- */
-
-static int h2_open(struct weir_codec *codec, struct weir_hstream *hs)
-{
-    struct weir_h2 *h2 = weir_h2_of(codec);
-    struct weir_h2_stream *s = weir_h2_room(h2) ? weir_h2_stream_new(h2) : NULL;
-
-    if (!s)
-        return WEIR_ELIMIT;
-    s->hs = hs;
-    h2->open++;
-    hs->codec = codec;
-    hs->impl = s;
-    hs->id = 0;
-    hs->unread = 0;
-    return 0;
-}
-
-static void h2_consume(struct weir_hstream *hs, size_t bytes)
-{
-    struct weir_h2_stream *s = hs->impl;
-
-    if (bytes > hs->unread)
-        bytes = hs->unread;
-    hs->unread -= (uint32_t)bytes;
-    if (s)
-        weir_h2_window_consume(s, bytes);
-}
-
-/* Client role: a stream that nghttp2 never heard of. */
-static void forget_unsent(struct weir_h2_stream *s)
-{
-    if (s->id || s->closed)
-        return;
-    s->closed = true;
-    s->h2->open--;
-}
-
-static void h2_reset(struct weir_hstream *hs, enum weir_err why)
-{
-    struct weir_h2_stream *s = hs->impl;
-
-    if (!s)
-        return;
-    s->quiet = true;
-    if (s->closed || s->dropped)
-        return;
-    s->dropped = true;
-    if (weir_list_empty(&s->framed_link))
-        weir_h2_drop_queue(s);
-    weir_h2_rst(s, why == WEIR_OK ? NGHTTP2_CANCEL : code_of(why));
-    forget_unsent(s);
-}
-
-/* What the peer still expects, or still sends, is told to be over. */
-static void part(struct weir_h2_stream *s)
-{
-    bool in_whole = s->in == H2_IN_DONE || (s->in == H2_IN_HELD && s->held_end);
-
-    if (s->closed || s->dropped)
-        return;
-    if (s->out != H2_OUT_DONE || (!in_whole && s->h2->role == H2_CLIENT)) {
-        s->dropped = true;
-        if (weir_list_empty(&s->framed_link))
-            weir_h2_drop_queue(s);
-        weir_h2_rst(s, NGHTTP2_CANCEL);
-        return;
-    }
-    if (in_whole)
-        return;
-    s->cut = true;
-    if (s->end_sent)
-        weir_h2_rst(s, NGHTTP2_NO_ERROR);
-}
-
-static bool h2_done(struct weir_hstream *hs)
-{
-    struct weir_h2 *h2 = weir_h2_of(hs->codec);
-    struct weir_h2_stream *s = hs->impl;
-    bool again = !h2->dead && !h2->eof;
-
-    if (!s)
-        return again;
-    hs->impl = NULL;
-    s->quiet = true;
-    forget_unsent(s);
-    part(s);
-    s->hs = NULL;
-    s->let_go = true;
-    weir_h2_stream_release(s);
-    return again;
-}
+/* ---- the rest of the vtable ---- */
 
 static void h2_last(struct weir_hstream *hs)
 {
@@ -556,12 +286,12 @@ static const struct weir_codec_ops ops = {
     .eof = h2_eof,
     .drained = h2_drained,
     .flush = h2_flush,
-    .open = h2_open,
+    .open = weir_h2_open,
     .send = weir_h2_send,
     .pending = weir_h2_pending,
-    .consume = h2_consume,
-    .reset = h2_reset,
-    .done = h2_done,
+    .consume = weir_h2_consume,
+    .reset = weir_h2_reset,
+    .done = weir_h2_done,
     .last = h2_last,
     .shutdown = h2_shutdown,
     .idle = h2_idle,
@@ -595,6 +325,7 @@ static int submit_settings(struct weir_h2 *h2)
                                           : sizeof(client) / sizeof(client[0])))
         return WEIR_ENOMEM;
     h2->conn_window = H2_CONN_WINDOW_BYTES;
+    h2->peer_window = NGHTTP2_INITIAL_WINDOW_SIZE;
     return nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
                                                  H2_CONN_WINDOW_BYTES)
                ? WEIR_ENOMEM
@@ -671,7 +402,7 @@ void weir_h2_free(struct weir_h2 *h2)
 
         if (s->hs)
             s->hs->impl = NULL;
-        stream_free(s);
+        weir_h2_stream_free(s);
     }
     weir_slab_put(&shared->sessions, h2);
 }

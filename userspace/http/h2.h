@@ -5,6 +5,7 @@
  * read holds nobody else back.
  *
  *   h2_shared.c  what a worker's sessions share                      h2.c         the session: feed, flush, the vtable
+ *   h2_exchange.c  streams as their holders see them
  *   h2_in.c      frames to events                                    h2_guard.c   heads that RFC 9113 8 forbids (pure)
  *   h2_send.c    messages to queues          h2_nv.c  their heads    h2_frame.c   queues to frames, one gathered output
  *   h2_window.c  what the peer may send                              h2_abuse.c   budgets of frames that cost us more than the peer

@@ -125,6 +125,55 @@ static bool take_block(struct weir_h2_watch *watch, uint32_t len, uint8_t flags,
     return false;
 }
 
+/* An id below others that was never opened is closed (RFC 9113 5.1.1); nghttp2 takes it for one that it forgot. */
+static bool id_ok(struct weir_h2_watch *watch, uint32_t id)
+{
+    enum { SLOTS = H2_OPENED_WORDS * 64 };
+    uint32_t slot = id / 2, last = watch->last_id / 2;
+    bool fresh = id > watch->last_id;
+
+    if (id % 2 == 0) /* nghttp2's to judge */
+        return true;
+    if (!fresh)
+        return last - slot >= SLOTS ||
+               (watch->opened[slot % SLOTS / 64] & UINT64_C(1) << slot % 64) != 0;
+    if (watch->last_id) {
+        if (slot - last > SLOTS)
+            last = slot - SLOTS;
+        while (++last < slot)
+            watch->opened[last % SLOTS / 64] &= ~(UINT64_C(1) << last % 64);
+    }
+    watch->opened[slot % SLOTS / 64] |= UINT64_C(1) << slot % 64;
+    watch->last_id = id;
+    return true;
+}
+
+static bool take_headers(struct weir_h2_watch *watch, uint32_t len,
+                         const struct weir_h2_limits *limits, size_t block_bytes_max)
+{
+    const uint8_t *id = watch->header + 5;
+
+    watch->broken = !id_ok(watch, ((uint32_t)id[0] & 127) << 24 | (uint32_t)id[1] << 16 |
+                                      (uint32_t)id[2] << 8 | id[3]);
+    if (watch->broken)
+        return false;
+    earn(watch, H2_B_PINGS, 1, limits);
+    earn(watch, H2_B_PRIORITIES, 2, limits);
+    watch->block_bytes = watch->block_frames = 0;
+    return take_block(watch, len, watch->header[4], block_bytes_max);
+}
+
+static bool take_priority(struct weir_h2_watch *watch, const struct weir_h2_limits *limits,
+                          uint64_t now_ms)
+{
+    static const uint8_t zero[4];
+
+    /* RFC 9113 6.3, 9218 7.1: the one never for the connection, the other always */
+    watch->broken = (watch->header[3] == NGHTTP2_PRIORITY) ==
+                    (memcmp(watch->header + 5, zero, sizeof(zero)) == 0);
+    return !watch->broken && weir_h2_watch_take(watch, H2_B_PRIORITIES, limits, now_ms);
+}
+
 static bool take_frame(struct weir_h2_watch *watch, const struct weir_h2_limits *limits,
                        size_t block_bytes_max, uint64_t now_ms)
 {
@@ -140,10 +189,7 @@ static bool take_frame(struct weir_h2_watch *watch, const struct weir_h2_limits 
         earn(watch, H2_B_PINGS, 1, limits);
         return true;
     case NGHTTP2_HEADERS:
-        earn(watch, H2_B_PINGS, 1, limits);
-        earn(watch, H2_B_PRIORITIES, 2, limits);
-        watch->block_bytes = watch->block_frames = 0;
-        return take_block(watch, len, flags, block_bytes_max);
+        return take_headers(watch, len, limits, block_bytes_max);
     case NGHTTP2_CONTINUATION:
         return take_block(watch, len, flags, block_bytes_max);
     case NGHTTP2_RST_STREAM:
@@ -154,7 +200,7 @@ static bool take_frame(struct weir_h2_watch *watch, const struct weir_h2_limits 
         return weir_h2_watch_take(watch, H2_B_SETTINGS, limits, now_ms);
     case NGHTTP2_PRIORITY:
     case TYPE_PRIORITY_UPDATE:
-        return weir_h2_watch_take(watch, H2_B_PRIORITIES, limits, now_ms);
+        return take_priority(watch, limits, now_ms);
     case NGHTTP2_WINDOW_UPDATE:
         return weir_h2_watch_take(watch, H2_B_WINDOWS, limits, now_ms);
     default:

@@ -305,13 +305,39 @@ static void on_data_end(struct weir_h2_stream *s)
 
 /* ---- frames ---- */
 
+/* SETTINGS may lift the windows of streams, all of which nghttp2 has not changed yet. */
+int weir_h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *arg)
+{
+    struct weir_h2 *h2 = arg;
+
+    if (hd->type != NGHTTP2_SETTINGS || (hd->flags & NGHTTP2_FLAG_ACK))
+        return 0;
+    h2->widest = 0;
+    weir_list_each(link, next, &h2->streams)
+    {
+        struct weir_h2_stream *s = weir_list_entry(link, struct weir_h2_stream, link);
+        int64_t window = nghttp2_session_get_stream_remote_window_size(session, s->id);
+
+        if (window > h2->widest)
+            h2->widest = window;
+    }
+    return 0;
+}
+
 static void on_settings(struct weir_h2 *h2, uint8_t flags)
 {
+    uint32_t window =
+        nghttp2_session_get_remote_settings(h2->session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+
     if (flags & NGHTTP2_FLAG_ACK)
         return;
     h2->settled = true;
     h2->takes_upgrade = nghttp2_session_get_remote_settings(
                             h2->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+    /* Over the top is an error of the connection (RFC 9113 6.9.2); nghttp2 resets the stream. */
+    if (h2->widest + (int64_t)window - (int64_t)h2->peer_window > NGHTTP2_MAX_WINDOW_SIZE)
+        weir_h2_break(h2, NGHTTP2_FLOW_CONTROL_ERROR);
+    h2->peer_window = window;
 }
 
 static void on_ping_ack(struct weir_h2 *h2, const uint8_t *opaque)

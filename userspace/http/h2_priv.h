@@ -107,8 +107,12 @@ struct weir_h2_bucket {
     uint32_t tokens;
 };
 
+enum { H2_OPENED_WORDS = 4 };
+
 /** Reads the headers of frames along with nghttp2, and counts. */
 struct weir_h2_watch {
+    uint64_t opened[H2_OPENED_WORDS]; /* which of the last ids up to last_id were opened: a ring */
+    uint32_t last_id;
     struct weir_h2_bucket buckets[H2_BUCKETS];
     uint32_t skip;        /* of the payload of the frame that comes */
     uint32_t block_bytes; /* of the header block that comes */
@@ -117,11 +121,13 @@ struct weir_h2_watch {
     uint8_t header[9], header_len;
     uint8_t preface_left;
     bool block;    /* HEADERS without END_HEADERS */
+    bool broken;   /* a frame that nghttp2 would pass over, and must not */
     uint8_t abuse; /* enum weir_h2_abuse */
 };
 
 void weir_h2_watch_init(struct weir_h2_watch *watch, bool server);
-/** Bytes of `data` that may be handed on: all, or up to the frame that was too much (watch->abuse is set then). */
+/** Bytes of `data` that may be handed on: all, or up to the frame that was too much (watch->abuse is set then) or has no
+ * place here (watch->broken). */
 size_t weir_h2_watch_feed(struct weir_h2_watch *watch, const uint8_t *data, size_t len,
                           const struct weir_h2_limits *limits, size_t block_bytes_max,
                           uint64_t now_ms);
@@ -192,6 +198,8 @@ struct weir_h2 {
     /* BDP: bytes that came since our PING left */
     uint32_t round, round_bytes, conn_window;
     uint64_t round_ms, round_delay_ms;
+    int64_t widest;       /* window of the peer's that a stream has, as SETTINGS begin */
+    uint32_t peer_window; /* that its streams begin with */
     int32_t
         prioritized[H2_PRIORITIZED]; /* streams that PRIORITY_UPDATE told of before they began */
     uint8_t role, depth, prioritized_at;
@@ -225,10 +233,11 @@ static inline uint64_t weir_h2_now(const struct weir_h2 *h2)
     return *h2->shared->now_ms;
 }
 
-/* h2.c */
+/* h2_exchange.c */
 struct weir_h2_stream *weir_h2_stream_new(struct weir_h2 *h2);
 /** Frees it if neither nghttp2 nor the holder knows it; inside a call into the codec at the end of that. */
 void weir_h2_stream_release(struct weir_h2_stream *s);
+void weir_h2_stream_free(struct weir_h2_stream *s);
 /** A call into the codec is over (h2->depth). */
 void weir_h2_leave(struct weir_h2 *h2);
 /** The ACK of the PING between the two GOAWAYs, perhaps. */
@@ -243,14 +252,27 @@ void weir_h2_tell_reset(struct weir_h2_stream *s, enum weir_err code, enum weir_
                         const char *where);
 /** RST_STREAM, unless one is on its way. */
 void weir_h2_rst(struct weir_h2_stream *s, uint32_t code);
+/** What streams are due, once: what comes due meanwhile waits for the next flush. */
+void weir_h2_settle(struct weir_h2 *h2);
+/** The HTTP/2 code that tells the peer. */
+uint32_t weir_h2_code_of(enum weir_err why);
+/** The same fault has other names when an upstream commits it. */
+enum weir_err weir_h2_upstream_name(enum weir_err err);
+int weir_h2_open(struct weir_codec *codec, struct weir_hstream *hs);
+void weir_h2_consume(struct weir_hstream *hs, size_t bytes);
+void weir_h2_reset(struct weir_hstream *hs, enum weir_err why);
+bool weir_h2_done(struct weir_hstream *hs);
+
+/* h2.c */
 /** The connection is broken: every exchange that listens is told. */
 void weir_h2_die(struct weir_h2 *h2, enum weir_err err);
 /** Over a budget: GOAWAY(ENHANCE_YOUR_CALM). */
 void weir_h2_flood(struct weir_h2 *h2, enum weir_h2_abuse why);
-/** The same fault has other names when an upstream commits it. */
-enum weir_err weir_h2_upstream_name(enum weir_err err);
+/** A fault of the peer's that nghttp2 lets pass: GOAWAY with that code. */
+void weir_h2_break(struct weir_h2 *h2, uint32_t code);
 
 /* h2_in.c */
+int weir_h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *arg);
 int weir_h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg);
 int weir_h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                       size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,

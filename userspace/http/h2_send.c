@@ -71,7 +71,6 @@ static int submit(struct weir_h2_stream *s, const struct weir_message *head, boo
         return id == NGHTTP2_ERR_NOMEM ? WEIR_ENOMEM : WEIR_ELIMIT;
     s->id = id;
     s->hs->id = (uint32_t)id;
-    s->h2->open++;
     return 0;
 }
 

@@ -82,7 +82,7 @@ static int send_more(struct h2_exchange *ex, const char *data, size_t len, bool 
 /* Bytes of DATA that went out on a stream, and whether they ended it. */
 static size_t data_sent(struct h2_log *log, uint32_t id, bool *end)
 {
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
     size_t bytes = 0;
 
     *end = false;
@@ -131,7 +131,7 @@ static void test_small_answers_share_an_output(void **state)
 static void test_heads_that_end(void **state)
 {
     struct h2_log *log = server_with(one_get);
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
 
     assert_int_equal(send_answer(&log->exchanges[0], 204, WEIR_BODY_NONE, 0, NULL, 0, true), 0);
     h2_log_turn(log);
@@ -144,7 +144,7 @@ static void test_heads_that_end(void **state)
 static void test_head_drops_its_body(void **state)
 {
     struct h2_log *log = server_with(one_head);
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
     bool end;
 
     assert_int_equal(send_answer(&log->exchanges[0], 200, WEIR_BODY_LENGTH, 5, "hello", 5, true),
@@ -176,7 +176,7 @@ static void test_length_is_held_to(void **state)
 static void test_interim(void **state)
 {
     struct h2_log *log = server_with(one_post);
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
 
     assert_int_equal(send_answer(&log->exchanges[0], 100, WEIR_BODY_NONE, 0, NULL, 0, false), 0);
     h2_log_turn(log);
@@ -194,7 +194,7 @@ static void test_interim(void **state)
 static void test_early_answer(void **state)
 {
     struct h2_log *log = server_with(one_post);
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
 
     assert_int_equal(send_answer(&log->exchanges[0], 413, WEIR_BODY_LENGTH, 2, "no", 2, true), 0);
     h2_let_go(&log->exchanges[0]);
@@ -321,7 +321,7 @@ static void test_blocked_connection(void **state)
 static void test_turns(void **state)
 {
     struct h2_log *log = server_with(two_gets);
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
     size_t before = 0;
 
     feed_windows(log, 1, 1 << 20);
@@ -347,7 +347,7 @@ static void test_trailer(void **state)
     struct h2_exchange *ex = &log->exchanges[0];
     struct weir_message trailer, msg;
     struct iovec iov = { (void *)(uintptr_t) "abc", 3 };
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
 
     weir_message_init(&msg, &ex->arena, false);
     msg.status = 200;
@@ -396,7 +396,7 @@ static void test_refused_tunnel(void **state)
 {
     struct h2_log *log = server_with(websocket);
     struct h2_exchange *ex = &log->exchanges[0];
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
 
     assert_int_equal(send_answer(ex, 403, WEIR_BODY_LENGTH, 2, "no", 2, true), 0);
     h2_let_go(ex);
@@ -420,7 +420,7 @@ static void test_reset_codes(void **state)
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct h2_log *log = server_with(one_post);
-        struct h2_frame frame;
+        struct h2_frame frame = { .len = 0 };
 
         assert_int_equal(
             send_answer(&log->exchanges[0], 200, WEIR_BODY_LENGTH, BIG, big, 5000, false), 0);
@@ -440,7 +440,7 @@ static void test_refused_begin(void **state)
 {
     struct h2_log *log = h2_log_new(true, NULL, NULL, NULL);
     struct h2_wire wire;
-    struct h2_frame frame;
+    struct h2_frame frame = { .len = 0 };
 
     log->refuse = true;
     h2_wire_init(&wire);
