@@ -11,6 +11,26 @@ static bool keeps_replay(const struct weir_req *req)
            !req->response_started;
 }
 
+/* A head that asks for a tunnel is all of its request; what the client sends meanwhile waits for the tunnel. */
+static void ask_for_tunnel(struct weir_req *req)
+{
+    struct weir_flow_dir *dir = &req->to_up;
+    int err;
+
+    if (!dir->head_due)
+        return;
+    dir->head_due = false;
+    dir->ended = dir->filtered_end = dir->end_sent = true;
+    req->up_sent = true;
+    req->sent_us = req->worker->loop.now_us;
+    err = weir_hstream_send(&req->conn->hs, &req->up_head, NULL, 0, NULL, WEIR_SEND_END);
+    if (err)
+        weir_req_fault(req, &(struct weir_error){ (enum weir_err)err, WEIR_BY_US, WEIR_RETRY_NO, 0,
+                                                  "upstream_request" });
+    else
+        weir_req_watch(req);
+}
+
 void weir_exchange_pump_up(struct weir_req *req)
 {
     struct weir_flow_dir *dir = &req->to_up;
@@ -19,6 +39,10 @@ void weir_exchange_pump_up(struct weir_req *req)
 
     if (!req->up_open || req->tunnel_due)
         return;
+    if (req->in.body == WEIR_BODY_TUNNEL) {
+        ask_for_tunnel(req);
+        return;
+    }
     keep = keeps_replay(req);
     bytes = weir_dir_has_bytes(dir);
     if (dir->head_due || bytes)
@@ -69,7 +93,7 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
     }
     conn->hs = (struct weir_hstream){ .sink = &weir_req_up_sink, .arg = req, .arena = &req->arena };
     req->was_reused = conn->reused;
-    err = weir_codec_open(&conn->h1.codec, &conn->hs);
+    err = weir_codec_open(conn->codec, &conn->hs);
     if (err)
         goto fault;
     req->up_open = true;
@@ -163,7 +187,7 @@ static void down_on_end(void *arg)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
-    req->to_up.ended = true;
+    req->to_up.ended = req->client_ended = true;
     req->recv_ms = req->worker->loop.now_ms;
     if (!req->own_answer && req->step < WEIR_STEP_FAIL &&
         weir_exchange_body_end(req, WEIR_PH_REQUEST_BODY, &req->to_up))
@@ -174,15 +198,15 @@ static void down_on_end(void *arg)
 static void down_on_flush(void *arg)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
-    struct weir_session *session = req->session;
 
+    weir_req_pin(req);
     if (!req->started) {
         req->started = true;
         weir_req_run(req);
     } else {
         weir_exchange_pump_up(req);
     }
-    if (session->req == req && weir_dir_keep(&req->to_up))
+    if (weir_req_unpin(req) && weir_dir_keep(&req->to_up))
         weir_req_fault(
             req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
 }

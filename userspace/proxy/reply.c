@@ -20,7 +20,7 @@ int weir_reply_make(struct weir_req *req, int status, struct weir_str body)
         /* What follows may be bytes for the tunnel that there is not, chosen by somebody else: it is
          * not to be taken for a request. */
         req->close_after = true;
-        weir_codec_shutdown(req->down->codec);
+        weir_hstream_last(req->down);
     }
     err = weir_message_push(out, WEIR_F_CONTENT_TYPE, weir_field_name(WEIR_F_CONTENT_TYPE),
                             WEIR_STR("text/plain; charset=utf-8"));

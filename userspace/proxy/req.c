@@ -61,11 +61,13 @@ static void req_free(struct weir_req *req)
     weir_arena_fini(&arena);
 }
 
-/** Offloaded work has returned. */
-void weir_req_unpin(struct weir_req *req)
+bool weir_req_unpin(struct weir_req *req)
 {
-    if (--req->pins == 0 && req->over)
+    bool over = req->over;
+
+    if (--req->pins == 0 && over)
         req_free(req);
+    return !over;
 }
 
 /* --- errors ------------------------------------------------------------------------------------
@@ -393,7 +395,9 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .host = req->in.host,
         .path = req->in.path,
         .query = req->in.query,
-        .protocol = req->in.http10 ? WEIR_STR("HTTP/1.0") : WEIR_STR("HTTP/1.1"),
+        .protocol = req->in.http10  ? WEIR_STR("HTTP/1.0")
+                    : req->in.http2 ? WEIR_STR("HTTP/2")
+                                    : WEIR_STR("HTTP/1.1"),
         .status = status,
         .bytes_in = req->to_up.bytes,
         .bytes_out = req->to_down.sent,
@@ -448,10 +452,8 @@ static enum weir_flow step_finish(struct weir_req *req)
     if (session) {
         if (req->broken)
             weir_hstream_reset(req->down, req->error.code ? req->error.code : WEIR_EINTERNAL);
-        else if (!req->tunnel)
-            reusable = weir_hstream_done(req->down) && !req->close_after;
-        req->session = NULL;
-        session->req = NULL;
+        reusable = weir_hstream_done(req->down) && !req->close_after && !req->broken;
+        weir_session_part(session, req);
     }
     if (!req->pins)
         req_free(req);
