@@ -108,13 +108,15 @@ static bool h2_idle(const struct weir_codec *codec)
 {
     const struct weir_h2 *h2 = weir_h2_of(codec);
 
-    return !h2->dead && !h2->eof && weir_list_empty(&h2->streams) && !weir_h2_in_head(h2);
+    return !h2->dead && !h2->eof && !h2->goaway && weir_list_empty(&h2->streams) &&
+           !weir_h2_in_head(h2);
 }
 
 static bool h2_over(const struct weir_codec *codec)
 {
     const struct weir_h2 *h2 = weir_h2_of(codec);
-    bool last = h2->left || h2->eof || (h2->role == H2_CLIENT && (h2->goaway || h2->leaving));
+    /* After the peer's GOAWAY nghttp2 reads nothing once no stream is left, in either role. */
+    bool last = h2->left || h2->eof || h2->goaway || (h2->role == H2_CLIENT && h2->leaving);
 
     return h2->dead ||
            (last && weir_list_empty(&h2->streams) && !nghttp2_session_want_write(h2->session));
@@ -203,6 +205,21 @@ static ssize_t fail(struct weir_h2 *h2)
     return h2->role == H2_CLIENT ? weir_h2_upstream_name(err) : err;
 }
 
+/* The watch found something, unless nghttp2 had found something else before: then its GOAWAY is waiting. */
+static void stop_watching(struct weir_h2 *h2)
+{
+    enum weir_h2_abuse why = (enum weir_h2_abuse)h2->watch.abuse;
+
+    h2->watch.abuse = WEIR_H2_ABUSE_NONE;
+    weir_h2_frame(h2);
+    if (h2->broken)
+        return;
+    if (h2->watch.broken)
+        weir_h2_break(h2, NGHTTP2_PROTOCOL_ERROR);
+    else
+        weir_h2_flood(h2, why);
+}
+
 static ssize_t h2_feed(struct weir_codec *codec, const uint8_t *data, size_t len)
 {
     struct weir_h2 *h2 = weir_h2_of(codec);
@@ -221,10 +238,8 @@ static ssize_t h2_feed(struct weir_codec *codec, const uint8_t *data, size_t len
     h2->feeding = false;
     if (n < 0)
         give_up(h2, n);
-    else if (h2->watch.broken && !h2->broken)
-        weir_h2_break(h2, NGHTTP2_PROTOCOL_ERROR);
-    else if (h2->watch.abuse && !h2->broken)
-        weir_h2_flood(h2, (enum weir_h2_abuse)h2->watch.abuse);
+    else if (taken < len)
+        stop_watching(h2);
     if (h2->broken)
         return fail(h2);
     check_leaving(h2);
@@ -395,7 +410,8 @@ void weir_h2_free(struct weir_h2 *h2)
     struct weir_h2_shared *shared = h2->shared;
 
     weir_assert(h2->depth == 0);
-    nghttp2_session_del(h2->session);
+    if (!h2->spoilt)
+        nghttp2_session_del(h2->session);
     weir_list_each(link, next, &h2->streams)
     {
         struct weir_h2_stream *s = weir_list_entry(link, struct weir_h2_stream, link);

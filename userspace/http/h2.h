@@ -49,6 +49,7 @@ struct weir_h2_shared {
     uint8_t *output;        /* where small frames are gathered */
     void *callbacks;        /* nghttp2_session_callbacks, options: made once */
     void *server_option, *client_option;
+    void *spare;  /* memory for when there is none */
     bool lending; /* a session is being made: its frame buffer is `frame` */
 };
 

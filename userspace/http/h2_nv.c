@@ -108,7 +108,7 @@ static struct weir_str target_of(const struct weir_message *msg, struct weir_are
     if (!msg->query.ptr)
         return path;
     whole.len = path.len + 1 + msg->query.len;
-    if (msg->query.ptr == path.ptr + path.len + 1) /* as it came */
+    if (msg->query.ptr == path.ptr + path.len + 1 && path.ptr[path.len] == '?') /* as it came */
         return (struct weir_str){ path.ptr, whole.len };
     whole.ptr = text = weir_arena_text(arena, whole.len);
     if (!text)

@@ -209,12 +209,13 @@ struct weir_h2 {
     bool takes_upgrade;
     bool secure;     /* client role: the scheme of requests that have none is https */
     bool round_open; /* our PING is out */
-    bool goaway;     /* client role: GOAWAY has come */
+    bool goaway;     /* the peer's GOAWAY has come */
     bool leaving;    /* server role: the first GOAWAY is out */
     bool left;       /* the last GOAWAY is out, or queued */
     bool dead;       /* nothing goes or comes any more */
     bool eof;
     bool fatal;           /* nghttp2 must not be asked to send any more */
+    bool spoilt;          /* nghttp2's memory is not to be trusted */
     enum weir_err broken; /* the error that ended the connection */
 };
 

@@ -11,8 +11,10 @@
 enum {
     HEADER_BLOCK_BYTES_MAX = 256 * 1024, /* of one head that we send */
     OUTBOUND_ACKS_MAX = 256,
+    SPARE_BYTES = 16 * 1024,
     SETTINGS_MAX = 32, /* entries of one frame */
-    CONTINUATIONS_MAX = 32,
+    CONTINUATIONS_MAX =
+        512,           /* nghttp2 counts the pieces in which their headers come; we count frames */
     NO_RATE = 1 << 20, /* our own budget counts resets */
 };
 
@@ -78,6 +80,7 @@ void weir_h2_shared_fini(struct weir_h2_shared *shared)
     nghttp2_option_del(shared->client_option);
     free(shared->frame);
     free(shared->output);
+    free(shared->spare);
     weir_slab_fini(&shared->streams);
     weir_slab_fini(&shared->sessions);
     *shared = (struct weir_h2_shared){ .bufs = NULL };
@@ -98,16 +101,16 @@ static bool is_frame(const struct weir_h2_shared *shared, size_t bytes)
 
 static void *mem_malloc(size_t bytes, void *arg)
 {
-    struct weir_h2_shared *shared = arg;
+    struct weir_h2 *h2 = arg;
 
-    return is_frame(shared, bytes) ? shared->frame : malloc(bytes);
+    return is_frame(h2->shared, bytes) ? h2->shared->frame : malloc(bytes);
 }
 
 static void mem_free(void *at, void *arg)
 {
-    struct weir_h2_shared *shared = arg;
+    struct weir_h2 *h2 = arg;
 
-    if (at != shared->frame)
+    if (at != h2->shared->frame)
         free(at);
 }
 
@@ -116,23 +119,41 @@ static void *mem_calloc(size_t count, size_t bytes, void *arg)
     return calloc(count, bytes);
 }
 
+/* A queue of nghttp2 that could not grow keeps an item that is freed (1.52, session_attach_stream_item): there is memory
+ * set aside for that, and if it is not enough the session is not freed any more. */
+static void *grow(struct weir_h2 *h2, void *at, size_t bytes)
+{
+    void *grown = realloc(at, bytes);
+
+    if (!grown && h2->shared->spare) {
+        free(h2->shared->spare);
+        h2->shared->spare = NULL;
+        grown = realloc(at, bytes);
+    }
+    h2->spoilt |= !grown;
+    return grown;
+}
+
 static void *mem_realloc(void *at, size_t bytes, void *arg)
 {
-    struct weir_h2_shared *shared = arg;
+    struct weir_h2 *h2 = arg;
+    struct weir_h2_shared *shared = h2->shared;
 
-    if (!at)
-        return mem_malloc(bytes, arg);
+    if (!at && is_frame(shared, bytes))
+        return shared->frame;
     if (at == shared->frame) /* no frame needs more */
         return bytes <= H2_FRAME_BYTES ? at : NULL;
-    return realloc(at, bytes);
+    return grow(h2, at, bytes);
 }
 
 int weir_h2_session_new(struct weir_h2 *h2)
 {
     struct weir_h2_shared *shared = h2->shared;
-    nghttp2_mem mem = { shared, mem_malloc, mem_free, mem_calloc, mem_realloc };
+    nghttp2_mem mem = { h2, mem_malloc, mem_free, mem_calloc, mem_realloc };
     int err;
 
+    if (!shared->spare)
+        shared->spare = malloc(SPARE_BYTES);
     shared->lending = true;
     if (h2->role == H2_SERVER)
         err = nghttp2_session_server_new3(&h2->session, shared->callbacks, h2,
@@ -141,5 +162,6 @@ int weir_h2_session_new(struct weir_h2 *h2)
         err = nghttp2_session_client_new3(&h2->session, shared->callbacks, h2,
                                           shared->client_option, &mem);
     shared->lending = false;
+    h2->spoilt = false; /* it was taken down whole, or is there */
     return err ? WEIR_ENOMEM : 0;
 }

@@ -46,7 +46,9 @@ struct h2_log {
     size_t pending; /* what on_pending says */
     unsigned outputs, wants;
     bool wanted;
-    bool keep; /* the output is not written down */
+    bool
+        terse; /* of a message that is reset the body is not written down: how much came depends on the cuts */
+    bool keep; /* the output is written down */
     bool slow, manual, refuse,
         eager_reset; /* consumes nothing; answers nothing; refuses; resets at the head */
 };
@@ -185,6 +187,8 @@ static inline void h2_log_reset(void *arg, const struct weir_error *why)
     weir_assert(!ex->reset);
     ex->reset = true;
     ex->why = *why;
+    if (ex->log->terse)
+        ex->body_len = 0;
     h2_say_body(ex);
     h2_say(ex, "reset %s by %s ", weir_err_name(why->code), weir_by_name(why->by));
     if (!ex->log->manual)
@@ -237,7 +241,7 @@ static inline void h2_log_output(void *arg, const struct iovec *iov, int count)
     log->outputs++;
     for (int i = 0; i < count; i++) {
         weir_assert(iov[i].iov_len);
-        if (log->keep && log->out.room - log->out.len >= iov[i].iov_len)
+        if (log->keep)
             h2_put(&log->out, iov[i].iov_base, iov[i].iov_len);
     }
 }

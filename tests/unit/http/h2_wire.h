@@ -9,7 +9,7 @@
 #include <nghttp2/nghttp2.h>
 #include <stdlib.h>
 
-enum { H2_WIRE_BYTES = 1 << 20, H2_WIRE_TEXT = 4096 };
+enum { H2_WIRE_BYTES_MIN = 1024, H2_WIRE_TEXT = 4096 };
 
 /* ---- bytes for the wire ---- */
 
@@ -20,7 +20,7 @@ struct h2_wire {
 
 static inline void h2_wire_init(struct h2_wire *wire)
 {
-    *wire = (struct h2_wire){ .data = malloc(H2_WIRE_BYTES), .room = H2_WIRE_BYTES };
+    *wire = (struct h2_wire){ .data = malloc(H2_WIRE_BYTES_MIN), .room = H2_WIRE_BYTES_MIN };
     weir_assert(wire->data);
 }
 
@@ -31,7 +31,12 @@ static inline void h2_wire_fini(struct h2_wire *wire)
 
 static inline void h2_put(struct h2_wire *wire, const void *data, size_t len)
 {
-    weir_assert(wire->room - wire->len >= len);
+    while (wire->room - wire->len < len) {
+        wire->room *= 2;
+        weir_assert(wire->room);
+        wire->data = realloc(wire->data, wire->room);
+        weir_assert(wire->data);
+    }
     if (len)
         memcpy(wire->data + wire->len, data, len);
     wire->len += len;
@@ -235,6 +240,7 @@ static inline unsigned h2_count_frames(const struct h2_wire *wire, unsigned type
 
 static inline uint32_t h2_u32_at(const uint8_t *p)
 {
+    weir_assert(p);
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 

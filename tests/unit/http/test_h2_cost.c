@@ -97,6 +97,8 @@ static void unknown(struct h2_wire *w, uint32_t i)
 
 static void goaways(struct h2_wire *w, uint32_t i)
 {
+    if (i == 0) /* else it is the end */
+        h2_put_headers(w, 1, false, H2_POST);
     h2_put_goaway(w, 0, 0);
 }
 

@@ -113,6 +113,25 @@ static void test_eof(void **state)
     h2_log_free(log);
 }
 
+/* A client that says goodbye asks for nothing more. */
+static void test_goaway_of_the_client(void **state)
+{
+    struct h2_log *log = h2_server_new(NULL);
+    struct h2_wire wire;
+
+    log->manual = true;
+    h2_wire_init(&wire);
+    h2_put_headers(&wire, 1, true, H2_GET);
+    h2_put_goaway(&wire, 0, NGHTTP2_NO_ERROR);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    assert_false(weir_codec_over(log->codec));
+    h2_answer(&log->exchanges[0]);
+    h2_log_turn(log);
+    assert_true(weir_codec_over(log->codec));
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
 static void test_broken_pipe(void **state)
 {
     struct h2_log *log = h2_server_new(NULL);
@@ -445,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_shutdown_without_pong),
         cmocka_unit_test(test_goodbye),
         cmocka_unit_test(test_eof),
+        cmocka_unit_test(test_goaway_of_the_client),
         cmocka_unit_test(test_broken_pipe),
         cmocka_unit_test(test_in_head),
         cmocka_unit_test(test_preface),

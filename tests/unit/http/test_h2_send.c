@@ -481,6 +481,81 @@ static void test_shared_frame(void **state)
     h2_log_free(a);
 }
 
+/* Path and query that lie a byte apart, but not with a question mark between them. */
+static void test_target(void **state)
+{
+    static const char text[] = "/a\0b/c?d";
+    static const struct {
+        struct weir_str path, query;
+        const char *log;
+    } rows[] = {
+        { { text, 2 }, { text + 3, 1 }, "GET /a?b host=a.test none end " },
+        { { text + 4, 2 }, { text + 7, 1 }, "GET /c?d host=a.test none end " },
+        { { text, 2 }, { NULL, 0 }, "GET /a host=a.test none end " },
+        { { text, 2 }, { "", 0 }, "GET /a? host=a.test none end " },
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct h2_log *client = h2_log_new(false, NULL, NULL, NULL);
+        struct h2_log *server = h2_log_new(true, NULL, NULL, NULL);
+        struct h2_exchange *ex = h2_exchange_new(client);
+        struct weir_message msg;
+
+        ex->hs = &ex->own;
+        ex->own = (struct weir_hstream){ .sink = &h2_log_sink, .arg = ex, .arena = &ex->arena };
+        assert_int_equal(weir_codec_open(client->codec, ex->hs), 0);
+        weir_message_init(&msg, &ex->arena, true);
+        msg.method = WEIR_STR("GET");
+        msg.method_id = WEIR_M_GET;
+        msg.path = rows[i].path;
+        msg.query = rows[i].query;
+        msg.host = WEIR_STR("a.test");
+        assert_int_equal(weir_hstream_send(ex->hs, &msg, NULL, 0, NULL, WEIR_SEND_END), 0);
+        h2_log_turn(client);
+        assert_true(h2_log_feed(server, client->out.data, client->out.len) > 0);
+        assert_string_equal(h2_log_all(server), rows[i].log);
+        h2_log_free(client);
+        h2_log_free(server);
+    }
+}
+
+/* A head of many fields and much text: CONTINUATION, and more fields than the stack has room for. */
+static void test_large_head(void **state)
+{
+    static const struct weir_guard_limits wide = { .head_bytes = 100000, .head_count = 300 };
+    struct h2_log *client = h2_log_new(false, NULL, NULL, NULL);
+    struct h2_log *server = h2_log_new(true, &wide, NULL, NULL);
+    struct h2_exchange *ex = h2_exchange_new(client);
+    struct weir_message msg;
+
+    ex->hs = &ex->own;
+    ex->own = (struct weir_hstream){ .sink = &h2_log_sink, .arg = ex, .arena = &ex->arena };
+    assert_int_equal(weir_codec_open(client->codec, ex->hs), 0);
+    weir_message_init(&msg, &ex->arena, true);
+    msg.method = WEIR_STR("GET");
+    msg.method_id = WEIR_M_GET;
+    msg.path = WEIR_STR("/");
+    msg.host = WEIR_STR("a.test");
+    for (int i = 0; i < 200; i++) {
+        char *value = weir_arena_text(&ex->arena, 300);
+
+        assert_non_null(value);
+        for (int k = 0; k < 300; k++)
+            value[k] = (char)('!' + (i * 7 + k * 11) % 90);
+        assert_int_equal(weir_message_push(&msg, WEIR_F_OTHER, WEIR_STR("x-name"),
+                                           (struct weir_str){ value, 300 }),
+                         0);
+    }
+    assert_int_equal(weir_hstream_send(ex->hs, &msg, NULL, 0, NULL, WEIR_SEND_END), 0);
+    h2_log_turn(client);
+    assert_true(h2_count_frames(&client->out, NGHTTP2_CONTINUATION, 1, NULL) >= 2);
+    assert_true(h2_log_feed(server, client->out.data, client->out.len) > 0);
+    assert_true(server->exchanges[0].ended);
+    assert_int_equal(server->exchanges[0].msg->count, 200);
+    h2_log_free(client);
+    h2_log_free(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -503,6 +578,8 @@ int main(void)
         cmocka_unit_test(test_reset_codes),
         cmocka_unit_test(test_refused_begin),
         cmocka_unit_test(test_shared_frame),
+        cmocka_unit_test(test_target),
+        cmocka_unit_test(test_large_head),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
