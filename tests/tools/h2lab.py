@@ -209,6 +209,8 @@ class Stream:
                 return len(self.peer.out) < OUT_MAX and (not data or self.peer.h2.local_flow_control_window(self.id) > 0)
             with self.peer.lock:
                 self.peer.wait(room, "room to send on %r" % self)
+                if self.reset == NO_ERROR:
+                    return self  # the peer has enough (RFC 9113 8.1)
                 if self.reset is not None or self.peer.over:
                     raise BrokenPipeError("stream %d is reset by %s, connection %s" % (self.id, self.reset, self.peer.over or "open"))
                 n = min(len(data), self.peer.h2.local_flow_control_window(self.id), self.peer.h2.max_outbound_frame_size)
@@ -635,8 +637,8 @@ def h2_upstream(lab, reply=tell, **kw):
 class Exchange1:
     """A request on HTTP/1 with the methods that an upstream's Stream has."""
 
-    def __init__(self, conn, request):
-        self.conn, self.request, self.chunked = conn, request, False
+    def __init__(self, conn, request, ended=True):
+        self.conn, self.request, self.chunked, self.ended = conn, request, False, ended
         self.method, self.target, self.version, self.scheme = request.method, request.target, request.version, None
         self.fields, self.protocol = request.fields, None
         self.host, self.get, self.all = request.get("host"), request.get, request.all
@@ -650,7 +652,9 @@ class Exchange1:
         return self.request.trailers
 
     def whole(self):
-        self.conn.body(self.request)
+        if not self.ended:
+            self.conn.body(self.request)
+        self.ended = True
         return self
 
     def early_hint(self, status, fields=()):
@@ -696,7 +700,7 @@ def reply1(reply, early=False):
 
     def script(conn):
         while conn.buffer or conn.more():
-            x = Exchange1(conn, conn.head())
+            x = Exchange1(conn, conn.head(), False)
             conn.server.requests.append(x)
             reply(x)
     return {"script": script}
@@ -711,21 +715,22 @@ class Square:
     """One weir with a plain and a TLS listener, and an upstream each for h1, h2 and h2 over TLS, chosen by host."""
 
     def __init__(self, lab, reply=tell, early=False, route=None, peer=None, **top):
-        self.lab, self.ca = lab, Authority(lab)
+        self.lab, self.ca, self.ups = lab, Authority(lab, "ca%d" % len(lab.weirs)), {}
         pair = self.ca.issue("weir.test", *[b + ".test" for b in BACKS])
-        secure = self.ca.server(pair)
-        secure.set_alpn_protocols(["h2"])
-        self.ups = {"h1": lab.upstream(**reply1(reply, early)), "h2": h2_upstream(lab, reply, early=early, peer=peer),
-                    "h2s": h2_upstream(lab, reply, early=early, peer=peer, tls=secure)}
         routes = [{"name": b, "match": {"host": b + ".test"}, "to": b, **(route or {})} for b in BACKS]
-        upstreams = {"h1": {"servers": [self.ups["h1"].address]}, "h2": {"servers": [self.ups["h2"].address], "protocol": "h2"},
-                     "h2s": {"servers": [self.ups["h2s"].address], "protocol": "h2", "tls": {"ca": self.ca.cert, "sni": "h2s.test"}}}
+        upstreams = {}
+        for b in BACKS:
+            secure = self.ca.server(pair) if b == "h2s" else None
+            if secure:
+                secure.set_alpn_protocols(["h2"])
+            up = self.ups[b] = h2_upstream(lab, reply, early=early, peer=peer, tls=secure) if b != "h1" else lab.upstream(**reply1(reply, early))
+            upstreams[b] = {"servers": [up.address], "protocol": b[:2], **({"tls": {"ca": self.ca.cert, "sni": "h2s.test"}} if secure else {})}
         tls = {"bind": address(), "routes": routes, "tls": {"cert": pair[0], "key": pair[1]}}
         self.w = lab.weir(routes=routes, listeners={"tls": tls}, upstreams=upstreams, **top)
 
     def context(self, alpn):
-        context = self.ca.client(alpn=alpn)
-        return context
+        """A client's: it trusts our authority, and offers these protocols."""
+        return self.ca.client(alpn=alpn)
 
     def pairs(self):
         """(front, back) of each combination."""
