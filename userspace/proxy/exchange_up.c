@@ -2,33 +2,16 @@
 /** exchange_up.c: from the client to the upstream: the request's head and body, and what the client's codec tells. */
 #include "proxy/exchange.h"
 
-/* A body is kept for another attempt only where another attempt could follow. */
+/* A body is kept for another attempt only where another attempt could follow: a server of HTTP/2 may say that it has not
+ * begun (REFUSED_STREAM, GOAWAY), whatever the method. */
 static bool keeps_replay(const struct weir_req *req)
 {
     const struct weir_retry_conf *retry = &req->route->conf->retry;
 
-    return (weir_method_idempotent((enum weir_method)req->in.method_id) || retry->any_method) &&
-           !req->response_started;
-}
-
-/* A head that asks for a tunnel is all of its request; what the client sends meanwhile waits for the tunnel. */
-static void ask_for_tunnel(struct weir_req *req)
-{
-    struct weir_flow_dir *dir = &req->to_up;
-    int err;
-
-    if (!dir->head_due)
-        return;
-    dir->head_due = false;
-    dir->ended = dir->filtered_end = dir->end_sent = true;
-    req->up_sent = true;
-    req->sent_us = req->worker->loop.now_us;
-    err = weir_hstream_send(&req->conn->hs, &req->up_head, NULL, 0, NULL, WEIR_SEND_END);
-    if (err)
-        weir_req_fault(req, &(struct weir_error){ (enum weir_err)err, WEIR_BY_US, WEIR_RETRY_NO, 0,
-                                                  "upstream_request" });
-    else
-        weir_req_watch(req);
+    if (req->response_started)
+        return false;
+    return weir_method_idempotent((enum weir_method)req->in.method_id) || retry->any_method ||
+           (req->conn->mux && retry->when & WEIR_RETRY_ON_UNPROCESSED);
 }
 
 void weir_exchange_pump_up(struct weir_req *req)
@@ -39,10 +22,6 @@ void weir_exchange_pump_up(struct weir_req *req)
 
     if (!req->up_open || req->tunnel_due)
         return;
-    if (req->in.body == WEIR_BODY_TUNNEL) {
-        ask_for_tunnel(req);
-        return;
-    }
     keep = keeps_replay(req);
     bytes = weir_dir_has_bytes(dir);
     if (dir->head_due || bytes)
@@ -187,7 +166,7 @@ static void down_on_end(void *arg)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
-    req->to_up.ended = req->client_ended = true;
+    req->to_up.ended = true;
     req->recv_ms = req->worker->loop.now_ms;
     if (!req->own_answer && req->step < WEIR_STEP_FAIL &&
         weir_exchange_body_end(req, WEIR_PH_REQUEST_BODY, &req->to_up))
