@@ -51,6 +51,9 @@ struct weir_redirect_conf {
     struct weir_str to;
 };
 
+/** Serves clients of gRPC-Web by a gRPC upstream; it has no settings. Filters behind it see requests as gRPC and answers as
+ * gRPC-Web. */
+WEIR_API extern const struct weir_filter_type weir_filter_grpc_web_type;
 WEIR_API extern const struct weir_filter_type weir_filter_headers_type;
 WEIR_API extern const struct weir_filter_type weir_filter_rate_limit_type;
 WEIR_API extern const struct weir_filter_type weir_filter_reply_type;

@@ -50,7 +50,7 @@ WEIR_BEGIN
     X(EEXPECT,       -1117, 417,  3, INFO,  "this expectation is not supported")                          \
     X(EUNDERSCORE,   -1118, 400,  3, INFO,  "a header name with an underscore")                           \
     X(EMISDIRECTED,  -1119, 421,  3, INFO,  "this host is not served on this TLS connection")             \
-    X(ENOROUTE,      -1120, 404,  5, INFO,  "no route matches")                                           \
+    X(ENOROUTE,      -1120, 404, 12, INFO,  "no route matches")                                           \
     X(EDENIED,       -1121, 403,  7, INFO,  "denied")                                                     \
     X(ERATE,         -1122, 429,  8, INFO,  "rate limit exceeded")                                        \
     X(EHEADTIME,     -1123, 408,  4, INFO,  "the request head did not arrive in time")                    \
@@ -59,6 +59,8 @@ WEIR_BEGIN
     X(ECLIENTGONE,   -1126, 499,  1, INFO,  "the client closed the connection")                           \
     X(ETRUNCATED,    -1127, 400, 13, INFO,  "the TLS connection ended without close_notify")              \
     X(EUPGRADE,      -1128, 400,  3, INFO,  "a malformed request to upgrade")                             \
+    X(EBADFRAME,     -1129, 400, 13, INFO,  "a malformed HTTP/2 frame, or one that is not allowed here")  \
+    X(EFLOOD,        -1130, 429,  8, WARN,  "more frames of one kind than allowed")                       \
     /* the upstream */                                                                                    \
     X(ENOPEER,       -1200, 503, 14, WARN,  "no server of the upstream is usable")                        \
     X(ECONNREFUSED,  -1201, 502, 14, WARN,  "the upstream refused the connection")                        \
@@ -78,6 +80,8 @@ WEIR_BEGIN
     X(EREQTIME,      -1215, 504,  4, WARN,  "the request took longer than allowed")                       \
     X(EDNS,          -1216, 502, 14, WARN,  "the name of the upstream has no usable address")             \
     X(EUPSWITCH,     -1217, 502, 14, WARN,  "the upstream switched protocols without being asked")        \
+    X(EUPREFUSED,    -1218, 503, 14, WARN,  "the upstream did not take the request (REFUSED_STREAM, GOAWAY)") \
+    X(EUPNOUPGRADE,  -1219, 502, 14, WARN,  "the upstream does not take this upgrade")                    \
     /* connections in general */                                                                          \
     X(ERESET,        -1300, 502, 14, DEBUG, "connection reset by the peer")                               \
     X(ECLOSED,       -1301, 502, 14, DEBUG, "connection closed by the peer")                              \

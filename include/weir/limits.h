@@ -24,6 +24,9 @@ enum weir_limits {
     WEIR_SLAB_BYTES = 16368, /* of a buffer: 4 fit a page of a slab */
     WEIR_STREAM_HIGH_BYTES       = 64 * 1024,   /* unsent bytes at which a writer must stop */
     WEIR_TARGET_BYTES_MAX        = 16 * 1024,   /* of a request target */
+    WEIR_TCP_KEEPALIVE_S         = 60,          /* without a sign of a client: TCP asks */
+    WEIR_TCP_PROBE_S             = 15,          /* and again, */
+    WEIR_TCP_PROBES              = 3,           /* so often, until it is taken for gone */
     WEIR_TRAILERS_BYTES_MAX      = 8 * 1024,
     WEIR_WORKERS_MAX             = 256,
 };

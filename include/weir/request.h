@@ -29,6 +29,11 @@ enum weir_verdict {
 WEIR_API struct weir_message *weir_req_request(struct weir_req *req);
 /** The answer that will go to the client; NULL before there is one. */
 WEIR_API struct weir_message *weir_req_response(struct weir_req *req);
+/**
+ * Takes the trailer section of the upstream's answer out of it, for a response_body that writes it into the body: there
+ * once it is called with `last`. It is not sent then, and response_trailer not called. NULL: there is none.
+ */
+WEIR_API struct weir_message *weir_req_take_trailer(struct weir_req *req);
 /** The id that is logged and forwarded (X-Request-Id). */
 WEIR_API struct weir_str weir_req_id(const struct weir_req *req);
 /** The client's address in text, without port: the rightmost hop that is not a trusted proxy. */

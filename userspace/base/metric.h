@@ -29,6 +29,7 @@
     X(retries_total,                COUNTER,   "upstream,why",            "requests sent once more")                        \
     X(errors_total,                 COUNTER,   "by,code",                 "requests that failed, by who is to blame and why") \
     X(bytes_total,                  COUNTER,   "side,direction,mover",    "bytes of bodies and tunnels moved")              \
+    X(grpc_requests_total,          COUNTER,   "route,status",            "gRPC requests answered, by grpc-status")         \
     X(config_reloads_total,         COUNTER,   "result",                  "reloads of the configuration")                   \
     X(worker_busy_seconds_total,    COUNTER,   "worker",                  "time that a worker did not wait")                \
     X(memory_bytes,                 GAUGE,     "pool",                    "memory in use: resident, and its limit")         \

@@ -65,6 +65,7 @@ static struct weir_str text_of(struct weir_httpd_req *req)
 {
     const struct weir_message *head = req->head;
     struct weir_str target = target_of(head, &req->arena);
+    struct weir_str protocol = weir_httpd_protocol(req);
     size_t room = head->method.len + target.len + head->host.len + 64, n;
     char *text;
 
@@ -73,8 +74,10 @@ static struct weir_str text_of(struct weir_httpd_req *req)
     text = weir_arena_text(&req->arena, room);
     if (!text)
         return (struct weir_str){ NULL, 0 };
-    n = (size_t)snprintf(text, room, "%.*s %.*s HTTP/1.%d\n", WEIR_FMT(head->method),
-                         WEIR_FMT(target), head->http10 ? 0 : 1);
+    n = (size_t)snprintf(text, room, "%.*s %.*s %.*s\n", WEIR_FMT(head->method), WEIR_FMT(target),
+                         WEIR_FMT(protocol));
+    if (weir_str_absent(weir_message_field(head, WEIR_F_HOST))) /* :authority of HTTP/2 */
+        n += (size_t)snprintf(text + n, room - n, "host: %.*s\n", WEIR_FMT(head->host));
     for (unsigned i = 0; i < head->count; i++)
         n += (size_t)snprintf(text + n, room - n, "%.*s: %.*s\n", WEIR_FMT(head->fields[i].name),
                               WEIR_FMT(head->fields[i].value));
@@ -147,8 +150,11 @@ static json_t *request_json(struct echo_call *call)
 
     json_object_set_new(json, "method", json_str(head->method));
     json_object_set_new(json, "target", json_str(target_of(head, &call->req->arena)));
-    json_object_set_new(json, "version", json_string(head->http10 ? "HTTP/1.0" : "HTTP/1.1"));
+    json_object_set_new(json, "version", json_str(weir_httpd_protocol(call->req)));
+    json_object_set_new(json, "host", json_str(head->host));
     json_object_set_new(json, "headers", fields_json(head));
+    if (call->req->trailer)
+        json_object_set_new(json, "trailers", fields_json(call->req->trailer));
     json_object_set_new(json, "body", json_bytes(call->body ? call->body : "", call->body_len));
     json_object_set_new(json, "body_bytes", json_integer((json_int_t)call->body_bytes));
     if (call->body_bytes > call->body_len)
@@ -366,7 +372,8 @@ static void on_end(void *arg, struct weir_httpd_req *req)
     switch (call->kind) {
     case ECHO_TEXT:
         call->ended = true;
-        err = weir_httpd_send(req, NULL, 0, WEIR_SEND_END);
+        err = req->trailer ? weir_httpd_send_trailer(req, req->trailer)
+                           : weir_httpd_send(req, NULL, 0, WEIR_SEND_END);
         (void)err; /* the connection is closed then */
         break;
     case ECHO_JSON:
@@ -466,6 +473,7 @@ struct weir_echo *weir_echo_new(const struct weir_echo_opts *opts)
         .receive_ms = RECEIVE_MS,
         .send_ms = SEND_MS,
         .body_extends = true,
+        .h2 = true,
     };
 
     if (!echo)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * echo.h: the demo upstream of `weir echo`: answers with what it received.
+ * echo.h: the demo upstream of `weir echo`: answers with what it received, on HTTP/1.1 and HTTP/2
+ * (by ALPN, or by its preface).
  *
  *   /bytes/N   N bytes of a pattern, streamed        /delay/MS  an answer that comes late
  *   /status/N  an answer of that status              /headers   the request's fields, as JSON
- *   anything else: the request, told back as text or (Accept: application/json) as JSON
- *   Upgrade: websocket: every message comes back (RFC 6455)
+ *   anything else: the request, told back as text (with its trailers) or (Accept:
+ *   application/json) as JSON
+ *   a WebSocket: every message comes back (RFC 6455, 8441)
  */
 #ifndef CLI_ECHO_H
 #define CLI_ECHO_H

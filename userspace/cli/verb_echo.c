@@ -50,11 +50,11 @@ static int signals_open(struct echo_main *echo)
 static int tls_open(const struct weir_cli *cli, struct echo_main *echo)
 {
     const char *cert = weir_cli_value(cli, "tls-cert"), *key = weir_cli_value(cli, "tls-key");
-    struct weir_str alpn[] = { WEIR_STR("http/1.1") };
+    struct weir_str alpn[] = { WEIR_STR("h2"), WEIR_STR("http/1.1") };
     struct weir_tls_cert_conf pair = { .cert = weir_str(cert), .key = weir_str(key ? key : cert) };
     struct weir_tls_server_conf conf = {
         .certs = { &pair, 1 },
-        .alpn = { alpn, 1 },
+        .alpn = { alpn, 2 },
         .tickets = true,
     };
     struct weir_tls_fault fault = { "" };

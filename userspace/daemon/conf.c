@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 const struct weir_filter_type *const conf_filter_types[] = {
+    &weir_filter_grpc_web_type,
     &weir_filter_headers_type,
     &weir_filter_rate_limit_type,
     NULL,

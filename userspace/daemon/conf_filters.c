@@ -24,18 +24,25 @@ static const struct weir_filter_type *type_find(struct conf_load *load,
     return NULL;
 }
 
-/* One filter of a route: its struct filled, then the filter itself made of it. */
+static bool is_word(const struct conf_node *node, const char *word)
+{
+    return node->kind == CONF_SCALAR && weir_str_is(node->text, word);
+}
+
+/* One filter of a route: its struct filled, then the filter itself made of it. `on` is all defaults, `off` none. */
 static void filter_make(struct conf_load *load, const struct conf_pair *pair,
                         struct weir_filter_use *use, const struct conf_where *where)
 {
     struct conf_where here = { where, "filter", pair->key };
     const struct weir_filter_type *type = type_find(load, pair);
+    const struct conf_node *value =
+        is_word(pair->value, "on") ? conf_node_map(load, pair->value->mark, NULL, 0) : pair->value;
     size_t errors = load->diags->errors;
     char fault[256] = "";
     struct conf_use *made;
     void *conf;
 
-    if (!type)
+    if (!type || !value || is_word(value, "off"))
         return;
     conf = conf_alloc(load, type->bytes);
     made = conf ? conf_list_add(load, &load->conf->uses, sizeof(*made)) : NULL;
@@ -43,7 +50,7 @@ static void filter_make(struct conf_load *load, const struct conf_pair *pair,
         return;
     *made = (struct conf_use){ type, conf, NULL };
     conf_defaults(load, type->rows, conf, false);
-    conf_fill(load, type->rows, conf, pair->value, &here);
+    conf_fill(load, type->rows, conf, value, &here);
     if (load->diags->errors != errors)
         return; /* what rows refused is not shown to the filter */
     made->self = type->create(conf, fault, sizeof(fault));

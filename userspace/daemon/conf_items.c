@@ -23,6 +23,7 @@ const struct weir_conf_item conf_timeout_items[] = {
     { "idle", WEIR_CONF_MS, AT(idle), 1, TIMES_MAX, "60s", "the upstream sends nothing of its body", WEIR_CONF_OFF | LIVE },
     { "request", WEIR_CONF_MS, AT(request), 1, TIMES_MAX, "off", "the whole of a request, with its retries", WEIR_CONF_OFF | LIVE },
     { "tunnel", WEIR_CONF_MS, AT(tunnel), 1, TIMES_MAX, "1h", "nothing passes through a tunnel (WebSocket, CONNECT)", WEIR_CONF_OFF | LIVE },
+    { "grpc_idle", WEIR_CONF_MS, AT(grpc_idle), 1, TIMES_MAX, "off", "of a gRPC request, instead of receive, body_rate_min, first_byte and idle: neither side sends anything", WEIR_CONF_OFF | LIVE },
     { 0 },
 };
 #undef AT
@@ -35,7 +36,10 @@ const struct weir_conf_item conf_timeout_items[] = {
     { "headers", WEIR_CONF_INT, AT(headers), 1, 10000, "100", "header fields of a request or an answer", LIVE }, \
     { "body", WEIR_CONF_BYTES, AT(body), 1, INT64_MAX, "off", "the body of a request; more is answered by 413", WEIR_CONF_OFF | LIVE }, \
     { "replay", WEIR_CONF_BYTES, AT(replay), 1, 1 << 30, "64KiB", "of a body that is kept for a retry; off: none", WEIR_CONF_OFF | LIVE }, \
-    { "keepalive_requests", WEIR_CONF_INT, AT(keepalive_requests), 1, INT64_MAX, "off", "requests on one client connection", WEIR_CONF_OFF | LIVE }
+    { "keepalive_requests", WEIR_CONF_INT, AT(keepalive_requests), 1, INT64_MAX, "off", "requests on one client connection", WEIR_CONF_OFF | LIVE }, \
+    { "streams", WEIR_CONF_INT, AT(streams), 1, 1000000, "100", "requests at a time on one connection of HTTP/2", LIVE }, \
+    { "resets", WEIR_CONF_RATE, AT(resets), 0, 0, "100/m", "streams of one connection of HTTP/2 that are reset, by the client or for its faults; more ends it", WEIR_CONF_OFF | LIVE }, \
+    { "pings", WEIR_CONF_RATE, AT(pings), 0, 0, "60/m", "frames of one connection of HTTP/2 that bring nothing (PING, SETTINGS, ...), of each kind; more ends it", WEIR_CONF_OFF | LIVE }
 const struct weir_conf_item conf_limit_items[] = { LIMIT_ROWS, { 0 } };
 const struct weir_conf_item conf_top_limit_items[] = {
     LIMIT_ROWS,

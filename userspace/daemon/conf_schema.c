@@ -110,12 +110,14 @@ static json_t *filters_schema(const struct weir_filter_type *const *types)
 
     for (size_t i = 0; types[i]; i++) {
         const struct weir_filter_type *type = types[i];
-        json_t *body = rows_schema(type->rows);
+        json_t *body = rows_schema(type->rows), *values = json_array();
 
         if (type->text)
             json_object_set_new(body, "description", json_string(type->text));
+        json_array_append_new(values, body);
+        json_array_append_new(values, switch_schema());
         json_array_append_new(kinds, json_pack("{s:s, s:{s:o}, s:b, s:i}", "type", "object",
-                                               "properties", type->name, body,
+                                               "properties", type->name, any_of(values),
                                                "additionalProperties", 0, "minProperties", 1));
         json_array_append_new(kinds, word_schema(type->name));
     }

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * httpd.h: a small HTTP/1.1 server of our own codec over net streams, for what weir itself serves:
- * the admin socket and `weir echo`. One exchange at a time a connection, everything bounded, one
- * loop, one thread.
+ * httpd.h: a small HTTP server of our own codecs over net streams, for what weir itself serves: the
+ * admin socket and `weir echo`. HTTP/1.1, one exchange at a time a connection; HTTP/2 where it is
+ * wanted, many. Everything bounded, one loop, one thread.
  *
  *   on_request ▶ on_body* ▶ on_end ▶ (answer, now or later) ▶ on_gone
  *
  * on_gone comes exactly once after on_request and is last; `req` and what lives in its arena are
- * valid until it returns. An answer that ends before the request has ended ends the connection.
+ * valid until it returns. An answer that ends before the request has ended ends the connection (on
+ * HTTP/2 its stream).
  */
 #ifndef DAEMON_HTTPD_H
 #define DAEMON_HTTPD_H
 
 #include "http/h1.h"
+#include "http/h2.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "net/tls.h"
@@ -23,17 +25,22 @@ struct weir_httpd_conn;
 /** One exchange. */
 struct weir_httpd_req {
     uint32_t magic;
+    struct weir_list link; /* of the connection's */
     struct weir_httpd_conn *conn;
     struct weir_httpd *httpd;
-    struct weir_message *head;  /* of the request */
-    struct weir_message answer; /* set by weir_httpd_answer */
+    struct weir_message *head;    /* of the request; NULL: on_request has not come */
+    struct weir_message *trailer; /* of the request, NULL: none (yet) */
+    struct weir_message answer;   /* set by weir_httpd_answer */
     struct weir_arena arena;
     struct weir_hstream *hs;
-    void *user;     /* the handler's */
-    unsigned tag;   /* of the listener */
-    bool ended;     /* the request is whole */
-    bool head_sent; /* of the answer */
-    bool answered;  /* the answer is whole */
+    void *user;          /* the handler's */
+    unsigned tag;        /* of the listener */
+    bool ended;          /* the request is whole */
+    bool head_sent;      /* of the answer */
+    bool answered;       /* the answer is whole */
+    bool over;           /* HTTP/2: reset, by the peer or by us */
+    bool tunnel, paused; /* HTTP/2: after weir_httpd_upgrade */
+    size_t untaken;      /* HTTP/2: bytes of a paused tunnel */
 };
 #define WEIR_HTTPD_REQ_MAGIC 0x77687264u
 
@@ -60,6 +67,7 @@ struct weir_httpd_opts {
     uint32_t receive_ms;         /* of a whole request; see body_extends */
     uint32_t send_ms;            /* the client reads nothing for so long */
     bool body_extends;           /* each piece of a body starts receive_ms anew */
+    bool h2;                     /* HTTP/2 as well: by ALPN, or by its preface */
 };
 
 struct weir_httpd *weir_httpd_new(const struct weir_httpd_opts *opts);
@@ -83,6 +91,8 @@ void weir_httpd_continue(struct weir_httpd_req *req);
  * the connection is then closed and on_gone follows. */
 int weir_httpd_send(struct weir_httpd_req *req, const struct iovec *body, int count,
                     unsigned flags);
+/** Ends the answer with a trailer section (which HTTP/1.1 has only behind WEIR_BODY_CHUNKED). */
+int weir_httpd_send_trailer(struct weir_httpd_req *req, const struct weir_message *trailer);
 /** A whole answer. */
 void weir_httpd_reply(struct weir_httpd_req *req, int status, const char *type,
                       struct weir_str body);
@@ -99,7 +109,9 @@ void weir_httpd_tunnel_end(struct weir_httpd_req *req);
 bool weir_httpd_writable(struct weir_httpd_req *req);
 /** `bytes` of on_body were taken. */
 void weir_httpd_consume(struct weir_httpd_req *req, size_t bytes);
-/** Breaks the connection off; on_gone follows at the end of the turn. */
+/** "HTTP/1.0", "HTTP/1.1" or "HTTP/2". */
+struct weir_str weir_httpd_protocol(const struct weir_httpd_req *req);
+/** Breaks the connection (on HTTP/2 the stream) off; on_gone follows at the end of the turn. */
 void weir_httpd_abort(struct weir_httpd_req *req);
 /** The peer's descriptor, for its address; -1 when there is none. */
 int weir_httpd_fd(const struct weir_httpd_req *req);

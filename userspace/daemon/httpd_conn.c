@@ -4,6 +4,7 @@
  *
  *   handshake ─▶ idle ─▶ busy (request, answer) ─▶ idle …
  *        │         │       ├─▶ tunnel (after 101) ─┐
+ *        │         ├─▶ mux (HTTP/2: httpd_mux.c) ──┤
  *        └─────────┴───────┴──────────▶ linger (answer sent, reading away) ─▶ closing ─▶ freed
  *
  * The codec is fed from on_data; what it leaves (a pipelined request, a paused body) is kept, and
@@ -27,7 +28,11 @@ static void on_timer(struct weir_timer *timer, void *arg)
     struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
     const struct weir_httpd_opts *opts = &conn->httpd->opts;
 
-    if (conn->state == CONN_BUSY && conn->req.ended) {
+    if (conn->state == CONN_MUX) {
+        weir_httpd_mux_time_over(conn);
+        return;
+    }
+    if (conn->state == CONN_BUSY && conn->req->ended) {
         if (weir_stream_pending(conn->stream) > 0)
             weir_httpd_conn_close(conn, true);
         else /* the handler is at work: that is not the client's fault */
@@ -44,17 +49,10 @@ void weir_httpd_conn_timer(struct weir_httpd_conn *conn, uint32_t ms)
 
 /* ---- the end of an exchange and of a connection ------------------------------------------ */
 
-static void conn_drop_req(struct weir_httpd_conn *conn)
+static void conn_drop_reqs(struct weir_httpd_conn *conn)
 {
-    const struct weir_httpd_opts *opts = &conn->httpd->opts;
-
-    if (!conn->has_req)
-        return;
-    conn->has_req = false;
-    if (conn->req.head && opts->handler->on_gone)
-        opts->handler->on_gone(opts->arg, &conn->req);
-    weir_arena_fini(&conn->req.arena);
-    conn->req.magic = 0;
+    weir_list_each(pos, tmp, &conn->reqs)
+        weir_httpd_req_drop(weir_list_entry(pos, struct weir_httpd_req, link));
 }
 
 void weir_httpd_conn_close(struct weir_httpd_conn *conn, bool reset)
@@ -85,9 +83,9 @@ void weir_httpd_conn_linger(struct weir_httpd_conn *conn)
 
 static void conn_finish(struct weir_httpd_conn *conn)
 {
-    bool again = conn->req.ended && weir_hstream_done(conn->req.hs);
+    bool again = conn->req->ended && weir_hstream_done(conn->req->hs);
 
-    conn_drop_req(conn);
+    conn_drop_reqs(conn);
     if (conn->state != CONN_BUSY)
         return;
     if (!again || conn->httpd->draining) {
@@ -107,31 +105,13 @@ static void conn_keep(struct weir_httpd_conn *conn, const uint8_t *data, size_t 
         weir_httpd_conn_close(conn, true);
 }
 
-/* A malformed request gets its status and a sentence. It may have been refused before or after
- * the handler saw it; the handler has not answered. */
-static void conn_refuse(struct weir_httpd_conn *conn, enum weir_err why)
-{
-    struct weir_httpd_req *req = &conn->req;
-    char text[160];
-    int n = snprintf(text, sizeof(text), "%s\n", weir_err_text(why));
-    struct iovec iov = { text, (size_t)n };
-    int err;
-
-    weir_httpd_answer(req, weir_err_status(why), "text/plain");
-    req->answer.body = WEIR_BODY_LENGTH;
-    req->answer.length = (uint64_t)n;
-    req->head_sent = req->answered = true;
-    err = weir_hstream_send(req->hs, &req->answer, &iov, 1, NULL, WEIR_SEND_END);
-    (void)err; /* the connection ends in any case */
-}
-
 /* A codec that has died: answer when nothing was answered, then end. */
 static void conn_broken(struct weir_httpd_conn *conn, enum weir_err why)
 {
     conn->broken = true;
-    if (conn->state != CONN_CLOSING && conn->has_req && !conn->req.head_sent)
-        conn_refuse(conn, why);
-    conn_drop_req(conn);
+    if (conn->state != CONN_CLOSING && conn->req && !conn->req->head_sent)
+        weir_httpd_req_refuse(conn->req, why);
+    conn_drop_reqs(conn);
     weir_httpd_conn_linger(conn);
 }
 
@@ -144,14 +124,14 @@ static size_t conn_feed(struct weir_httpd_conn *conn, const uint8_t *data, size_
         ssize_t n;
 
         conn->feeding = true;
-        n = weir_codec_feed(&conn->h1.codec, data + took, len - took);
+        n = weir_codec_feed(conn->codec, data + took, len - took);
         conn->feeding = false;
         if (n < 0) {
             conn_broken(conn, conn->why ? conn->why : (enum weir_err)n);
             return len;
         }
         took += (size_t)n;
-        if (conn->has_req && conn->req.answered && conn->state == CONN_BUSY)
+        if (conn->req && conn->req->answered && conn->state == CONN_BUSY)
             conn_finish(conn);
         else if (n == 0)
             break;
@@ -172,7 +152,7 @@ static void conn_tunnel_in(struct weir_httpd_conn *conn, const void *data, size_
     const struct weir_httpd_opts *opts = &conn->httpd->opts;
 
     weir_httpd_conn_timer(conn, opts->idle_ms);
-    opts->handler->on_tunnel(opts->arg, &conn->req, (struct weir_str){ data, len });
+    opts->handler->on_tunnel(opts->arg, conn->req, (struct weir_str){ data, len });
 }
 
 /* Bytes that came behind the request that asked for the tunnel. */
@@ -191,7 +171,7 @@ static void conn_tunnel_kept(struct weir_httpd_conn *conn)
 /* Feeds what was kept; runs at the end of a turn. */
 static void conn_go_on(struct weir_httpd_conn *conn)
 {
-    if (conn->has_req && conn->req.answered && conn->state == CONN_BUSY)
+    if (conn->req && conn->req->answered && conn->state == CONN_BUSY)
         conn_finish(conn);
     while (conn->kept.len > 0 && !conn->paused &&
            (conn->state == CONN_IDLE || conn->state == CONN_BUSY)) {
@@ -218,7 +198,9 @@ static void on_later(void *arg)
 {
     struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
 
-    if (conn->state != CONN_CLOSING)
+    if (conn->state == CONN_MUX)
+        weir_httpd_mux_settle(conn);
+    else if (conn->state != CONN_CLOSING)
         conn_go_on(conn);
 }
 
@@ -230,17 +212,20 @@ void weir_httpd_conn_later(struct weir_httpd_conn *conn)
 
 /* ---- stream events ------------------------------------------------------------------------ */
 
-static void on_data(void *arg, const uint8_t *data, size_t len)
+static void linger_data(struct weir_httpd_conn *conn, size_t len)
 {
-    struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
+    conn->lingered += len;
+    if (conn->lingered > WEIR_DRAIN_LINGER_BYTES_MAX)
+        weir_httpd_conn_close(conn, true);
+}
+
+/* Bytes of a connection whose protocol is known. */
+static void conn_data(struct weir_httpd_conn *conn, const uint8_t *data, size_t len)
+{
     size_t took;
 
-    if (conn->state == CONN_CLOSING)
-        return;
-    if (conn->state == CONN_LINGER) {
-        conn->lingered += len;
-        if (conn->lingered > WEIR_DRAIN_LINGER_BYTES_MAX)
-            weir_httpd_conn_close(conn, true);
+    if (conn->state == CONN_MUX) {
+        weir_httpd_mux_feed(conn, data, len);
         return;
     }
     if (conn->state == CONN_IDLE && conn->kept.len == 0 && !weir_h1_in_head(&conn->h1))
@@ -257,14 +242,62 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
     conn_read(conn);
 }
 
+/* The first bytes tell the protocol (RFC 9113 3.3). Returns how many of `data` were looked at. */
+static size_t conn_sniff(struct weir_httpd_conn *conn, const uint8_t *data, size_t len)
+{
+    size_t at = 0;
+    int preface = 0;
+
+    while (at < len && conn->first_len < PREFACE_BYTES && preface == 0) {
+        conn->first[conn->first_len++] = data[at++];
+        preface = weir_h2_preface(conn->first, conn->first_len);
+    }
+    if (preface == 0)
+        return at;
+    conn->sniffed = true;
+    if (preface > 0 && weir_httpd_mux_start(conn) != 0)
+        weir_httpd_conn_close(conn, true);
+    else
+        conn_data(conn, conn->first, conn->first_len);
+    return at;
+}
+
+static void on_data(void *arg, const uint8_t *data, size_t len)
+{
+    struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
+    size_t at = 0;
+
+    if (conn->state == CONN_CLOSING)
+        return;
+    if (!conn->sniffed && conn->state == CONN_IDLE) {
+        if (conn->first_len == 0)
+            weir_httpd_conn_timer(conn, conn->httpd->opts.receive_ms);
+        at = conn_sniff(conn, data, len);
+        if (at == len || conn->state == CONN_CLOSING)
+            return;
+    }
+    if (conn->state == CONN_LINGER)
+        linger_data(conn, len - at);
+    else
+        conn_data(conn, data + at, len - at);
+}
+
 static void on_open(void *arg)
 {
     struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
+    const struct weir_tls_info *tls = weir_stream_tls(conn->stream);
 
     if (conn->state != CONN_HANDSHAKE)
         return;
     conn->state = CONN_IDLE;
     weir_httpd_conn_timer(conn, conn->httpd->opts.idle_ms);
+    if (tls && !weir_str_absent(tls->alpn)) {
+        conn->sniffed = true;
+        if (weir_str_eq(tls->alpn, WEIR_STR("h2")) && weir_httpd_mux_start(conn) != 0) {
+            weir_httpd_conn_close(conn, true);
+            return;
+        }
+    }
     weir_stream_read(conn->stream, true);
 }
 
@@ -275,6 +308,10 @@ static void on_eof(void *arg)
     conn->eof = true;
     if (conn->state == CONN_LINGER && weir_stream_pending(conn->stream) == 0) {
         weir_httpd_conn_close(conn, false);
+        return;
+    }
+    if (conn->state == CONN_MUX) {
+        weir_httpd_mux_eof(conn);
         return;
     }
     if (conn->kept.len > 0) /* pipelined requests are answered first */
@@ -288,11 +325,11 @@ static void on_eof(void *arg)
         return;
     }
     conn->feeding = true;
-    weir_codec_eof(&conn->h1.codec, WEIR_OK);
+    weir_codec_eof(conn->codec, WEIR_OK);
     conn->feeding = false;
     if (conn->broken || conn->state == CONN_IDLE)
         weir_httpd_conn_close(conn, false);
-    else if (conn->has_req && conn->req.answered)
+    else if (conn->req && conn->req->answered)
         weir_httpd_conn_later(conn);
 }
 
@@ -305,12 +342,11 @@ static void on_stream_drained(void *arg)
         return;
     }
     if (conn->state == CONN_TUNNEL)
-        on_drained(conn);
-    if (conn->state != CONN_BUSY)
-        return;
-    if (conn->req.ended)
+        on_drained(conn->req);
+    if (conn->state == CONN_BUSY && conn->req->ended)
         weir_httpd_conn_timer(conn, conn->httpd->opts.send_ms);
-    weir_codec_drained(&conn->h1.codec);
+    if (conn->state == CONN_BUSY || conn->state == CONN_MUX)
+        weir_codec_drained(conn->codec);
 }
 
 static void on_error(void *arg, enum weir_err err, int sys)
@@ -322,14 +358,22 @@ static void on_error(void *arg, enum weir_err err, int sys)
     weir_httpd_conn_close(conn, false);
 }
 
+static void conn_codec_free(struct weir_httpd_conn *conn)
+{
+    if (conn->h2)
+        weir_h2_free(conn->h2);
+    else
+        weir_h1_fini(&conn->h1);
+}
+
 static void on_closed(void *arg)
 {
     struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
 
-    conn_drop_req(conn);
+    conn_drop_reqs(conn);
     weir_timer_stop(&conn->httpd->opts.loop->wheel, &conn->timer);
     weir_later_cancel(&conn->later);
-    weir_h1_fini(&conn->h1);
+    conn_codec_free(conn);
     weir_buf_clear(&conn->kept);
     weir_list_remove(&conn->link);
     weir_httpd_conn_gone(conn->httpd);
@@ -374,58 +418,67 @@ static void on_pause(void *arg, bool pause)
         weir_httpd_conn_later(conn);
 }
 
+static void on_wanted(void *arg)
+{
+    weir_httpd_conn_later(weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC));
+}
+
+static struct weir_httpd_req *req_of(void *arg)
+{
+    return weir_cast(struct weir_httpd_req, arg, WEIR_HTTPD_REQ_MAGIC);
+}
+
 static void on_head(void *arg, struct weir_message *msg)
 {
-    struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
-    const struct weir_httpd_opts *opts = &conn->httpd->opts;
+    struct weir_httpd_req *req = req_of(arg);
+    const struct weir_httpd_opts *opts = &req->httpd->opts;
 
-    conn->req.head = msg;
-    conn->req.ended = msg->body == WEIR_BODY_NONE;
-    opts->handler->on_request(opts->arg, &conn->req);
+    req->head = msg;
+    req->ended = msg->body == WEIR_BODY_NONE;
+    opts->handler->on_request(opts->arg, req);
 }
 
 static void on_body(void *arg, struct weir_str data)
 {
-    struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
-    const struct weir_httpd_opts *opts = &conn->httpd->opts;
+    struct weir_httpd_req *req = req_of(arg);
+    const struct weir_httpd_opts *opts = &req->httpd->opts;
 
     if (opts->body_extends)
-        weir_httpd_conn_timer(conn, opts->receive_ms);
-    if (opts->handler->on_body && !conn->req.answered)
-        opts->handler->on_body(opts->arg, &conn->req, data);
+        weir_httpd_conn_timer(req->conn, opts->receive_ms);
+    if (opts->handler->on_body && !req->answered)
+        opts->handler->on_body(opts->arg, req, data);
     else
-        weir_httpd_consume(&conn->req, data.len);
+        weir_httpd_consume(req, data.len);
 }
 
 static void on_trailer(void *arg, struct weir_message *msg)
 {
-    (void)arg;
-    (void)msg;
+    req_of(arg)->trailer = msg;
 }
 
 static void on_end(void *arg)
 {
-    struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
-    const struct weir_httpd_opts *opts = &conn->httpd->opts;
+    struct weir_httpd_req *req = req_of(arg);
+    const struct weir_httpd_opts *opts = &req->httpd->opts;
 
-    conn->req.ended = true;
-    weir_httpd_conn_timer(conn, opts->send_ms);
-    opts->handler->on_end(opts->arg, &conn->req);
+    req->ended = true;
+    weir_httpd_conn_timer(req->conn, opts->send_ms);
+    opts->handler->on_end(opts->arg, req);
 }
 
 static void on_drained(void *arg)
 {
-    struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
-    const struct weir_httpd_opts *opts = &conn->httpd->opts;
+    struct weir_httpd_req *req = req_of(arg);
+    const struct weir_httpd_opts *opts = &req->httpd->opts;
 
-    if (conn->has_req && conn->req.head && opts->handler->on_drained &&
-        (!conn->req.answered || conn->state == CONN_TUNNEL))
-        opts->handler->on_drained(opts->arg, &conn->req);
+    if (req->head && opts->handler->on_drained &&
+        (!req->answered || req->conn->state == CONN_TUNNEL))
+        opts->handler->on_drained(opts->arg, req);
 }
 
 static void on_reset(void *arg, const struct weir_error *why)
 {
-    struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
+    struct weir_httpd_conn *conn = req_of(arg)->conn;
 
     conn->broken = true;
     conn->why = why->code;
@@ -443,28 +496,25 @@ static const struct weir_hstream_sink hstream_sink = {
 static int on_begin(void *arg, struct weir_hstream *hs)
 {
     struct weir_httpd_conn *conn = weir_cast(struct weir_httpd_conn, arg, CONN_MAGIC);
+    struct weir_httpd_req *req = weir_httpd_req_new(conn, hs);
 
-    weir_assert(!conn->has_req);
-    memset(&conn->req, 0, sizeof(conn->req));
-    conn->req.magic = WEIR_HTTPD_REQ_MAGIC;
-    conn->req.conn = conn;
-    conn->req.httpd = conn->httpd;
-    conn->req.hs = hs;
-    conn->req.tag = conn->tag;
-    weir_arena_init(&conn->req.arena, &conn->httpd->opts.loop->arenas);
-    conn->has_req = true;
+    if (!req)
+        return WEIR_ENOMEM;
+    hs->sink = conn->h2 ? &weir_httpd_mux_sink : &hstream_sink;
+    if (conn->h2)
+        return 0;
+    weir_assert(!conn->req);
+    conn->req = req;
     conn->state = CONN_BUSY;
-    hs->sink = &hstream_sink;
-    hs->arg = conn;
-    hs->arena = &conn->req.arena;
     return 0;
 }
 
-static const struct weir_codec_sink codec_sink = {
+const struct weir_codec_sink weir_httpd_codec_sink = {
     .on_output = on_output,
     .on_pending = on_pending,
     .on_pause = on_pause,
     .on_begin = on_begin,
+    .on_wanted = on_wanted,
 };
 
 /* ---- the beginning ---------------------------------------------------------------------- */
@@ -500,10 +550,13 @@ void weir_httpd_conn_open(struct weir_httpd *httpd, int fd, unsigned tag)
     conn->magic = CONN_MAGIC;
     conn->httpd = httpd;
     conn->tag = tag;
+    conn->sniffed = !httpd->opts.h2;
+    weir_list_init(&conn->reqs);
     weir_buf_init(&conn->kept, &httpd->opts.loop->bufs);
-    weir_h1_init_server(&conn->h1, &httpd->limits, &codec_sink, conn);
+    weir_h1_init_server(&conn->h1, &httpd->limits, &weir_httpd_codec_sink, conn);
+    conn->codec = &conn->h1.codec;
     if (!conn_start(conn, fd)) {
-        weir_h1_fini(&conn->h1);
+        conn_codec_free(conn);
         free(conn);
         return;
     }

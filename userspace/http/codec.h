@@ -7,8 +7,11 @@
  *   server role: feed ──on_begin──▶ on_head ▶ on_body* ▶ [on_trailer] ▶ on_end;   send(head) send(body)* … END ▶ done
  *   client role: open ▶ send(head) … END;   feed ──▶ on_head (1xx)* ▶ on_head ▶ on_body* ▶ [on_trailer] ▶ on_end ▶ done
  *
- * Events come always inside feed(), eof() or the connection's on_drained, never inside send(). After on_reset nothing more
- * comes for that exchange. Memory of a message is the arena that the holder put into the hstream. Loop thread only.
+ * Events come always inside feed(), eof(), drained() or flush(), never inside send(). After on_reset nothing more comes for
+ * that exchange. Memory of a message is the arena that the holder put into the hstream. Loop thread only.
+ *
+ * One exchange at a time (h1), or many (h2): the holder of a connection asks weir_codec_idle() whether any is left, and
+ * else knows no difference. A codec that gathers the frames of many exchanges says on_wanted() and waits for flush().
  */
 #ifndef HTTP_CODEC_H
 #define HTTP_CODEC_H
@@ -40,12 +43,15 @@ struct weir_hstream_sink {
 struct weir_codec_sink {
     /** Bytes for the wire, in order, borrowed for the call. */
     void (*on_output)(void *arg, const struct iovec *iov, int count);
-    /** Bytes accepted for the wire that are not in the kernel yet. */
+    /** Bytes of the connection accepted for the wire that are not in the kernel yet. */
     size_t (*on_pending)(void *arg);
     /** Stop or go on feeding: back-pressure of the exchange that is being received. */
     void (*on_pause)(void *arg, bool pause);
     /** Server role: a request begins. The holder sets hs->sink, hs->arg, hs->arena; non-zero (a weir_err) refuses it. */
     int (*on_begin)(void *arg, struct weir_hstream *hs);
+    /** Output waits to be gathered: weir_codec_flush() is to be called before this turn of the loop ends. Not said again
+     *  until then. Never by h1, which may leave it NULL. */
+    void (*on_wanted)(void *arg);
 };
 
 struct weir_hstream {
@@ -53,6 +59,7 @@ struct weir_hstream {
     const struct weir_hstream_sink *sink;
     void *arg;
     struct weir_arena *arena;
+    void *impl;      /* the codec's own */
     uint32_t id;     /* h2; 0 on h1 */
     uint32_t unread; /* body bytes handed out and not consumed yet */
 };
@@ -69,16 +76,20 @@ struct weir_codec_ops {
     void (*eof)(struct weir_codec *codec, enum weir_err err);
     /** All output is in the kernel. */
     void (*drained)(struct weir_codec *codec);
+    /** Gives the gathered output to on_output. NULL: nothing is ever gathered. */
+    void (*flush)(struct weir_codec *codec);
     /** Client role: begins an exchange; hs->sink, arg, arena are set. 0, or WEIR_ELIMIT when no more fit. */
     int (*open)(struct weir_codec *codec, struct weir_hstream *hs);
     int (*send)(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body,
                 int count, const struct weir_message *trailer, unsigned flags);
+    size_t (*pending)(struct weir_hstream *hs);
     void (*consume)(struct weir_hstream *hs, size_t bytes);
     void (*reset)(struct weir_hstream *hs, enum weir_err why);
     bool (*done)(struct weir_hstream *hs);
-    /** Server role: no further requests; the answer in progress says so (Connection: close, GOAWAY). */
+    void (*last)(struct weir_hstream *hs);
     void (*shutdown)(struct weir_codec *codec);
     bool (*idle)(const struct weir_codec *codec);
+    bool (*over)(const struct weir_codec *codec);
 };
 
 struct weir_codec {
@@ -99,10 +110,17 @@ static inline void weir_codec_drained(struct weir_codec *codec)
 {
     codec->ops->drained(codec);
 }
+static inline void weir_codec_flush(struct weir_codec *codec)
+{
+    if (codec->ops->flush)
+        codec->ops->flush(codec);
+}
 static inline int weir_codec_open(struct weir_codec *codec, struct weir_hstream *hs)
 {
     return codec->ops->open(codec, hs);
 }
+/** Server role: no further requests. What is in progress ends; h1 says so with the answer (Connection: close), h2 at once
+ * (GOAWAY twice, RFC 9113 6.8). */
 static inline void weir_codec_shutdown(struct weir_codec *codec)
 {
     codec->ops->shutdown(codec);
@@ -111,6 +129,11 @@ static inline void weir_codec_shutdown(struct weir_codec *codec)
 static inline bool weir_codec_idle(const struct weir_codec *codec)
 {
     return codec->ops->idle(codec);
+}
+/** Nothing will come or go any more: the connection is to be closed when its output is out. */
+static inline bool weir_codec_over(const struct weir_codec *codec)
+{
+    return codec->ops->over(codec);
 }
 /**
  * Sends a head (NULL: it was sent), body bytes, a trailer section (NULL: none), in one gathered output. The head's `body`
@@ -123,24 +146,32 @@ static inline int weir_hstream_send(struct weir_hstream *hs, const struct weir_m
 {
     return hs->codec->ops->send(hs, head, body, count, trailer, flags);
 }
-/** Bytes sent on this exchange that are not in the kernel yet; writers stop at WEIR_STREAM_HIGH_BYTES. */
+/** Bytes sent on this exchange that cannot leave now (the kernel's buffer, the peer's window); writers stop at
+ * WEIR_STREAM_HIGH_BYTES and go on at on_drained. */
 static inline size_t weir_hstream_pending(struct weir_hstream *hs)
 {
-    return hs->codec->sink->on_pending(hs->codec->arg);
+    return hs->codec->ops->pending(hs);
 }
 /** `bytes` of what on_body gave were taken by the other side: credit for the sender. */
 static inline void weir_hstream_consume(struct weir_hstream *hs, size_t bytes)
 {
     hs->codec->ops->consume(hs, bytes);
 }
-/** Gives the exchange up: on h1 the connection is then not usable any more (idle() is false for ever). */
+/** Server role: the rest of this request is not wanted: on h1 the connection ends with its answer. */
+static inline void weir_hstream_last(struct weir_hstream *hs)
+{
+    hs->codec->ops->last(hs);
+}
+/** Gives the exchange up: on h1 the connection is then not usable any more (idle() is false for ever), on h2 a RST_STREAM
+ * tells the peer. No event comes any more, and hs is not used again but for weir_hstream_done. */
 static inline void weir_hstream_reset(struct weir_hstream *hs, enum weir_err why)
 {
     hs->codec->ops->reset(hs, why);
 }
 /**
- * The holder lets go of a finished exchange (both messages whole). True: the connection may serve another one. In the
- * server role the holder then feeds what it kept.
+ * The holder lets go of an exchange: both messages whole, or reset before; on h2 also an answer that was whole before its
+ * request (RST_STREAM NO_ERROR tells). True: the connection may serve another one. In the server role the holder then
+ * feeds what it kept. hs may be gone after this.
  */
 static inline bool weir_hstream_done(struct weir_hstream *hs)
 {

@@ -527,6 +527,16 @@ static bool h1_done(struct weir_hstream *hs)
     return true;
 }
 
+static size_t h1_pending(struct weir_hstream *hs)
+{
+    return hs->codec->sink->on_pending(hs->codec->arg);
+}
+
+static void h1_last(struct weir_hstream *hs)
+{
+    weir_h1_of(hs->codec)->closing = true;
+}
+
 static void h1_shutdown(struct weir_codec *codec)
 {
     weir_h1_of(codec)->closing = true;
@@ -539,6 +549,11 @@ static bool h1_idle(const struct weir_codec *codec)
     return !h1->hs && !h1->partial && !h1->dead;
 }
 
+static bool h1_over(const struct weir_codec *codec)
+{
+    return weir_container(codec, const struct weir_h1, codec)->dead;
+}
+
 static const struct weir_codec_ops ops = {
     .protocol = { "HTTP/1.1", sizeof("HTTP/1.1") - 1 },
     .feed = h1_feed,
@@ -546,11 +561,14 @@ static const struct weir_codec_ops ops = {
     .drained = h1_drained,
     .open = h1_open,
     .send = weir_h1_send,
+    .pending = h1_pending,
     .consume = h1_consume,
     .reset = h1_reset,
     .done = h1_done,
+    .last = h1_last,
     .shutdown = h1_shutdown,
     .idle = h1_idle,
+    .over = h1_over,
 };
 
 static void init(struct weir_h1 *h1, uint8_t role, const struct weir_guard_limits *limits,

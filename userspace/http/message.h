@@ -100,6 +100,8 @@ struct weir_message {
     bool te_trailers;     /* TE: trailers */
     bool expect_continue; /* Expect: 100-continue on 1.1 */
     bool http10;          /* the sender speaks 1.0 */
+    bool http2;           /* the sender speaks 2 */
+    bool must_switch;     /* an upgrade that cannot be passed over: extended CONNECT (RFC 8441) */
     uint8_t method_id;    /* enum weir_method */
     uint8_t form;         /* enum weir_target_form */
     uint8_t body;         /* enum weir_body_kind */

@@ -2,6 +2,7 @@
 #include "net/listener.h"
 
 #include "weir/error.h"
+#include "weir/limits.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -21,6 +22,19 @@ static int set_device(int fd, struct weir_str device)
                                                                                           : 0;
 }
 
+/* A client that has vanished without a FIN is found, also where no timeout waits for it: in a
+ * tunnel, in a stream of gRPC. */
+static int set_keepalive(int fd)
+{
+    int err = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+
+    if (!err)
+        err = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, WEIR_TCP_KEEPALIVE_S);
+    if (!err)
+        err = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, WEIR_TCP_PROBE_S);
+    return err ? err : set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, WEIR_TCP_PROBES);
+}
+
 /* TCP_NODELAY and what else is set here is inherited by accepted sockets: no call for each of them.
  */
 static int set_options(int fd, const struct weir_addr *addr, const struct weir_listen_opts *opts)
@@ -29,6 +43,8 @@ static int set_options(int fd, const struct weir_addr *addr, const struct weir_l
 
     if (!err)
         err = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (!err)
+        err = set_keepalive(fd);
     if (!err && opts->reuseport)
         err = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (!err && opts->freebind)

@@ -20,6 +20,9 @@ struct weir_access_record {
     const struct weir_tls_info *tls;
     const struct weir_error *error;
     struct weir_str mover; /* of a tunnel */
+    bool grpc;
+    int grpc_status;
+    struct weir_str grpc_service, grpc_method; /* absent: the path is none of gRPC's */
 };
 
 struct weir_access_log;

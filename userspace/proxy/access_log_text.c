@@ -23,7 +23,9 @@ enum {
     CAP_CIPHER = 48,
     CAP_SNI = 256,
     CAP_MOVER = 16,
-    FIXED = 720, /* keys, numbers, time, punctuation */
+    CAP_GRPC = 88,   /* service, and method; the path, which they are parts of, gives way */
+    GRPC_FIXED = 64, /* the keys and the status */
+    FIXED = 720,     /* keys, numbers, time, punctuation */
     SUM_SMALL = CAP_ID + 4 * CAP_NAME + CAP_CLIENT + CAP_METHOD + CAP_HOST + 2 * CAP_PROTOCOL +
                 CAP_CIPHER + CAP_SNI + CAP_MOVER + FIXED,
     SUM_LONG = CAP_PATH + CAP_QUERY + CAP_AGENT + CAP_REFERER,
@@ -95,7 +97,8 @@ static void json_request(struct weir_line *line, const struct weir_log_style *st
     json_text(line, "client", hide(style, WEIR_REDACT_CLIENT, r->client), CAP_CLIENT);
     json_text(line, "method", r->method, CAP_METHOD);
     json_text(line, "host", hide(style, WEIR_REDACT_HOST, r->host), CAP_HOST);
-    json_text(line, "path", hide(style, WEIR_REDACT_PATH, r->path), CAP_PATH * style->scale);
+    json_text(line, "path", hide(style, WEIR_REDACT_PATH, r->path),
+              CAP_PATH * style->scale - (r->grpc ? 2 * CAP_GRPC + GRPC_FIXED : 0));
     if (r->query.ptr) {
         weir_line_lit(line, KEY("query") "\"");
         put_query(line, style, r->query, true);
@@ -132,7 +135,25 @@ static void json_answer(struct weir_line *line, const struct weir_log_style *sty
     }
 }
 
-static void json_rest(struct weir_line *line, const struct weir_access_record *r)
+/* Both parts of the path are there, or none. */
+static void json_grpc(struct weir_line *line, const struct weir_log_style *style,
+                      const struct weir_access_record *r)
+{
+    weir_line_lit(line, KEY("grpc") "{");
+    if (r->grpc_service.ptr) {
+        weir_line_lit(line, "\"service\":\"");
+        weir_line_text(line, hide(style, WEIR_REDACT_PATH, r->grpc_service), CAP_GRPC, true);
+        weir_line_lit(line, "\"");
+        json_text(line, "method", hide(style, WEIR_REDACT_PATH, r->grpc_method), CAP_GRPC);
+        weir_line_lit(line, ",");
+    }
+    weir_line_lit(line, "\"status\":");
+    weir_line_u64(line, (unsigned)r->grpc_status);
+    weir_line_lit(line, "}");
+}
+
+static void json_rest(struct weir_line *line, const struct weir_log_style *style,
+                      const struct weir_access_record *r)
 {
     if (r->tls) {
         weir_line_lit(line, KEY("tls") "{\"version\":\"");
@@ -153,6 +174,8 @@ static void json_rest(struct weir_line *line, const struct weir_access_record *r
         weir_line_put(line, by, strlen(by));
         weir_line_lit(line, "\"}");
     }
+    if (r->grpc)
+        json_grpc(line, style, r);
     json_text(line, "mover", r->mover, CAP_MOVER);
     weir_line_lit(line, "}");
 }
@@ -283,6 +306,10 @@ static struct weir_str text_of(const struct weir_log_style *style,
         return r->server;
     case WEIR_LOG_F_mover:
         return r->mover;
+    case WEIR_LOG_F_grpc_service:
+        return hide(style, WEIR_REDACT_PATH, r->grpc_service);
+    case WEIR_LOG_F_grpc_method:
+        return hide(style, WEIR_REDACT_PATH, r->grpc_method);
     default:
         return (struct weir_str){ NULL, 0 };
     }
@@ -352,6 +379,12 @@ static void put_field(struct weir_line *line, const struct weir_log_style *style
     case WEIR_LOG_F_error_by:
         put_error(line, r, field == WEIR_LOG_F_error_code);
         break;
+    case WEIR_LOG_F_grpc_status:
+        if (r->grpc)
+            weir_line_u64(line, (unsigned)r->grpc_status);
+        else
+            weir_line_lit(line, "-");
+        break;
     case WEIR_LOG_F_status ... WEIR_LOG_F_duration_us:
     case WEIR_LOG_F_attempts:
     case WEIR_LOG_F_connect_us:
@@ -387,7 +420,7 @@ size_t weir_log_line(const struct weir_log_style *style, const struct weir_acces
     if (style->format == WEIR_LOG_JSON) {
         json_request(&line, style, record);
         json_answer(&line, style, record);
-        json_rest(&line, record);
+        json_rest(&line, style, record);
     } else if (style->format == WEIR_LOG_COMBINED) {
         combined(&line, style, record);
     } else {

@@ -2,8 +2,12 @@
 /**
  * deadline.c: one timer a request, set for whichever deadline is next: who owes the next byte, and
  * since when. Who waits for us (a filter, a slow other side) owes nothing.
+ *
+ * gRPC is different: its streams may be quiet both ways for hours, so nobody owes a byte. What ends
+ * such a request is its own grpc-timeout, timeouts.request, timeouts.grpc_idle, or the end of a
+ * connection (PING, TCP keep-alive); a side that does not take what is sent to it is timed as any.
  */
-#include "proxy/req.h"
+#include "proxy/grpc.h"
 
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req)
 {
@@ -40,10 +44,23 @@ static bool client_may_wait(const struct weir_req *req)
     return req->in.expect_continue && !req->rate_ms;
 }
 
+/* As long as it may take, and be silent. */
+static void grpc_deadline(const struct weir_req *req, struct deadline *best)
+{
+    uint64_t moved_ms = req->up_ms > req->recv_ms ? req->up_ms : req->recv_ms;
+
+    if (req->grpc_until_us)
+        sooner(best, (req->grpc_until_us + 999) / 1000, 0, WEIR_EREQTIME, WEIR_BY_UPSTREAM);
+    if (req->up_open && !req->parked)
+        sooner(best, moved_ms, req->route->conf->timeouts.grpc_idle, WEIR_EUPIDLE,
+               WEIR_BY_UPSTREAM);
+}
+
 static struct deadline req_deadline(const struct weir_req *req)
 {
     const struct weir_timeouts *t = &req->route->conf->timeouts;
     struct deadline best = { UINT64_MAX, WEIR_OK, WEIR_BY_US };
+    bool grpc = weir_grpc_kind(&req->in) != WEIR_GRPC_NONE;
     bool down_blocked = req->session && weir_hstream_pending(req->down) > 0;
     bool up_full = req->up_open && weir_hstream_pending(&req->conn->hs) > 0;
     bool client_owes = !req->to_up.ended && !req->own_answer && req->up_open && !up_full &&
@@ -51,10 +68,14 @@ static struct deadline req_deadline(const struct weir_req *req)
                        req->to_up.owed < WEIR_STREAM_HIGH_BYTES;
 
     sooner(&best, req->began_us / 1000, t->request, WEIR_EREQTIME, WEIR_BY_UPSTREAM);
-    if (client_owes)
-        sooner(&best, req->recv_ms, t->receive, WEIR_EBODYTIME, WEIR_BY_CLIENT);
     if (down_blocked)
         sooner(&best, req->send_ms, t->send, WEIR_ESENDTIME, WEIR_BY_CLIENT);
+    if (grpc) {
+        grpc_deadline(req, &best);
+        return best;
+    }
+    if (client_owes)
+        sooner(&best, req->recv_ms, t->receive, WEIR_EBODYTIME, WEIR_BY_CLIENT);
     if (req->up_open && !req->response_started) {
         if (req->to_up.end_sent || client_may_wait(req))
             sooner(&best, req->to_up.end_sent ? req->sent_us / 1000 : req->up_ms, t->first_byte,
@@ -75,7 +96,7 @@ static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
 
     if (!req->rate_ms || t->body_rate_min <= 0 || req->to_up.ended || req->own_answer ||
         !req->up_open || req->to_up.blocked || req->blocked_ever || req->response_started ||
-        took_ms < WEIR_BODY_RATE_GRACE_MS)
+        took_ms < WEIR_BODY_RATE_GRACE_MS || weir_grpc_kind(&req->in) != WEIR_GRPC_NONE)
         return false;
     return req->to_up.bytes * 1000 / took_ms < (uint64_t)t->body_rate_min;
 }
@@ -127,7 +148,8 @@ void weir_req_watch(struct weir_req *req)
         return;
     d = req_deadline(req);
     at = d.at_ms;
-    if (!req->to_up.ended && req->route->conf->timeouts.body_rate_min > 0 && at > now_ms + 2000)
+    if (!req->to_up.ended && req->route->conf->timeouts.body_rate_min > 0 && at > now_ms + 2000 &&
+        weir_grpc_kind(&req->in) == WEIR_GRPC_NONE)
         at = now_ms + 2000; /* look at the rate */
     if (at == UINT64_MAX ||
         (weir_timer_armed(&req->timer) && req->timer_ms <= at && req->timer_ms > now_ms))

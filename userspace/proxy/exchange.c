@@ -14,15 +14,16 @@
 #include "proxy/exchange.h"
 
 #include "base/clock.h"
+#include "proxy/grpc.h"
 
 void weir_exchange_pump(struct weir_req *req)
 {
-    struct weir_session *session = req->session;
-
+    weir_req_pin(req);
     if (!req->over && req->up_open)
         weir_exchange_pump_up(req);
-    if (session && session->req == req)
+    if (!req->over)
         weir_exchange_pump_down(req);
+    weir_req_unpin(req);
 }
 
 static enum weir_flow out_of_memory(struct weir_req *req)
@@ -77,7 +78,7 @@ enum weir_flow weir_exchange_answer(struct weir_req *req)
         weir_exchange_release(req);
         weir_dir_reset(dir);
         if (req->close_after)
-            weir_codec_shutdown(req->down->codec);
+            weir_hstream_last(req->down);
     }
     verdict = weir_exchange_prepare(req);
     if (verdict == WEIR_WAIT)
@@ -88,7 +89,8 @@ enum weir_flow weir_exchange_answer(struct weir_req *req)
         dir->head_due = true;
     }
     if (!dir->ended) {
-        req->out.body = WEIR_BODY_LENGTH;
+        req->out.body =
+            req->own_body.len || !weir_req_is_grpc(req) ? WEIR_BODY_LENGTH : WEIR_BODY_NONE;
         req->out.length = req->own_body.len;
         if (weir_dir_push(dir, req->own_body, true)) {
             req->broken = true;

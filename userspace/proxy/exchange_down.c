@@ -2,6 +2,8 @@
 /** exchange_down.c: from the upstream to the client: the answer through its filters, and what the upstream's codec tells. */
 #include "proxy/exchange.h"
 
+#include "proxy/grpc.h"
+
 static void answer_broken(struct weir_req *req, enum weir_err code, enum weir_by by)
 {
     weir_req_note_error(req, code, by, WEIR_RETRY_NO, 0, "response");
@@ -17,11 +19,13 @@ static bool trailer_passes(struct weir_req *req)
     if (dir->trailer_seen)
         return true;
     dir->trailer_seen = true;
+    weir_grpc_note(req, dir->trailer);
     if (weir_filters_run(req, WEIR_PH_TRAILER, dir->trailer, NULL) != WEIR_NEXT) {
         answer_broken(req, WEIR_EFILTER, WEIR_BY_US);
         return false;
     }
-    if (!req->in.te_trailers) /* RFC 9110 6.5.1: to those that said so */
+    if (!dir->trailer->count || /* RFC 9110 6.5.1: to those that said so; gRPC is nothing without */
+        !(req->in.te_trailers || weir_req_is_grpc(req)))
         dir->trailer = NULL;
     return true;
 }
@@ -135,6 +139,7 @@ static void up_on_head(void *arg, struct weir_message *msg)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
     bool filtered;
+    int err;
 
     req->up_ms = req->worker->loop.now_ms;
     if (!req->first_byte_us)
@@ -150,9 +155,15 @@ static void up_on_head(void *arg, struct weir_message *msg)
     if (weir_pool_is_connection_auth(msg) || weir_pool_is_connection_auth(&req->in))
         req->conn->no_pool = true;
     req->tunnel_due = msg->body == WEIR_BODY_TUNNEL;
-    if (weir_forward_answer(req, &req->out)) {
-        weir_req_fault(
-            req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "response" });
+    if (req->in.must_switch && !req->tunnel_due && msg->status / 100 == 2)
+        err = WEIR_EUPNOUPGRADE; /* a 2xx would say that it was granted */
+    else
+        err = weir_forward_answer(req, &req->out);
+    if (err) {
+        weir_req_fault(req,
+                       &(struct weir_error){ (enum weir_err)err,
+                                             err == WEIR_ENOMEM ? WEIR_BY_US : WEIR_BY_UPSTREAM,
+                                             WEIR_RETRY_NO, 0, "response" });
         return;
     }
     filtered = req->route->chains.phase[WEIR_PH_RESPONSE_BODY].count > 0 && !req->tunnel_due;
@@ -177,10 +188,9 @@ static void up_on_body(void *arg, struct weir_str data)
     dir->bytes += data.len;
     dir->owed += data.len;
     if (dir->piece_count == WEIR_PIECES_MAX && req->response_ready && !dir->held.len) {
-        struct weir_session *session = req->session;
-
+        weir_req_pin(req);
         weir_exchange_pump_down(req);
-        if (!session || session->req != req)
+        if (!weir_req_unpin(req))
             return;
     }
     if (weir_exchange_body(req, WEIR_PH_RESPONSE_BODY, dir, data))
@@ -206,14 +216,14 @@ static void up_on_end(void *arg)
 static void up_on_flush(void *arg)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
-    struct weir_session *session = req->session;
 
     if (req->tunnel_due && req->response_ready) {
         weir_tunnel_start(req);
         return;
     }
+    weir_req_pin(req);
     weir_exchange_pump_down(req);
-    if (!session || session->req != req)
+    if (!weir_req_unpin(req))
         return;
     if (weir_dir_keep(&req->to_down)) {
         answer_broken(req, WEIR_ENOMEM, WEIR_BY_US);

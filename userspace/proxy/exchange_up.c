@@ -2,13 +2,16 @@
 /** exchange_up.c: from the client to the upstream: the request's head and body, and what the client's codec tells. */
 #include "proxy/exchange.h"
 
-/* A body is kept for another attempt only where another attempt could follow. */
+/* A body is kept for another attempt only where another attempt could follow: a server of HTTP/2 may say that it has not
+ * begun (REFUSED_STREAM, GOAWAY), whatever the method. */
 static bool keeps_replay(const struct weir_req *req)
 {
     const struct weir_retry_conf *retry = &req->route->conf->retry;
 
-    return (weir_method_idempotent((enum weir_method)req->in.method_id) || retry->any_method) &&
-           !req->response_started;
+    if (req->response_started)
+        return false;
+    return weir_method_idempotent((enum weir_method)req->in.method_id) || retry->any_method ||
+           (req->conn->mux && retry->when & WEIR_RETRY_ON_UNPROCESSED);
 }
 
 void weir_exchange_pump_up(struct weir_req *req)
@@ -69,7 +72,7 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
     }
     conn->hs = (struct weir_hstream){ .sink = &weir_req_up_sink, .arg = req, .arena = &req->arena };
     req->was_reused = conn->reused;
-    err = weir_codec_open(&conn->h1.codec, &conn->hs);
+    err = weir_codec_open(conn->codec, &conn->hs);
     if (err)
         goto fault;
     req->up_open = true;
@@ -174,15 +177,15 @@ static void down_on_end(void *arg)
 static void down_on_flush(void *arg)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
-    struct weir_session *session = req->session;
 
+    weir_req_pin(req);
     if (!req->started) {
         req->started = true;
         weir_req_run(req);
     } else {
         weir_exchange_pump_up(req);
     }
-    if (session->req == req && weir_dir_keep(&req->to_up))
+    if (weir_req_unpin(req) && weir_dir_keep(&req->to_up))
         weir_req_fault(
             req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
 }

@@ -4,7 +4,8 @@
  * matched and forwarded, X-Forwarded-* or Forwarded, Via, the request id, hop-by-hop fields.
  * (INTERFACE, listener keys.)
  */
-#include "proxy/req.h"
+#include "proxy/grpc.h"
+#include "proxy/websocket.h"
 
 #include <stdio.h>
 
@@ -219,11 +220,11 @@ int weir_forward_begin(struct weir_req *req)
         req->close_after = true;
     if (req->worker->draining)
         req->close_after = true;
-    if (req->close_after)
+    if (req->close_after) /* the connection has had its share, or all end */
         weir_codec_shutdown(req->down->codec);
     if (req->in.upgrade.len && !upgrade_allowed(req->route->conf, req->in.upgrade))
         req->in.upgrade = (struct weir_str){ NULL, 0 };
-    return 0;
+    return weir_grpc_begin(req);
 }
 
 /* --- to the upstream ---------------------------------------------------------------------------
@@ -352,9 +353,9 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
     }
 }
 
-static int push_via(struct weir_req *req, struct weir_message *msg, bool http10)
+static int push_via(struct weir_req *req, struct weir_message *msg, const struct weir_message *came)
 {
-    struct weir_str via = req->wl->listener->via[http10];
+    struct weir_str via = req->wl->listener->via[came->http2 ? 2 : came->http10 ? 1 : 0];
 
     return via.len ? push(msg, WEIR_F_VIA, via) : 0;
 }
@@ -371,6 +372,21 @@ static struct weir_str host_for(const struct weir_req *req)
     }
 }
 
+static bool is_websocket(const struct weir_message *msg)
+{
+    return msg->upgrade.len && weir_str_ieq(msg->upgrade, WEIR_STR("websocket"));
+}
+
+/* A client of HTTP/2 has none (RFC 8441 5), a server of HTTP/1.1 wants one. */
+static int push_websocket_key(struct weir_req *req, struct weir_message *up)
+{
+    uint64_t random[2] = { weir_worker_random(req->worker), weir_worker_random(req->worker) };
+
+    if (!is_websocket(up) || weir_message_field(up, WEIR_F_SEC_WEBSOCKET_KEY).len)
+        return 0;
+    return push(up, WEIR_F_SEC_WEBSOCKET_KEY, weir_websocket_key(&req->arena, random));
+}
+
 int weir_forward_request(struct weir_req *req, struct weir_message *up)
 {
     const struct weir_listener_conf *conf = req->wl->listener->conf;
@@ -381,12 +397,16 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
     weir_message_strip_hop(up);
     if (up->form == WEIR_T_ABSOLUTE)
         up->form = WEIR_T_ORIGIN;
+    if (up->body == WEIR_BODY_TUNNEL) /* asked for: its head is all of it */
+        up->body = WEIR_BODY_NONE;
     up->host = host_for(req);
     up->keep_alive = true;
     up->http10 = false;
-    err = push_forwarded(req, up);
+    err = push_websocket_key(req, up);
     if (!err)
-        err = push_via(req, up, req->in.http10);
+        err = push_forwarded(req, up);
+    if (!err)
+        err = push_via(req, up, &req->in);
     if (!err && conf->request_id.len) {
         enum weir_field_id id = weir_field_id(conf->request_id);
 
@@ -396,20 +416,42 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
             weir_message_drop_name(up, conf->request_id);
         err = req->id.len ? weir_message_push(up, id, conf->request_id, req->id) : WEIR_ENOMEM;
     }
-    return err;
+    return err ?: weir_grpc_forward(req, up);
 }
 
 /* --- to the client -----------------------------------------------------------------------------
  */
 
+/* A server of HTTP/2 proves nothing, a client of HTTP/1.1 wants proof of its key; what a server of HTTP/1.1 proves is
+ * looked at where the key was ours: where the client's, it looks itself. */
+static int check_websocket(struct weir_req *req, struct weir_message *answer)
+{
+    struct weir_str key = weir_message_field(&req->in, WEIR_F_SEC_WEBSOCKET_KEY),
+                    asked = weir_message_field(&req->up_head, WEIR_F_SEC_WEBSOCKET_KEY),
+                    proof = weir_message_field(answer, WEIR_F_SEC_WEBSOCKET_ACCEPT);
+
+    if (key.len && !proof.len && answer->http2)
+        return push(answer, WEIR_F_SEC_WEBSOCKET_ACCEPT, weir_websocket_accept(&req->arena, key));
+    if (!key.len && !answer->http2 &&
+        !weir_str_eq(proof, weir_websocket_accept(&req->arena, asked)))
+        return WEIR_EUPSWITCH;
+    return 0;
+}
+
 int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
 {
     if (req->in.method_id == WEIR_M_CONNECT && answer->status / 100 != 2) {
         req->close_after = true; /* reply.c says why */
-        weir_codec_shutdown(req->down->codec);
+        weir_hstream_last(req->down);
     }
-    if (answer->status != 101)
+    if (answer->status != 101) {
         weir_message_strip_hop(answer);
+    } else if (is_websocket(&req->in)) {
+        int err = check_websocket(req, answer);
+
+        if (err)
+            return err;
+    }
     answer->keep_alive = true;
-    return push_via(req, answer, answer->http10);
+    return push_via(req, answer, answer);
 }

@@ -31,4 +31,7 @@ void sample_histogram(struct weir_metrics_out *out, const struct weir_histogram 
                       void (*labels)(struct weir_metrics_out *out, const void *arg),
                       const void *arg);
 
+/** Families that have a file of their own. */
+void put_grpc_requests_total(struct weir_metrics_out *out);
+
 #endif

@@ -30,6 +30,7 @@ static void timeouts_init(struct weir_timeouts *timeouts)
         .idle = 60 * SECOND,
         .request = WEIR_UNLIMITED,
         .tunnel = 3600 * SECOND,
+        .grpc_idle = WEIR_UNLIMITED,
     };
 }
 
@@ -43,6 +44,9 @@ static void limits_init(struct weir_limit_conf *limits)
         .body = WEIR_UNLIMITED,
         .replay = WEIR_REPLAY_BYTES_MAX,
         .keepalive_requests = WEIR_UNLIMITED,
+        .streams = 100,
+        .resets = 100 / 60.0,
+        .pings = 60 / 60.0,
         .memory_share = 0.75,
     };
 }
@@ -51,14 +55,14 @@ static void timeouts_inherited(struct weir_timeouts *timeouts)
 {
     const int64_t v = WEIR_INHERIT;
 
-    *timeouts = (struct weir_timeouts){ v, v, v, v, v, v, v, v, v, v, v, v };
+    *timeouts = (struct weir_timeouts){ v, v, v, v, v, v, v, v, v, v, v, v, v };
 }
 
 static void limits_inherited(struct weir_limit_conf *limits)
 {
     const int64_t v = WEIR_INHERIT;
 
-    *limits = (struct weir_limit_conf){ v, v, v, v, v, v, v, .memory = 0 };
+    *limits = (struct weir_limit_conf){ v, v, v, v, v, v, v, v, .memory = 0 };
 }
 
 static void access_log_init(struct weir_access_log_conf *log)
@@ -158,6 +162,7 @@ void weir_timeouts_inherit(struct weir_timeouts *low, const struct weir_timeouts
     low->idle = inherited(low->idle, high->idle);
     low->request = inherited(low->request, high->request);
     low->tunnel = inherited(low->tunnel, high->tunnel);
+    low->grpc_idle = inherited(low->grpc_idle, high->grpc_idle);
 }
 
 /* The smaller one; unlimited is larger than all. */
@@ -170,6 +175,13 @@ static int64_t ceiling(int64_t low, int64_t high)
     return low < high ? low : high;
 }
 
+static double rate_ceiling(double low, double high)
+{
+    if (low <= 0)
+        return high;
+    return high <= 0 || low < high ? low : high;
+}
+
 void weir_limits_inherit(struct weir_limit_conf *low, const struct weir_limit_conf *high)
 {
     low->connections = ceiling(low->connections, high->connections);
@@ -180,6 +192,9 @@ void weir_limits_inherit(struct weir_limit_conf *low, const struct weir_limit_co
     low->body = ceiling(low->body, high->body);
     low->replay = ceiling(low->replay, high->replay);
     low->keepalive_requests = ceiling(low->keepalive_requests, high->keepalive_requests);
+    low->streams = ceiling(low->streams, high->streams);
+    low->resets = rate_ceiling(low->resets, high->resets);
+    low->pings = rate_ceiling(low->pings, high->pings);
     low->memory = high->memory;
     low->memory_share = high->memory_share;
 }

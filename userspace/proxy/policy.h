@@ -16,13 +16,15 @@
 
 struct weir_timeouts {
     int64_t handshake, head, receive, body_rate_min /* bytes a second */, send, keepalive, connect,
-        queue, first_byte, idle, request, tunnel;
+        queue, first_byte, idle, request, tunnel, grpc_idle;
 };
 
 struct weir_limit_conf {
-    int64_t connections, connections_per_client, head, headers, body, replay, keepalive_requests;
-    int64_t memory;      /* bytes; 0: memory_share counts */
-    double memory_share; /* of the cgroup's or host's; top level only */
+    int64_t connections, connections_per_client, head, headers, body, replay, keepalive_requests,
+        streams;          /* h2, of one connection at a time */
+    double resets, pings; /* h2, of one connection, a second; 0: as the level above says */
+    int64_t memory;       /* bytes; 0: memory_share counts */
+    double memory_share;  /* of the cgroup's or host's; top level only */
 };
 
 struct weir_access_conf {

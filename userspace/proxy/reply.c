@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** reply.c: weir's own answers: of filters and of errors. */
-#include "proxy/req.h"
+#include "proxy/grpc.h"
 
 #include <stdio.h>
 
@@ -20,7 +20,7 @@ int weir_reply_make(struct weir_req *req, int status, struct weir_str body)
         /* What follows may be bytes for the tunnel that there is not, chosen by somebody else: it is
          * not to be taken for a request. */
         req->close_after = true;
-        weir_codec_shutdown(req->down->codec);
+        weir_hstream_last(req->down);
     }
     err = weir_message_push(out, WEIR_F_CONTENT_TYPE, weir_field_name(WEIR_F_CONTENT_TYPE),
                             WEIR_STR("text/plain; charset=utf-8"));
@@ -37,6 +37,8 @@ int weir_reply_error(struct weir_req *req)
     char text[256];
     int n;
 
+    if (weir_req_is_grpc(req))
+        return weir_grpc_reply(req, code);
     if (status == 499) /* nobody reads it */
         status = 400;
     n = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, WEIR_FMT(weir_status_reason(status)),

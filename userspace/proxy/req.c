@@ -17,6 +17,7 @@
 #include "proxy/req.h"
 
 #include "base/clock.h"
+#include "proxy/grpc.h"
 
 /* --- life --------------------------------------------------------------------------------------
  */
@@ -60,11 +61,13 @@ static void req_free(struct weir_req *req)
     weir_arena_fini(&arena);
 }
 
-/** Offloaded work has returned. */
-void weir_req_unpin(struct weir_req *req)
+bool weir_req_unpin(struct weir_req *req)
 {
-    if (--req->pins == 0 && req->over)
+    bool over = req->over;
+
+    if (--req->pins == 0 && over)
         req_free(req);
+    return !over;
 }
 
 /* --- errors ------------------------------------------------------------------------------------
@@ -365,6 +368,8 @@ static void req_count(struct weir_req *req, int status, uint64_t took_us)
 
     weir_codes_add(&stats->routes[row].codes, (unsigned)status);
     weir_histogram_add(&stats->routes[row].duration, took_us);
+    if (weir_req_is_grpc(req))
+        weir_grpc_stats_add(&stats->routes[row], weir_grpc_outcome(req));
     weir_count(&stats->in_flight, (uint64_t)-1);
     if (req->error.code)
         weir_error_stats_add(&req->worker->stats.errors, &req->error);
@@ -390,7 +395,9 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .host = req->in.host,
         .path = req->in.path,
         .query = req->in.query,
-        .protocol = req->in.http10 ? WEIR_STR("HTTP/1.0") : WEIR_STR("HTTP/1.1"),
+        .protocol = req->in.http10  ? WEIR_STR("HTTP/1.0")
+                    : req->in.http2 ? WEIR_STR("HTTP/2")
+                                    : WEIR_STR("HTTP/1.1"),
         .status = status,
         .bytes_in = req->to_up.bytes,
         .bytes_out = req->to_down.sent,
@@ -409,7 +416,12 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .tls = req->session && !req->session->closed ? weir_stream_tls(req->session->stream) : NULL,
         .error = req->error.code ? &req->error : NULL,
         .mover = req->tunnel ? WEIR_STR("copy") : no,
+        .grpc = weir_req_is_grpc(req),
     };
+    if (record.grpc) {
+        weir_grpc_path(req->in.path, &record.grpc_service, &record.grpc_method);
+        record.grpc_status = weir_grpc_outcome(req);
+    }
     weir_access_log_write(log, &record);
 }
 
@@ -440,10 +452,8 @@ static enum weir_flow step_finish(struct weir_req *req)
     if (session) {
         if (req->broken)
             weir_hstream_reset(req->down, req->error.code ? req->error.code : WEIR_EINTERNAL);
-        else if (!req->tunnel)
-            reusable = weir_hstream_done(req->down) && !req->close_after;
-        req->session = NULL;
-        session->req = NULL;
+        reusable = weir_hstream_done(req->down) && !req->close_after && !req->broken;
+        weir_session_part(session, req);
     }
     if (!req->pins)
         req_free(req);

@@ -61,16 +61,17 @@ struct weir_flow_dir {
 struct weir_req {
     uint32_t magic;
     uint8_t step;
-    uint16_t pins; /* offloaded work that still uses the arena */
+    uint16_t pins; /* who still uses the arena: offloaded work, a caller that looks again */
     bool started;  /* the machine has seen it */
     bool running;  /* inside weir_req_run */
     bool moved;    /* a step was set from inside an event: it is to be run, also the same one */
     bool over;     /* finished; freed when the pins are gone */
     bool client_gone;
-    bool head_sent;        /* the client has got (some of) a final head */
-    bool own_answer;       /* `out` is weir's own */
-    bool answering;        /* it is being sent, and the upstream was let go */
-    bool response_ready;   /* response filters have run */
+    bool client_ended;   /* its message is whole: of a tunnel that is asked for, it has sent FIN */
+    bool head_sent;      /* the client has got (some of) a final head */
+    bool own_answer;     /* `out` is weir's own */
+    bool answering;      /* it is being sent, and the upstream was let go */
+    bool response_ready; /* response filters have run */
     bool response_started; /* a final head has come from the upstream */
     bool tunnel_due;
     bool fresh; /* a stale pooled connection was met: the next one is new */
@@ -84,7 +85,8 @@ struct weir_req {
     bool again;        /* and that of the filters */
     bool was_reused;   /* the connection of the last attempt */
     bool blocked_ever; /* the upstream once took too little: the client's rate says nothing */
-    struct weir_session *session; /* NULL: the client is gone */
+    struct weir_session *session;                 /* NULL: the client is gone */
+    struct weir_req *session_next, *session_prev; /* its other requests */
     struct weir_worker *worker;
     struct weir_wlistener *wl;
     struct weir_hstream *down;
@@ -125,6 +127,8 @@ struct weir_req {
     struct weir_str id, client;
     char client_text[48];
     struct weir_addr client_addr;
+    uint64_t grpc_until_us; /* what its grpc-timeout allows; 0: none */
+    uint16_t grpc_said;     /* grpc-status of the trailer, and 1; 0: none */
     struct weir_tunnel *tunnel;
 };
 #define WEIR_REQ_MAGIC 0x77726571u
@@ -137,8 +141,13 @@ void weir_req_run(struct weir_req *req);
 void weir_req_goto(struct weir_req *req, enum weir_step step);
 /** The attempt failed: the machine decides what next. First error wins for the log. */
 void weir_req_fault(struct weir_req *req, const struct weir_error *error);
-/** Offloaded work has returned: the arena may go. */
-void weir_req_unpin(struct weir_req *req);
+/** Keeps the request's memory, for one who has to look at it after something that may end it. */
+static inline void weir_req_pin(struct weir_req *req)
+{
+    req->pins++;
+}
+/** Undoes a pin; the memory may go. Is the request still in progress? */
+bool weir_req_unpin(struct weir_req *req);
 /** The client has gone: everything is let go. */
 void weir_req_client_gone(struct weir_req *req, enum weir_err why);
 /** Remembers the first error. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** request.c: what filters may ask of a request (include/weir/request.h). */
-#include "proxy/req.h"
+#include "proxy/grpc.h"
 
 struct weir_message *weir_req_request(struct weir_req *req)
 {
@@ -10,6 +10,17 @@ struct weir_message *weir_req_request(struct weir_req *req)
 struct weir_message *weir_req_response(struct weir_req *req)
 {
     return req->own_answer || req->response_started ? &req->out : NULL;
+}
+
+struct weir_message *weir_req_take_trailer(struct weir_req *req)
+{
+    struct weir_message *trailer = req->to_down.trailer;
+
+    if (!trailer || req->to_down.trailer_seen)
+        return NULL;
+    weir_grpc_note(req, trailer);
+    req->to_down.trailer = NULL;
+    return trailer;
 }
 
 struct weir_str weir_req_id(const struct weir_req *req)

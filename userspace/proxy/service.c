@@ -127,19 +127,33 @@ static struct weir_guard_limits guard_limits(const struct weir_limit_conf *limit
                                            limits->headers > 0 ? (uint32_t)limits->headers : 0 };
 }
 
+/* `off` is as much as fits. */
+static uint32_t count_of(double limit)
+{
+    return limit < 0 || limit > UINT32_MAX ? UINT32_MAX : limit < 1 ? 1 : (uint32_t)limit;
+}
+
+static struct weir_h2_limits h2_limits(const struct weir_limit_conf *limits)
+{
+    return (struct weir_h2_limits){ .streams = count_of((double)limits->streams),
+                                    .resets_per_minute = count_of(limits->resets * 60),
+                                    .pings_per_minute = count_of(limits->pings * 60) };
+}
+
 /* The values of Via (RFC 9110 7.6.3), written once. */
 static int compile_via(struct weir_listener *listener)
 {
     struct weir_str name = listener->conf->via;
 
-    for (int old = 0; old < 2 && name.len; old++) {
+    static const char *const versions[] = { "1.1", "1.0", "2" };
+
+    for (int i = 0; i < 3 && name.len; i++) {
         char *text = malloc(name.len + 5);
 
         if (!text)
             return WEIR_ENOMEM;
-        listener->via[old] =
-            (struct weir_str){ text, (size_t)sprintf(text, "1.%c %.*s", old ? '0' : '1',
-                                                     WEIR_FMT(name)) };
+        listener->via[i] = (struct weir_str){ text, (size_t)sprintf(text, "%s %.*s", versions[i],
+                                                                    WEIR_FMT(name)) };
     }
     return 0;
 }
@@ -155,6 +169,7 @@ static int compile_listener(struct weir_service *service, unsigned i, unsigned *
     listener->index = i;
     limits = &listener->conf->limits;
     listener->guard = guard_limits(limits);
+    listener->h2 = h2_limits(limits);
     service->listener_count++;
     err = compile_via(listener);
     if (!err)
@@ -477,8 +492,8 @@ static void listener_free(struct weir_service *service, struct weir_listener *li
         weir_route_free(&listener->routes.at[i]);
         weir_chains_fini(&listener->routes.at[i].chains);
     }
-    for (int old = 0; old < 2; old++)
-        free((char *)(uintptr_t)listener->via[old].ptr);
+    for (int i = 0; i < 3; i++)
+        free((char *)(uintptr_t)listener->via[i].ptr);
     free(listener->routes.at);
     free(listener->fds);
     free(listener->addrs);

@@ -11,7 +11,6 @@
 enum { LOOKS_MAX = 64 }; /* at idle sessions, for one that may go */
 
 static const struct weir_stream_sink session_stream_sink;
-static const struct weir_codec_sink session_codec_sink;
 
 /* --- states ------------------------------------------------------------------------------------
  */
@@ -154,7 +153,12 @@ static void session_free(struct weir_session *session)
     struct weir_worker *worker = session->wl->worker;
 
     session_leave(session);
-    weir_h1_fini(&session->h1);
+    if (session->multiplexed) {
+        weir_later_cancel(&session->mux.flush);
+        weir_h2_free(session->mux.h2);
+    } else {
+        weir_h1_fini(&session->h1);
+    }
     if (session->held) {
         weir_later_cancel(&session->held->later);
         weir_buf_clear(&session->held->bytes);
@@ -199,7 +203,7 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     weir_count(&wl->stats->accepted, 1);
     weir_count(&wl->stats->connections, 1);
     worker->session_count++;
-    weir_h1_init_server(&session->h1, &wl->listener->guard, &session_codec_sink, session);
+    weir_h1_init_server(&session->h1, &wl->listener->guard, &weir_session_codec_sink, session);
     stream = weir_tcp_adopt(&worker->loop, fd, &session_stream_sink, session);
     if (stream && wl->listener->tls)
         stream = weir_tls_accept(wl->listener->tls, &stream, &session_stream_sink, session);
@@ -219,10 +223,13 @@ void weir_session_close(struct weir_session *session, bool reset)
         return;
     session->closed = true;
     weir_session_set_state(session, WEIR_SESSION_CLOSING); /* nobody else is to choose it */
-    if (session->tunnel)
-        weir_tunnel_stop(session->tunnel);
-    else if (session->req)
-        weir_req_client_gone(session->req, WEIR_ECLIENTGONE);
+    for (struct weir_req *req = session->reqs, *next; req; req = next) {
+        next = req->session_next;
+        if (req->tunnel)
+            weir_tunnel_stop(req->tunnel);
+        else
+            weir_req_client_gone(req, WEIR_ECLIENTGONE);
+    }
     weir_stream_close(session->stream, reset);
 }
 
@@ -243,6 +250,9 @@ void weir_session_linger(struct weir_session *session)
 /* No request is in progress: goes, at once when nothing is on its way to the client. */
 void weir_session_end(struct weir_session *session)
 {
+    if (session->multiplexed && !weir_codec_over(weir_session_codec(session)))
+        weir_h2_goodbye(session->mux.h2, WEIR_OK);
+    weir_codec_flush(weir_session_codec(session));
     if (weir_stream_pending(session->stream))
         weir_session_linger(session);
     else
@@ -262,10 +272,26 @@ static int on_begin(void *arg, struct weir_hstream *hs)
     hs->sink = &weir_req_down_sink;
     hs->arg = req;
     hs->arena = &req->arena;
-    session->req = req;
+    req->session_next = session->reqs;
+    if (session->reqs)
+        session->reqs->session_prev = req;
+    session->reqs = req;
     session->requests++;
-    weir_session_set_state(session, WEIR_SESSION_ACTIVE);
+    if (session->state != WEIR_SESSION_ACTIVE)
+        weir_session_set_state(session, WEIR_SESSION_ACTIVE);
     return 0;
+}
+
+void weir_session_part(struct weir_session *session, struct weir_req *req)
+{
+    if (req->session_prev)
+        req->session_prev->session_next = req->session_next;
+    else
+        session->reqs = req->session_next;
+    if (req->session_next)
+        req->session_next->session_prev = req->session_prev;
+    req->session_next = req->session_prev = NULL;
+    req->session = NULL;
 }
 
 static void on_output(void *arg, const struct iovec *iov, int count)
@@ -294,11 +320,31 @@ static void on_pause(void *arg, bool pause)
         weir_stream_read(session->stream, !pause);
 }
 
-static const struct weir_codec_sink session_codec_sink = {
+static void flush(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    if (session->closed)
+        return;
+    weir_codec_flush(weir_session_codec(session));
+    weir_session_settle(session);
+}
+
+/* What many requests have to say leaves in one write at the end of the turn. */
+static void on_wanted(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    if (session->multiplexed && !weir_later_queued(&session->mux.flush))
+        weir_loop_defer(loop_of(session), &session->mux.flush, flush, session);
+}
+
+const struct weir_codec_sink weir_session_codec_sink = {
     .on_output = on_output,
     .on_pending = on_pending,
     .on_pause = on_pause,
     .on_begin = on_begin,
+    .on_wanted = on_wanted,
 };
 
 /* Bytes that cannot be fed yet; the client waits meanwhile. */
@@ -320,9 +366,11 @@ static int hold(struct weir_session *session, const uint8_t *data, size_t len)
  * way where one can be. */
 static void feed_failed(struct weir_session *session, enum weir_err err)
 {
-    if (session->req || session->closed)
-        return; /* the request has been told, and ends the session */
-    if (session->state != WEIR_SESSION_CLOSING) {
+    if (session->closed || session->state == WEIR_SESSION_CLOSING)
+        return;
+    if (session->multiplexed) {
+        weir_session_goodbye(session, err);
+    } else if (!session->reqs) { /* else the request has been told, and ends the session */
         weir_h1_refuse(&session->h1, err);
         weir_session_linger(session);
     }
@@ -333,7 +381,8 @@ static void feed_failed(struct weir_session *session, enum weir_err err)
 static bool may_feed(const struct weir_session *session)
 {
     return !session->closed && !session->tunnel && session->state != WEIR_SESSION_CLOSING &&
-           (session->req || weir_stream_pending(session->stream) < WEIR_STREAM_HIGH_BYTES);
+           (session->reqs || session->multiplexed ||
+            weir_stream_pending(session->stream) < WEIR_STREAM_HIGH_BYTES);
 }
 
 /**
@@ -343,10 +392,15 @@ static bool may_feed(const struct weir_session *session)
 static size_t session_feed(struct weir_session *session, const uint8_t *data, size_t len)
 {
     size_t eaten = 0;
+    int known = session->sniffed ? 1 : weir_session_sniff(session, data, len);
 
+    if (known <= 0) {
+        session->broken = known < 0;
+        return 0;
+    }
     session->feeding = true;
     while (eaten < len && may_feed(session)) {
-        ssize_t n = weir_codec_feed(&session->h1.codec, data + eaten, len - eaten);
+        ssize_t n = weir_codec_feed(weir_session_codec(session), data + eaten, len - eaten);
 
         if (n < 0) {
             feed_failed(session, (enum weir_err)n);
@@ -365,7 +419,11 @@ static void after_feed(struct weir_session *session)
 {
     bool in_head;
 
-    if (session->closed || session->req || session->tunnel ||
+    if (session->multiplexed) {
+        weir_session_settle(session);
+        return;
+    }
+    if (session->closed || session->reqs || session->tunnel ||
         session->state == WEIR_SESSION_CLOSING)
         return;
     in_head = weir_h1_in_head(&session->h1);
@@ -405,10 +463,10 @@ static void feed_held(void *arg)
         return;
     if (held->bytes.len)
         return; /* until the request in progress is done, or the client has read */
-    if (!session->h1.paused)
+    if (session->multiplexed || !session->h1.paused)
         weir_stream_read(session->stream, true);
     if (session->eof && session->state != WEIR_SESSION_CLOSING)
-        weir_codec_eof(&session->h1.codec, WEIR_OK);
+        weir_codec_eof(weir_session_codec(session), WEIR_OK);
     after_feed(session);
 }
 
@@ -426,6 +484,10 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
 
     if (session->closed || session->tunnel)
         return;
+    if (session->multiplexed) {
+        weir_session_settle(session);
+        return;
+    }
     if (cut || session->broken) {
         /* RST where an end of the stream could be taken for the end of the body; a length or chunks
          * show the cut. */
@@ -471,6 +533,11 @@ static void on_open(void *arg)
                         ->handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed],
                    1);
     weir_session_set_state(session, WEIR_SESSION_HEAD);
+    if (!tls || weir_str_absent(tls->alpn))
+        return; /* the first bytes tell */
+    session->sniffed = true;
+    if (weir_str_eq(tls->alpn, WEIR_STR("h2")) && weir_session_multiplex(session))
+        weir_session_close(session, true);
 }
 
 static void on_data(void *arg, const uint8_t *data, size_t len)
@@ -502,7 +569,7 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
         weir_session_close(session, true);
         return;
     }
-    if (eaten < len && !session->req && may_feed(session))
+    if (eaten < len && !session->reqs && may_feed(session))
         feed_held_later(session);
     after_feed(session);
 }
@@ -521,10 +588,15 @@ static void on_eof(void *arg)
             weir_session_close(session, false);
         return;
     }
-    if (session->held && session->held->bytes.len)
+    if (session->held && session->held->bytes.len && session->sniffed)
         return; /* its requests are answered first */
-    if (session->req) {
-        if (!session->req->to_up.ended)
+    if (session->multiplexed) {
+        weir_codec_eof(weir_session_codec(session), WEIR_OK);
+        weir_session_settle(session);
+        return;
+    }
+    if (session->reqs) {
+        if (!session->reqs->to_up.ended)
             weir_codec_eof(&session->h1.codec, WEIR_OK);
         return; /* half-close: the answer still goes out */
     }
@@ -547,9 +619,11 @@ static void on_drained(void *arg)
                                    WEIR_SESSION_CLOSING); /* the time to linger counts from here */
         return;
     }
-    if (!session->req)
+    if (!session->reqs)
         feed_held_later(session);
-    weir_codec_drained(&session->h1.codec);
+    weir_codec_drained(weir_session_codec(session));
+    if (session->multiplexed)
+        weir_session_settle(session);
 }
 
 static void on_error(void *arg, enum weir_err err, int sys)

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * session.h: one client connection: accept, TLS, codec, one request after the other, close.
+ * session.h: one client connection: accept, TLS, codec, requests, close.
  *
  *   accept ──▶ HANDSHAKE ──▶ HEAD ──on_begin──▶ ACTIVE ──request done──▶ IDLE ──byte──▶ HEAD …
  *                                                  │ done, not reusable      │ timeout, pressure
  *                                                  ▼                         ▼
  *                                               CLOSING (flush, FIN, read away) ──▶ closed
+ *
+ * ALPN or the first bytes choose the codec: h1 has one request after the other, h2 many at a time (session_mux.c); those
+ * in progress are the list `reqs`.
  */
 #ifndef PROXY_SESSION_H
 #define PROXY_SESSION_H
 
 #include "http/h1.h"
+#include "http/h2.h"
 #include "proxy/worker.h"
 
 struct weir_req;
@@ -32,13 +36,21 @@ struct weir_session {
     bool closed : 1; /* weir_stream_close was called */
     bool feeding : 1;
     bool counted_client : 1;
+    bool sniffed : 1;     /* which protocol it is is known */
+    bool multiplexed : 1; /* h2: `mux` is in force, not `h1` */
     bool peer_v4 : 1, peer_unix : 1;
     uint16_t local_port; /* of the address that it came to; 0: a UNIX socket */
     struct weir_list link;
     struct weir_wlistener *wl;
     struct weir_stream *stream;
-    struct weir_h1 h1;
-    struct weir_req *req;
+    union {
+        struct weir_h1 h1;
+        struct {
+            struct weir_h2 *h2;
+            struct weir_later flush;
+        } mux;
+    };
+    struct weir_req *reqs; /* in progress; the newest first */
     struct weir_held *held;
     struct weir_tunnel *tunnel; /* has taken the stream's events */
     uint64_t since_ms;          /* in this state */
@@ -59,8 +71,19 @@ _Static_assert(sizeof(struct weir_session) <= 240, "an idle connection is small"
 /** A connection was accepted by one of a weir_wlistener's `socks`. Takes the descriptor. */
 void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct sockaddr *peer,
                          socklen_t len);
+static inline struct weir_codec *weir_session_codec(struct weir_session *session)
+{
+    return session->multiplexed ? weir_h2_codec(session->mux.h2) : &session->h1.codec;
+}
+/** Is a header section begun and not whole? */
+static inline bool weir_session_in_head(const struct weir_session *session)
+{
+    return session->multiplexed ? weir_h2_in_head(session->mux.h2) : weir_h1_in_head(&session->h1);
+}
+/** The request knows its session no more, and it the request. */
+void weir_session_part(struct weir_session *session, struct weir_req *req);
 /**
- * The request of this session is over; `reusable`: the next may come; `cut`: the answer was begun
+ * A request of this session, parted, is over; `reusable`: the next may come; `cut`: the answer was begun
  * and not finished; `finished`: the client has said all that it will say (it asked to close, and
  * its request is whole): nothing can come that a close would answer with RST.
  */
@@ -72,7 +95,8 @@ void weir_session_close(struct weir_session *session, bool reset);
 void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel,
                          struct weir_buf *held);
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr);
-/* What session_sweep.c needs of session.c. */
+/* What session_sweep.c and session_mux.c need of session.c. */
+extern const struct weir_codec_sink weir_session_codec_sink;
 void weir_session_set_state(struct weir_session *session, enum weir_session_state next);
 /** Answered, and not to be used again: FIN, and what the client still sends is read away for a while. */
 void weir_session_linger(struct weir_session *session);
@@ -80,6 +104,16 @@ void weir_session_linger(struct weir_session *session);
 void weir_session_end(struct weir_session *session);
 /** The oldest idle one with nothing on the way; NULL: none among the first ones. */
 struct weir_session *weir_sessions_oldest_quiet(struct weir_wlistener *wl);
+
+/* session_mux.c: what is different with many requests at a time. */
+/** Which protocol do these first bytes speak? Chooses the codec. 0 when more must come, else 1, or WEIR_ENOMEM. */
+int weir_session_sniff(struct weir_session *session, const uint8_t *data, size_t len);
+/** HTTP/2 from the next byte on. 0 or WEIR_ENOMEM. */
+int weir_session_multiplex(struct weir_session *session) __attribute__((warn_unused_result));
+/** After whatever may have ended the last request or the codec: which state it is in now. */
+void weir_session_settle(struct weir_session *session);
+/** GOAWAY, for the reason `why` (WEIR_OK: none); then the connection ends. */
+void weir_session_goodbye(struct weir_session *session, enum weir_err why);
 
 /* session_sweep.c */
 /** Closes sessions whose time is over, oldest first; under memory pressure the oldest idle ones as

@@ -18,7 +18,9 @@ static struct weir_session *oldest(struct weir_wlistener *wl, enum weir_session_
 
 static void head_too_slow(struct weir_session *session)
 {
-    if (weir_h1_in_head(&session->h1)) {
+    if (session->multiplexed) {
+        weir_session_goodbye(session, WEIR_EHEADTIME);
+    } else if (weir_h1_in_head(&session->h1)) {
         weir_h1_refuse(&session->h1, WEIR_EHEADTIME);
         weir_session_linger(session);
     } else {
@@ -59,7 +61,10 @@ static void time_is_over(struct weir_session *session)
         linger_more(session);
         break;
     case WEIR_SESSION_IDLE:
-        weir_session_close(session, weir_stream_pending(session->stream) > 0);
+        if (weir_stream_pending(session->stream))
+            weir_session_close(session, true);
+        else
+            weir_session_end(session);
         break;
     default:
         weir_session_close(session, false);
@@ -91,6 +96,14 @@ static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state
     }
 }
 
+static bool has_tunnel(const struct weir_session *session)
+{
+    for (const struct weir_req *req = session->reqs; req; req = req->session_next)
+        if (req->tunnel)
+            return true;
+    return false;
+}
+
 /* A drain has an end: shutdown.tunnels for tunnels, shutdown.drain for all else. */
 static void drain_over(struct weir_wlistener *wl)
 {
@@ -101,7 +114,8 @@ static void drain_over(struct weir_wlistener *wl)
         weir_list_each(link, next, &wl->sessions[state])
         {
             struct weir_session *session = weir_list_entry(link, struct weir_session, link);
-            int64_t limit = session->tunnel ? service->conf->tunnels_ms : service->conf->drain_ms;
+            int64_t limit =
+                has_tunnel(session) ? service->conf->tunnels_ms : service->conf->drain_ms;
 
             if (session->closed || limit < 0 || waited < limit)
                 continue;
@@ -136,7 +150,14 @@ void weir_sessions_drain(struct weir_wlistener *wl)
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
         weir_session_end(weir_list_entry(link, struct weir_session, link));
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
-        weir_codec_shutdown(&weir_list_entry(link, struct weir_session, link)->h1.codec);
+        weir_codec_shutdown(weir_session_codec(weir_list_entry(link, struct weir_session, link)));
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_HEAD])
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        if (session->multiplexed)
+            weir_codec_shutdown(weir_session_codec(session));
+    }
 }
 
 void weir_sessions_close_all(struct weir_wlistener *wl)

@@ -7,6 +7,7 @@
 #define PROXY_STATS_H
 
 #include "base/metric.h"
+#include "http/grpc.h"
 #include "weir/error.h"
 
 /* Why a connection was not taken: the label `reason`. */
@@ -25,6 +26,7 @@ enum weir_retried { WEIR_RETRIES(WEIR_RETRY_ENUM) WEIR_RETRIED_COUNT };
 struct weir_route_stats {
     struct weir_codes codes;
     struct weir_histogram duration;
+    weir_counter grpc[WEIR_GRPC_STATUS_COUNT + 1]; /* by grpc-status; the last: any other */
 };
 
 /** Of one listener on one worker; routes[] follows the listener's routes, the last slot is "no route". */
@@ -52,6 +54,12 @@ struct weir_worker_stats {
     weir_counter bugs;
 };
 
+static inline void weir_grpc_stats_add(struct weir_route_stats *stats, int status)
+{
+    unsigned last = WEIR_GRPC_STATUS_COUNT, slot = (unsigned)status;
+
+    weir_count(&stats->grpc[slot < last ? slot : last], 1);
+}
 void weir_error_stats_add(struct weir_error_stats *stats, const struct weir_error *error);
 
 #endif

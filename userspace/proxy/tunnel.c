@@ -2,12 +2,14 @@
 /**
  * tunnel.c: after a 101, or a 2xx to CONNECT, bytes go both ways unread: each side's bytes to the
  * other, a side is not read while the other has too much unsent, a FIN is passed on when what was
- * before it has been, a RST ends both.
+ * before it has been, a RST ends both. A side is a whole connection (h1: the session hands its events
+ * over, the pool its stream), or one exchange of a connection that goes on (h2: tunnel_stream.h).
  *
  *   open ──both sent FIN, all drained──▶ closing ──both streams closed──▶ the request finishes
  *     └──error, idle, stop──▶ closing (RST)
  */
-#include "proxy/req.h"
+#include "proxy/exchange.h"
+#include "proxy/tunnel_stream.h"
 
 struct side {
     struct weir_stream *stream;
@@ -20,13 +22,26 @@ struct weir_tunnel {
     uint32_t magic;
     bool ending;
     struct weir_req *req;
-    struct weir_session *session;
+    struct weir_session
+        *session; /* whose whole connection it is; NULL: it is one of many exchanges */
     struct side down, up;
     struct weir_pool_token token; /* it counts as a connection of its server as long as it lasts */
     struct weir_timer idle;
     uint64_t active_ms;
 };
 #define TUNNEL_MAGIC 0x7774756eu
+
+/* The exchange ends, its connection goes on, or ends before the tunnel's other side has closed: they part now. */
+static void down_part(struct weir_tunnel *tunnel, bool reset)
+{
+    struct weir_req *req = tunnel->req;
+    struct weir_session *session = req->session;
+
+    weir_stream_close(tunnel->down.stream, reset);
+    weir_hstream_done(req->down);
+    weir_session_part(session, req);
+    weir_session_request_done(session, true, false, false);
+}
 
 static void tunnel_end(struct weir_tunnel *tunnel, bool reset)
 {
@@ -35,7 +50,10 @@ static void tunnel_end(struct weir_tunnel *tunnel, bool reset)
     tunnel->ending = true;
     weir_timer_stop(&tunnel->req->worker->loop.wheel, &tunnel->idle);
     weir_stream_close(tunnel->up.stream, reset);
-    weir_session_close(tunnel->session, reset);
+    if (tunnel->session)
+        weir_session_close(tunnel->session, reset);
+    else
+        down_part(tunnel, reset);
 }
 
 static void tunnel_closed(struct weir_tunnel *tunnel)
@@ -116,7 +134,8 @@ void weir_tunnel_on_error(struct weir_tunnel *tunnel, enum weir_err err)
 void weir_tunnel_on_closed(struct weir_tunnel *tunnel)
 {
     tunnel->down.closed = true;
-    tunnel->req->session = NULL;
+    if (tunnel->req->session)
+        weir_session_part(tunnel->req->session, tunnel->req);
     tunnel_closed(tunnel);
 }
 
@@ -124,6 +143,40 @@ void weir_tunnel_stop(struct weir_tunnel *tunnel)
 {
     tunnel_end(tunnel, true);
 }
+
+static void down_on_data(void *arg, const uint8_t *data, size_t len)
+{
+    weir_tunnel_on_data(weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC), data, len);
+}
+
+static void down_on_eof(void *arg)
+{
+    weir_tunnel_on_eof(weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC));
+}
+
+static void down_on_drained(void *arg)
+{
+    weir_tunnel_on_drained(weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC));
+}
+
+static void down_on_error(void *arg, enum weir_err err, int sys)
+{
+    (void)sys;
+    weir_tunnel_on_error(weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC), err);
+}
+
+static void down_on_closed(void *arg)
+{
+    weir_tunnel_on_closed(weir_cast(struct weir_tunnel, arg, TUNNEL_MAGIC));
+}
+
+static const struct weir_stream_sink down_sink = {
+    .on_data = down_on_data,
+    .on_eof = down_on_eof,
+    .on_drained = down_on_drained,
+    .on_error = down_on_error,
+    .on_closed = down_on_closed,
+};
 
 /* --- the upstream's side ------------------------------------------------------------------------
  */
@@ -213,6 +266,51 @@ static void relay_kept(struct weir_tunnel *tunnel, struct side *from, struct sid
     weir_buf_clear(kept);
 }
 
+/* The client's side. 0 or WEIR_ENOMEM. */
+static int join_down(struct weir_tunnel *tunnel, struct weir_buf *from_client)
+{
+    struct weir_req *req = tunnel->req;
+    struct weir_session *session = req->session;
+
+    if (!session->multiplexed) {
+        tunnel->session = session;
+        tunnel->down.stream = session->stream;
+        weir_session_tunnel(session, tunnel, from_client);
+        return 0;
+    }
+    tunnel->down.stream =
+        weir_tunnel_stream(req->down, &req->worker->loop, WEIR_ECLIENTGONE, &down_sink, tunnel);
+    if (!tunnel->down.stream || weir_dir_keep(&req->to_up))
+        return WEIR_ENOMEM;
+    weir_buf_splice(from_client, &req->to_up.held);
+    return 0;
+}
+
+/* The upstream's. 0 or WEIR_ENOMEM. */
+static int join_up(struct weir_tunnel *tunnel, struct weir_buf *from_upstream)
+{
+    struct weir_req *req = tunnel->req;
+
+    if (req->conn->mux) {
+        tunnel->up.stream =
+            weir_tunnel_stream(&req->conn->hs, &req->worker->loop, WEIR_EUPRESET, &up_sink, tunnel);
+        if (!tunnel->up.stream || weir_dir_keep(&req->to_down))
+            return WEIR_ENOMEM;
+        weir_buf_splice(from_upstream, &req->to_down.held);
+        return 0;
+    }
+    weir_pool_token_take(req->conn, &tunnel->token);
+    tunnel->up.stream = weir_pool_detach(&req->conn, from_upstream);
+    weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
+    return 0;
+}
+
+static void start_failed(struct weir_req *req)
+{
+    weir_req_fault(req,
+                   &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel" });
+}
+
 void weir_tunnel_start(struct weir_req *req)
 {
     struct weir_loop *loop = &req->worker->loop;
@@ -220,28 +318,28 @@ void weir_tunnel_start(struct weir_req *req)
     struct weir_tunnel *tunnel = weir_arena_zalloc(&req->arena, sizeof(*tunnel));
     struct weir_buf from_client = { .cache = &loop->bufs },
                     from_upstream = { .cache = &loop->bufs };
-
-    bool up_eof;
+    bool up_eof = !req->conn->mux && req->conn->eof, /* told already, while a filter waited */
+        down_eof = session->multiplexed ? req->client_ended : session->eof;
 
     req->tunnel_due = false;
-    if (!tunnel || weir_hstream_send(req->down, &req->out, NULL, 0, NULL, 0)) {
-        weir_req_fault(req,
-                       &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel" });
+    if (!tunnel) {
+        start_failed(req);
         return;
     }
-    *tunnel = (struct weir_tunnel){
-        .magic = TUNNEL_MAGIC, .req = req, .session = session, .active_ms = loop->now_ms
-    };
+    *tunnel = (struct weir_tunnel){ .magic = TUNNEL_MAGIC, .req = req, .active_ms = loop->now_ms };
+    if (weir_hstream_send(req->down, &req->out, NULL, 0, NULL, 0)) {
+        start_failed(req);
+        return;
+    }
     req->head_sent = true;
+    if (join_down(tunnel, &from_client) || join_up(tunnel, &from_upstream)) {
+        weir_buf_clear(&from_client);
+        start_failed(req);
+        return;
+    }
     req->tunnel = tunnel;
     req->up_open = false;
     weir_timer_stop(&loop->wheel, &req->timer);
-    tunnel->down.stream = session->stream;
-    up_eof = req->conn->eof; /* told already, while a filter waited on the 101 */
-    weir_pool_token_take(req->conn, &tunnel->token);
-    tunnel->up.stream = weir_pool_detach(&req->conn, &from_upstream);
-    weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
-    weir_session_tunnel(session, tunnel, &from_client);
     if (weir_req_timeouts(req)->tunnel >= 0)
         weir_loop_timer(loop, &tunnel->idle, (uint64_t)weir_req_timeouts(req)->tunnel, on_idle,
                         tunnel);
@@ -253,6 +351,6 @@ void weir_tunnel_start(struct weir_req *req)
     relay_kept(tunnel, &tunnel->up, &tunnel->down, &from_upstream);
     if (up_eof)
         up_on_eof(tunnel);
-    if (session->eof)
+    if (down_eof)
         weir_tunnel_on_eof(tunnel);
 }

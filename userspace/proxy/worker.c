@@ -62,6 +62,9 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
     worker->service = service;
     worker->id = id;
     weir_slab_init(&worker->sessions, sizeof(struct weir_session));
+    err = weir_h2_shared_init(&worker->h2, &worker->loop.bufs, &worker->loop.now_ms);
+    if (err)
+        return err;
     for (int i = 0; i < WEIR_PARKED_BUCKETS; i++)
         weir_list_init(&worker->parked[i]);
     if (getrandom(worker->random, sizeof(worker->random), 0) != sizeof(worker->random))
@@ -78,7 +81,8 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
     for (unsigned i = 0; i < service->listener_count && !err; i++)
         err = listener_init(worker, i);
     for (unsigned i = 0; i < service->cluster_count && !err; i++) {
-        worker->views[i] = weir_cluster_view_new(service->clusters[i], &worker->loop, id);
+        worker->views[i] =
+            weir_cluster_view_new(service->clusters[i], &worker->loop, id, &worker->h2);
         err = worker->views[i] ? 0 : WEIR_ENOMEM;
     }
     return err ?: filter_state_init(worker);
@@ -111,6 +115,7 @@ void weir_worker_fini(struct weir_worker *worker)
     free(worker->budgets);
     weir_match_scratch_free(worker->scratch);
     weir_slab_fini(&worker->sessions);
+    weir_h2_shared_fini(&worker->h2);
     weir_loop_fini(&worker->loop);
 }
 
@@ -191,6 +196,7 @@ static void on_sweep(struct weir_timer *timer, void *arg)
     if (trim) {
         weir_loop_trim(&worker->loop);
         weir_slab_trim(&worker->sessions);
+        weir_h2_shared_trim(&worker->h2);
     }
     weir_loop_timer(&worker->loop, timer, SWEEP_MS, on_sweep, worker);
 }
@@ -304,17 +310,17 @@ void weir_worker_each_session(struct weir_worker *worker,
                     .bytes_out = session->bytes_out,
                     .requests = session->requests,
                     .listener = worker->listeners[i].listener->conf->name,
-                    .protocol = session->h1.codec.ops->protocol,
+                    .protocol = weir_session_codec(session)->ops->protocol,
                     .tls = tls ? tls->version : (struct weir_str){ NULL, 0 },
                     .state = weir_str(session->tunnel ? "tunnel" : states[state]),
                 };
 
                 weir_session_addr(session, &addr);
                 status.client = (struct weir_str){ client, weir_addr_print(&addr, client) };
-                if (session->req) {
-                    status.route = weir_req_route(session->req);
-                    status.upstream = weir_req_upstream(session->req);
-                    status.server = weir_req_server(session->req);
+                if (session->reqs) { /* of many: the newest */
+                    status.route = weir_req_route(session->reqs);
+                    status.upstream = weir_req_upstream(session->reqs);
+                    status.server = weir_req_server(session->reqs);
                 }
                 fn(arg, &status);
             }

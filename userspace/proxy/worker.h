@@ -8,6 +8,7 @@
 #define PROXY_WORKER_H
 
 #include "http/guard.h"
+#include "http/h2.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "net/tcp.h"
@@ -42,7 +43,8 @@ struct weir_listener {
     unsigned addr_count;
     int *fds;               /* [addr][worker] */
     uint16_t port;          /* of the first address, as bound */
-    struct weir_str via[2]; /* "1.1 weir", and "1.0 weir" for what came by 1.0; absent: off */
+    struct weir_str via[3]; /* of what came by 1.1, 1.0, 2: "1.1 weir" …; absent: off */
+    struct weir_h2_limits h2;
 };
 
 /** A listener on one worker. */
@@ -63,6 +65,7 @@ struct weir_worker {
     pthread_t thread;
     bool started;
     struct weir_slab sessions;
+    struct weir_h2_shared h2;
     struct weir_wlistener *listeners;
     struct weir_cluster_view **views; /* an upstream each */
     struct weir_budget *budgets;

@@ -22,6 +22,8 @@
 #include "http/h1.h"
 #include "upstream/cluster.h"
 
+struct weir_upmux;
+
 /** A connection to a server with its codec. Held by one exchange at a time on h1. */
 struct weir_upconn {
     uint32_t magic;
@@ -40,8 +42,10 @@ struct weir_upconn {
     struct weir_cluster_view *view;
     struct weir_server *server;
     struct weir_stream *stream;
-    struct weir_h1 h1;      /* client role; its codec is what exchanges use */
-    struct weir_hstream hs; /* the exchange in progress */
+    struct weir_codec *codec; /* what exchanges are opened on: of h1, or of mux */
+    struct weir_upmux *mux;   /* this is one of many on a connection of HTTP/2; NULL: all of one */
+    struct weir_h1 h1;        /* client role */
+    struct weir_hstream hs;   /* the exchange in progress */
     uint64_t born_ms, idle_since_ms;
     uint64_t requests;
     uint64_t bytes_in, bytes_out; /* since it was acquired */
@@ -90,7 +94,7 @@ struct weir_acquire {
 /**
  * A connection to `server`. An idle one of this worker is returned at once (fn is not called); else
  * NULL, and fn comes. The holder sets conn->hs.{sink,arg,arena}, calls
- * weir_codec_open(&conn->h1.codec, &conn->hs) and sends; events of the exchange come to that sink,
+ * weir_codec_open(conn->codec, &conn->hs) and sends; events of the exchange come to that sink,
  * also on_reset when the connection breaks.
  */
 struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_cluster_view *view,

@@ -333,5 +333,6 @@ static const struct weir_codec_sink codec_sink = {
 void weir_upconn_begin(struct weir_upconn *conn)
 {
     weir_h1_init_client(&conn->h1, conn->view->cluster->limits, &codec_sink, conn);
+    conn->codec = &conn->h1.codec;
     weir_stream_read(conn->stream, true);
 }

@@ -115,6 +115,26 @@ static void check_api(const struct weir_route_conf *api)
     assert_non_null(api->filters[1].self);
 }
 
+/* `on` is a filter with all defaults, `off` is none. */
+static void test_filter_switches(void **state)
+{
+    struct conf_test t;
+    const struct weir_listener_conf *web;
+    const struct weir_route_conf *route;
+
+    if (conf_test_load(
+            &t, NULL,
+            "listeners: { web: { bind: ':80', routes: [ { to: app, filters: [ grpc_web: on,"
+            " headers: off, rate_limit: on ] } ] } }\n" UPSTREAM))
+        fail_msg("%s", t.said);
+    web = t.conf->proxy.listeners.at;
+    route = web->routes.at;
+    assert_int_equal(route->filter_count, 2);
+    assert_string_equal(route->filters[0].filter->name, "grpc_web");
+    assert_string_equal(route->filters[1].filter->name, "rate_limit");
+    conf_test_end(&t);
+}
+
 static void test_everything(void **state)
 {
     struct conf_test t;
@@ -180,9 +200,8 @@ static void test_aliases(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_smallest),
-        cmocka_unit_test(test_everything),
-        cmocka_unit_test(test_effective_is_a_fix_point),
+        cmocka_unit_test(test_smallest),   cmocka_unit_test(test_filter_switches),
+        cmocka_unit_test(test_everything), cmocka_unit_test(test_effective_is_a_fix_point),
         cmocka_unit_test(test_aliases),
     };
 

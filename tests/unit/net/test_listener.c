@@ -205,6 +205,10 @@ static void test_accept(void **state)
     assert_true(fcntl(accepted[0], F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(accepted[0], F_GETFD) & FD_CLOEXEC);
     assert_true(int_option(accepted[0], IPPROTO_TCP, TCP_NODELAY) > 0);
+    assert_true(int_option(accepted[0], SOL_SOCKET, SO_KEEPALIVE) > 0); /* who is gone is found */
+    assert_int_equal(int_option(accepted[0], IPPROTO_TCP, TCP_KEEPIDLE), WEIR_TCP_KEEPALIVE_S);
+    assert_int_equal(int_option(accepted[0], IPPROTO_TCP, TCP_KEEPINTVL), WEIR_TCP_PROBE_S);
+    assert_int_equal(int_option(accepted[0], IPPROTO_TCP, TCP_KEEPCNT), WEIR_TCP_PROBES);
     assert_int_equal(weir_listen_serve(&loop, &lsock, false), 0);
     for (int i = 0; i < CLIENTS; i++)
         close(clients[i]);

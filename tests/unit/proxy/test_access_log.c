@@ -103,6 +103,37 @@ static void test_json_absent(void **state)
                         "\"bytes_out\":0,\"duration_us\":0}");
 }
 
+static void test_grpc(void **state)
+{
+    struct weir_access_log_conf conf = { .sample = 1 };
+    struct weir_str redact = WEIR_STR("path");
+    struct weir_access_record record = {
+        .wall_us = 951782400000000,
+        .path = WEIR_STR("/pkg.S/Do"),
+        .status = 200,
+        .grpc = true,
+        .grpc_service = WEIR_STR("pkg.S"),
+        .grpc_method = WEIR_STR("Do"),
+        .grpc_status = 14,
+    };
+
+    assert_non_null(strstr(line_of(&conf, true, &record),
+                           ",\"grpc\":{\"service\":\"pkg.S\",\"method\":\"Do\",\"status\":14}}"));
+    conf.redact = (struct weir_strs){ &redact, 1 };
+    assert_non_null(strstr(line_of(&conf, true, &record),
+                           ",\"grpc\":{\"service\":\"***\",\"method\":\"***\",\"status\":14}}"));
+    conf.redact.count = 0;
+    conf.format = WEIR_LOG_FORMAT;
+    conf.template_text = WEIR_STR("$grpc_service $grpc_method $grpc_status");
+    assert_string_equal(line_of(&conf, true, &record), "pkg.S Do 14");
+    record.grpc = false;
+    record.grpc_service.len = record.grpc_method.len = 0;
+    assert_string_equal(line_of(&conf, true, &record), "- - -");
+    conf.format = WEIR_LOG_JSON;
+    record = (struct weir_access_record){ .wall_us = 1, .grpc = true };
+    assert_non_null(strstr(line_of(&conf, true, &record), ",\"grpc\":{\"status\":0}}"));
+}
+
 static void test_times(void **state)
 {
     for (uint64_t day = 0; day < 60000; day += 13) { /* 1970 to 2134 */
@@ -251,6 +282,10 @@ static struct weir_access_record hostile_record(const struct weir_str text,
         .tls = info,
         .error = &error,
         .mover = text,
+        .grpc = true,
+        .grpc_status = INT32_MAX,
+        .grpc_service = text,
+        .grpc_method = text,
     };
 }
 
@@ -476,7 +511,7 @@ int main(void)
         cmocka_unit_test(test_long),           cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_full_pipe),      cmocka_unit_test(test_no_space),
         cmocka_unit_test(test_sample_and_off), cmocka_unit_test(test_bad_target),
-        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_speed),          cmocka_unit_test(test_grpc),
     };
 
     return cmocka_run_group_tests_name("proxy/access_log", tests, NULL, NULL);

@@ -425,7 +425,7 @@ static void call_send(struct call *call)
     conn->hs.sink = &call_sink;
     conn->hs.arg = call;
     conn->hs.arena = &call->arena;
-    assert_int_equal(weir_codec_open(&conn->h1.codec, &conn->hs), 0);
+    assert_int_equal(weir_codec_open(conn->codec, &conn->hs), 0);
     weir_message_init(&msg, &call->arena, true);
     msg.method_id = WEIR_M_GET;
     msg.method = WEIR_STR("GET");

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** What a connection may cost: budgets of frames, windows that grow and whom they hold back, memory of an idle session. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "h2_log.h"
+
+#include <malloc.h>
+
+/* ---- budgets ---- */
+
+static void flood(void (*unit)(struct h2_wire *wire, uint32_t i), enum weir_h2_abuse why,
+                  unsigned times)
+{
+    static const struct weir_h2_limits limits = { .streams = 100,
+                                                  .resets_per_minute = 10,
+                                                  .pings_per_minute = 10 };
+    struct h2_log *log = h2_server_new(&limits);
+    struct h2_wire wire;
+    ssize_t n = 0;
+    unsigned i = 0;
+
+    h2_wire_init(&wire);
+    for (; i < times && n >= 0; i++) {
+        unit(&wire, i);
+        n = h2_log_feed_wire(log, &wire);
+        if (n >= 0 && weir_codec_over(log->codec)) /* it showed in the flush */
+            n = WEIR_EFLOOD;
+    }
+    if (n != WEIR_EFLOOD || weir_h2_abused(log->h2) != why)
+        fail_msg("%s: %zd after %u, abuse %s", weir_h2_abuse_name(why), n, i,
+                 weir_h2_abuse_name(weir_h2_abused(log->h2)));
+    assert_int_equal(h2_goaway_code(log), NGHTTP2_ENHANCE_YOUR_CALM);
+    assert_true(weir_codec_over(log->codec));
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
+static void rapid_reset(struct h2_wire *w, uint32_t i)
+{
+    h2_put_headers(w, 2 * i + 1, false, H2_POST);
+    h2_put_rst(w, 2 * i + 1, NGHTTP2_CANCEL);
+}
+
+static void made_you_reset(struct h2_wire *w, uint32_t i)
+{
+    h2_put_headers(w, 2 * i + 1, true, H2_GET "connection: close\n");
+}
+
+static void pings(struct h2_wire *w, uint32_t i)
+{
+    h2_put_ping(w, 0, "12345678");
+}
+
+static void settings(struct h2_wire *w, uint32_t i)
+{
+    h2_put_settings(w);
+}
+
+static void priorities(struct h2_wire *w, uint32_t i)
+{
+    h2_put_frame(w, NGHTTP2_PRIORITY, 0, 1, "\0\0\0\0\1", 5);
+}
+
+static void priority_updates(struct h2_wire *w, uint32_t i)
+{
+    h2_put_frame(w, 0x10, 0, 0, "\0\0\0\1u=1", 7);
+}
+
+static void windows(struct h2_wire *w, uint32_t i)
+{
+    h2_put_window(w, 0, 1);
+}
+
+static void empty_data(struct h2_wire *w, uint32_t i)
+{
+    if (i == 0)
+        h2_put_headers(w, 1, false, H2_POST);
+    h2_put_data(w, 1, "", false);
+}
+
+static void padding_alone(struct h2_wire *w, uint32_t i)
+{
+    if (i == 0)
+        h2_put_headers(w, 1, false, H2_POST);
+    h2_put_frame(w, NGHTTP2_DATA, NGHTTP2_FLAG_PADDED, 1, "\2\0\0", 3);
+}
+
+static void unknown(struct h2_wire *w, uint32_t i)
+{
+    h2_put_frame(w, 0xee, 0, 0, "x", 1);
+}
+
+static void goaways(struct h2_wire *w, uint32_t i)
+{
+    if (i == 0) /* else it is the end */
+        h2_put_headers(w, 1, false, H2_POST);
+    h2_put_goaway(w, 0, 0);
+}
+
+static void continuations(struct h2_wire *w, uint32_t i)
+{
+    h2_put_frame(w, i ? NGHTTP2_CONTINUATION : NGHTTP2_HEADERS, 0, 1, NULL, 0);
+}
+
+static void large_block(struct h2_wire *w, uint32_t i)
+{
+    static const uint8_t fields[16000];
+    h2_put_frame(w, i ? NGHTTP2_CONTINUATION : NGHTTP2_HEADERS, 0, 1, fields, i ? 16000 : 0);
+}
+
+/* One field in the table, and then its index many times. */
+static void bomb(struct h2_wire *w, uint32_t i)
+{
+    static uint8_t indexed[8000];
+    struct h2_wire block;
+    char value[3000];
+
+    memset(indexed, 0x80 | 62, sizeof(indexed));
+    memset(value, 'v', sizeof(value));
+    h2_wire_init(&block);
+    h2_put_fields(&block, H2_GET);
+    h2_put_byte(&block, 0x40);
+    h2_put_text(&block, "x", 1);
+    h2_put_text(&block, value, sizeof(value));
+    h2_put(&block, indexed, sizeof(indexed));
+    h2_put_frame(w, NGHTTP2_HEADERS, 5, 1, block.data, block.len);
+    h2_wire_fini(&block);
+}
+
+static void test_floods(void **state)
+{
+    flood(rapid_reset, WEIR_H2_ABUSE_RESETS, 12);
+    flood(made_you_reset, WEIR_H2_ABUSE_RESETS, 12);
+    flood(pings, WEIR_H2_ABUSE_PINGS, 12);
+    flood(settings, WEIR_H2_ABUSE_SETTINGS, 12);
+    flood(priorities, WEIR_H2_ABUSE_PRIORITIES, 50);
+    flood(priority_updates, WEIR_H2_ABUSE_PRIORITIES, 50);
+    flood(windows, WEIR_H2_ABUSE_WINDOWS, 120);
+    flood(empty_data, WEIR_H2_ABUSE_EMPTY, 12);
+    flood(padding_alone, WEIR_H2_ABUSE_EMPTY, 12);
+    flood(unknown, WEIR_H2_ABUSE_UNKNOWN, 12);
+    flood(goaways, WEIR_H2_ABUSE_UNKNOWN, 12);
+    flood(continuations, WEIR_H2_ABUSE_CONTINUATIONS, 40);
+    flood(large_block, WEIR_H2_ABUSE_CONTINUATIONS, 40);
+    flood(bomb, WEIR_H2_ABUSE_HEADERS, 1);
+    assert_string_equal(weir_h2_abuse_name(WEIR_H2_ABUSE_ACKS), "acks_unread");
+    assert_string_equal(weir_h2_abuse_name((enum weir_h2_abuse)99), "unknown");
+}
+
+/* A minute brings a budget back, and DATA that goes allows the frames that answer to it. */
+static void test_budgets_come_back(void **state)
+{
+    static const struct weir_h2_limits limits = { .pings_per_minute = 10 };
+    struct h2_log *log = h2_server_new(&limits);
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    for (int i = 0; i < 30; i++) {
+        pings(&wire, 0);
+        assert_true(h2_log_feed_wire(log, &wire) > 0);
+        log->now_ms += 6000;
+    }
+    for (int i = 0; i < 30; i++) {
+        h2_put_headers(&wire, 2u * (uint32_t)i + 1, true, H2_GET);
+        pings(&wire, 0);
+        assert_true(h2_log_feed_wire(log, &wire) > 0);
+    }
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
+/* A peer that does not read: ACKs for it are not kept without end. */
+static void test_unread_acks(void **state)
+{
+    static const struct weir_h2_limits limits = { .pings_per_minute = 100000 };
+    struct h2_log *log = h2_server_new(&limits);
+    struct h2_wire wire;
+    ssize_t n = 0;
+
+    log->pending = 1 << 20;
+    h2_wire_init(&wire);
+    for (int i = 0; i < 1000 && n >= 0; i++) {
+        pings(&wire, 0);
+        n = h2_log_feed_wire(log, &wire);
+    }
+    assert_int_equal(n, WEIR_EFLOOD);
+    assert_int_equal(weir_h2_abused(log->h2), WEIR_H2_ABUSE_ACKS);
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
+/* ---- windows ---- */
+
+static void test_stream_window_follows_the_holder(void **state)
+{
+    struct h2_log *log = h2_server_new(NULL);
+    struct h2_wire wire;
+
+    log->manual = log->slow = true;
+    h2_wire_init(&wire);
+    h2_put_headers(&wire, 1, false, H2_POST);
+    for (int i = 0; i < 4; i++)
+        h2_put_zeros(&wire, 1, i < 3 ? 16384 : 16383, false);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_WINDOW_UPDATE, 1, NULL), 0);
+    weir_hstream_consume(log->exchanges[0].hs, 40000);
+    h2_log_turn(log);
+    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_WINDOW_UPDATE, 1, NULL), 1);
+    weir_hstream_consume(log->exchanges[0].hs, SIZE_MAX);
+    assert_int_equal(log->exchanges[0].hs->unread, 0);
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
+/* Streams that nobody reads use up the connection's window, and it is given back all the same. */
+static void test_unread_streams_hold_nobody_back(void **state)
+{
+    struct h2_log *log = h2_server_new(NULL);
+    struct h2_frame frame = { .len = 0 };
+    struct h2_wire wire;
+    size_t given = 0;
+
+    log->manual = log->slow = true;
+    h2_wire_init(&wire);
+    for (uint32_t id = 1; id < 61; id += 2) {
+        h2_put_headers(&wire, id, false, H2_POST);
+        for (int i = 0; i < 4; i++)
+            h2_put_zeros(&wire, id, i < 3 ? 16384 : 16383, false);
+        assert_true(h2_log_feed_wire(log, &wire) > 0);
+    }
+    for (size_t at = 0; h2_next_frame(&log->out, &at, &frame);)
+        if (frame.type == NGHTTP2_WINDOW_UPDATE && frame.id == 0)
+            given += h2_u32_at(frame.payload);
+    assert_in_range(given, 30 * 65535 - (1 << 20), 30 * 65535);
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
+/* As a peer with a long way: answers our PING when a window's worth has come. */
+static void test_windows_grow(void **state)
+{
+    struct h2_log *log = h2_server_new(NULL);
+    struct h2_frame frame = { .len = 0 };
+    struct h2_wire wire;
+    size_t window = 65535;
+
+    log->manual = true;
+    h2_wire_init(&wire);
+    h2_put_headers(&wire, 1, false, H2_POST);
+    for (int round = 0; round < 12; round++) {
+        for (size_t at = 0; at < window; at += 16384)
+            h2_put_zeros(&wire, 1, window - at < 16384 ? window - at : 16384, false);
+        assert_true(h2_log_feed_wire(log, &wire) > 0);
+        assert_int_equal(h2_count_frames(&log->out, NGHTTP2_GOAWAY, 0, NULL), 0);
+        if (h2_count_frames(&log->out, NGHTTP2_PING, 0, &frame))
+            h2_put_frame(&wire, NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, frame.payload, 8);
+        log->now_ms += 100;
+        assert_true(h2_log_feed_wire(log, &wire) > 0);
+        window = 0;
+        for (size_t at = 0; h2_next_frame(&log->out, &at, &frame);)
+            if (frame.type == NGHTTP2_WINDOW_UPDATE && frame.id == 1)
+                window += h2_u32_at(frame.payload);
+        log->out.len = 0;
+        if (window > 900000)
+            break;
+    }
+    assert_in_range(window, 900000, (16 << 20));
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
+/* ---- memory ---- */
+
+static void test_idle_memory(void **state)
+{
+    enum { SESSIONS = 200 };
+    struct h2_log *first = h2_server_new(NULL), *logs[SESSIONS];
+    struct h2_wire wire;
+    size_t before, bytes;
+
+    h2_wire_init(&wire);
+    h2_put_preface(&wire);
+    for (int i = 0; i < SESSIONS; i++) {
+        logs[i] = calloc(1, sizeof(*logs[i]));
+        assert_non_null(logs[i]);
+        logs[i]->used = &first->shared;
+    }
+    before = mallinfo2().uordblks;
+    for (int i = 0; i < SESSIONS; i++) {
+        logs[i]->h2 = weir_h2_new_server(&first->shared, NULL, NULL, &h2_log_codec_sink, logs[i]);
+        assert_non_null(logs[i]->h2);
+        logs[i]->codec = weir_h2_codec(logs[i]->h2);
+        h2_log_turn(logs[i]);
+        assert_true(h2_log_feed(logs[i], wire.data, wire.len) > 0);
+    }
+    bytes = (mallinfo2().uordblks - before) / SESSIONS;
+    print_message("an idle session: %zu bytes, ours %zu\n", bytes, first->shared.sessions.bytes);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_in_range(bytes, 1, 11500);
+#endif
+    for (int i = 0; i < SESSIONS; i++) {
+        weir_h2_free(logs[i]->h2);
+        free(logs[i]);
+    }
+    weir_h2_shared_trim(&first->shared);
+    h2_wire_fini(&wire);
+    h2_log_free(first);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_budgets_come_back),
+        cmocka_unit_test(test_unread_acks),
+        cmocka_unit_test(test_stream_window_follows_the_holder),
+        cmocka_unit_test(test_unread_streams_hold_nobody_back),
+        cmocka_unit_test(test_windows_grow),
+        cmocka_unit_test(test_idle_memory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
