@@ -54,7 +54,11 @@ static void fini(void)
     fputs("the plug-in ends\n", stderr);
 }
 
-static const struct weir_filter_type *const filters[] = { &type, NULL };
+static const struct weir_filter_type *const filters[] = { &type,
+#ifdef BAD_TWICE
+                                                          &type,
+#endif
+                                                          NULL };
 
 #ifdef BAD_SYMBOL
 #define SYMBOL another_name
