@@ -378,7 +378,21 @@ struct weir_stream *weir_tcp_adopt(struct weir_loop *loop, int fd,
     return &tcp->stream;
 }
 
-/* A socket that is connecting, or -errno. */
+/* connect() says EADDRNOTAVAIL when all local ports are taken, and also when we have no address from
+ * which the other can be reached (IPv6 is off). A datagram socket has ports of its own; nothing is
+ * sent by its connect(). */
+static bool tcp_has_address_for(const struct weir_addr *addr)
+{
+    int fd = socket(addr->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool has = fd < 0 || connect(fd, &addr->sa, addr->len) == 0 || errno != EADDRNOTAVAIL;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+/* A socket that is connecting, or -errno; EADDRNOTAVAIL: no local port is free, or `source` is not
+ * ours. */
 static int tcp_dial(const struct weir_addr *addr, const struct weir_addr *source)
 {
     int one = 1, tries = 0, sys;
@@ -405,6 +419,8 @@ static int tcp_dial(const struct weir_addr *addr, const struct weir_addr *source
 fail:
     sys = errno;
     close(fd);
+    if (sys == EADDRNOTAVAIL && !tcp_has_address_for(addr))
+        sys = ENETUNREACH;
     return -sys;
 }
 

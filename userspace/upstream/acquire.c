@@ -188,10 +188,11 @@ static void acquire_connect_now(struct weir_acquire *acq)
     struct weir_upconn *conn;
 
     acquire_set_state(acq, ACQUIRE_CONNECTING);
-    do { /* no route, no such socket: told at once, and of this address alone */
+    do { /* no route, no such socket, no port left: told at once, and of this address alone */
         acq->connects++;
         conn = weir_connect(acq->view, acq->server, connect_timeout(acq), &error);
-    } while (!conn && error.by == WEIR_BY_UPSTREAM && acquire_try_next(acq));
+    } while (!conn && (error.by == WEIR_BY_UPSTREAM || error.code == WEIR_ENOPORT) &&
+             acquire_try_next(acq));
     if (!conn) {
         weir_slot_put(acq->view, acq->server);
         acquire_fail(acq, error);
