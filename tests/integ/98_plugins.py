@@ -88,6 +88,10 @@ def wrong_ones_are_told_by_their_place(lab):
                        (plugin("init"), "the plug-in 'bad' does not start: no licence"),
                        (plugin("row"), "filter 'bad': a row fills more than the struct that it belongs to"),
                        (plugin("type"), "filter 'bad': a row has a type that is not for plug-ins"),
+                       (plugin("list"), "filter 'bad': the default of 'words': the list has no ']'"),
+                       (plugin("element"), "filter 'bad': the default of 'value': 'value' must be from 1 to 9"),
+                       (plugin("flags"), "filter 'bad': a row of flags has more than 32 words"),
+                       (plugin("table"), "filter 'bad': a row of a type that has no default says one"),
                        (plugin("twice"), "the plug-in 'bad': there are two filters 'bad'")):
         status, _, err = check(lab, ["%s" % plugin("deny_agent"), path], ["bad"])
         eq(status, 2, "check (%s)" % err)

@@ -99,7 +99,8 @@ static bool filters_good(struct conf_load *load, const struct conf_node *node,
 
     for (size_t i = 0; plugin->filters[i]; i++) {
         type = plugin->filters[i];
-        fault = i < CONF_PLUGIN_FILTERS_MAX ? conf_plugin_filter_fault(type) : "there are too many";
+        fault = i < CONF_PLUGIN_FILTERS_MAX ? conf_plugin_filter_fault(load, type)
+                                            : "there are too many";
         if (fault) {
             conf_error(load, &node->mark, "the plug-in '%s': filter '%s': %s", plugin->name,
                        type->name ? type->name : "", fault);
