@@ -301,6 +301,8 @@ bool conf_routes_used(struct conf_load *load, const struct conf_routes *routes);
 void conf_check_route_limits(struct conf_load *load, const struct weir_route_conf *route);
 void conf_check_tls(struct conf_load *load);
 void conf_check_deny_file(struct conf_load *load);
+/** A warning where `source`, an address, is none of this host (not with no_files). */
+void conf_check_source_here(struct conf_load *load, const struct weir_cluster_conf *cluster);
 /** An error where a file cannot be made or written to (not with no_files). */
 void conf_check_writable(struct conf_load *load, const struct conf_mark *mark,
                          struct weir_str path);

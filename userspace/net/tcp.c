@@ -391,8 +391,8 @@ static bool tcp_has_address_for(const struct weir_addr *addr)
     return has;
 }
 
-/* A socket that is connecting, or -errno; EADDRNOTAVAIL: no local port is free, or `source` is not
- * ours. */
+/* A socket that is connecting, or -errno; EADDRNOTAVAIL: no local port is free; ENXIO, which is none
+ * of those that the kernel says here: `source` is not an address of this host. */
 static int tcp_dial(const struct weir_addr *addr, const struct weir_addr *source)
 {
     int one = 1, tries = 0, sys;
@@ -405,19 +405,22 @@ static int tcp_dial(const struct weir_addr *addr, const struct weir_addr *source
                    sizeof(one)); /* without it: slower, not wrong */
         if (source) {
             setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-            if (bind(fd, &source->sa, source->len))
+            if (bind(fd, &source->sa, source->len)) {
+                sys = errno == EADDRNOTAVAIL ? ENXIO : errno;
                 goto fail;
+            }
         }
     }
     while (connect(fd, &addr->sa, addr->len)) {
         if (errno == EINPROGRESS || errno == EALREADY || errno == EISCONN)
             break;
-        if (errno != EINTR || ++tries == TRIES_MAX)
+        if (errno != EINTR || ++tries == TRIES_MAX) {
+            sys = errno;
             goto fail;
+        }
     }
     return fd;
 fail:
-    sys = errno;
     close(fd);
     if (sys == EADDRNOTAVAIL && !tcp_has_address_for(addr))
         sys = ENETUNREACH;

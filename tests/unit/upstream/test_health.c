@@ -191,6 +191,31 @@ static void test_no_ports(void **state)
     kit_until(&loop, (weir_server_get_status(server, &status), !status.last_fault[0]));
 }
 
+/* An address to connect from that is not here says nothing of the server, and not that ports are
+ * taken; it is logged once. */
+static void test_no_source(void **state)
+{
+    struct weir_server_status status;
+    struct call call = { 0 };
+    char *line;
+
+    kit.conf.health.type = WEIR_HEALTH_HTTP;
+    kit.conf.health.path = WEIR_STR("/status");
+    kit.conf.source = WEIR_STR("192.0.2.1");
+    open_all();
+    kit_until(&loop, (weir_server_get_status(server, &status), status.last_fault[0]));
+    kit_turn_ms(&loop, 150);
+    assert_true(weir_server_is_up(server));
+    assert_string_equal(status.last_fault, weir_err_text(WEIR_ENOSOURCE));
+    line = strstr(lines, "cannot be checked: the source address of the upstream is not an address");
+    assert_non_null(line);
+    assert_null(strstr(line + 1, "cannot be checked"));
+    call_run(&call, view, server, "/");
+    assert_int_equal(call.error.code, WEIR_ENOSOURCE);
+    assert_int_equal(call.error.by, WEIR_BY_US);
+    call_fini(&call);
+}
+
 /* The kernel says the same when no address of ours reaches the server, as where IPv6 is off: then it
  * cannot be used. */
 static void test_no_address(void **state)
@@ -259,6 +284,7 @@ int main(void)
         TEST(test_tcp),
         TEST(test_no_descriptors),
         TEST(test_no_ports),
+        TEST(test_no_source),
         TEST(test_no_address),
         TEST(test_next_address_has_ports),
         TEST(test_fault_goes_with_a_good_check),
