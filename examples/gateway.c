@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * gateway.c: a gateway in about 80 lines. Requests with "x-version: 2" go to another upstream,
+ * gateway.c: a gateway in 80 lines. Requests with "x-version: 2" go to another upstream,
  * /api/… is known to the upstreams as /…, and each answer says which server made it.
  *
  *   cc gateway.c $(pkg-config --cflags --libs weir) -o gateway
@@ -14,7 +14,7 @@
 static struct weir_proxy *proxy;
 
 /* The route is known, nothing was sent yet. A phase says what happens next; it never blocks. */
-static enum weir_verdict gateway_request(struct weir_req *req, void *self)
+static enum weir_verdict on_request(struct weir_req *req, void *self)
 {
     struct weir_message *request = weir_req_request(req);
     struct weir_str path = weir_message_path(request);
@@ -22,17 +22,14 @@ static enum weir_verdict gateway_request(struct weir_req *req, void *self)
 
     if (weir_str_is(weir_message_get(request, "x-version"), "2"))
         err = weir_req_set_upstream(req, WEIR_STR("v2"));
-    if (!err && path.len > 4 && memcmp(path.ptr, "/api/", 5) == 0) {
-        path.ptr += 4;
-        path.len -= 4;
-        err = weir_message_set_path(request, path, weir_message_query(request));
-    }
+    if (!err && path.len > 4 && memcmp(path.ptr, "/api/", 5) == 0)
+        err = weir_message_set_path(request, (struct weir_str){ path.ptr + 4, path.len - 4 },
+                                    weir_message_query(request));
     return err ? weir_req_fail(req, (enum weir_err)err, WEIR_BY_US) : WEIR_NEXT;
 }
 
 /* The head that goes to the client. */
-static enum weir_verdict gateway_response(struct weir_req *req, void *self,
-                                          struct weir_message *answer)
+static enum weir_verdict on_response(struct weir_req *req, void *self, struct weir_message *answer)
 {
     struct weir_str server = weir_req_server(req); /* absent when the answer is weir's own */
     int err = server.ptr ? weir_message_set(answer, "x-served-by", server) : 0;
@@ -40,34 +37,23 @@ static enum weir_verdict gateway_response(struct weir_req *req, void *self,
     return err ? weir_req_fail(req, (enum weir_err)err, WEIR_BY_US) : WEIR_NEXT;
 }
 
-static const struct weir_filter gateway = {
-    .size = sizeof(struct weir_filter),
-    .name = "gateway",
-    .request = gateway_request,
-    .response = gateway_response,
-};
+static const struct weir_filter gateway = { WEIR_SIZE(weir_filter), .name = "gateway",
+                                            .request = on_request, .response = on_response };
 
 static int set_up(const char *bind, const char *v1, const char *v2)
 {
     const struct weir_filter_ref use = { &gateway, NULL };
-    int err;
+    struct weir_upstream_opts one = { WEIR_SIZE(weir_upstream_opts), .name = "v1",
+                                      .servers = (const char *[]){ v1, NULL } };
+    struct weir_upstream_opts two = { WEIR_SIZE(weir_upstream_opts), .name = "v2",
+                                      .servers = (const char *[]){ v2, NULL } };
+    struct weir_route_opts all = { WEIR_SIZE(weir_route_opts), .name = "all", .to = "v1",
+                                   .filters = &use, .filter_count = 1 };
+    struct weir_listener_opts web = { WEIR_SIZE(weir_listener_opts), .name = "web", .bind = bind };
 
-    err = weir_proxy_add_upstream(
-        proxy, &(struct weir_upstream_opts){ WEIR_SIZE(weir_upstream_opts), .name = "v1",
-                                             .servers = (const char *[]){ v1, NULL } });
-    if (!err)
-        err = weir_proxy_add_upstream(
-            proxy, &(struct weir_upstream_opts){ WEIR_SIZE(weir_upstream_opts), .name = "v2",
-                                                 .servers = (const char *[]){ v2, NULL } });
-    if (!err)
-        err = weir_proxy_add_route(
-            proxy, &(struct weir_route_opts){ WEIR_SIZE(weir_route_opts), .name = "all", .to = "v1",
-                                              .filters = &use, .filter_count = 1 });
-    if (!err)
-        err = weir_proxy_add_listener(proxy,
-                                      &(struct weir_listener_opts){ WEIR_SIZE(weir_listener_opts),
-                                                                    .name = "web", .bind = bind });
-    return err ? err : weir_proxy_start(proxy);
+    return weir_proxy_add_upstream(proxy, &one) ?: weir_proxy_add_upstream(proxy, &two) ?:
+           weir_proxy_add_route(proxy, &all) ?: weir_proxy_add_listener(proxy, &web) ?:
+           weir_proxy_start(proxy);
 }
 
 static void on_signal(int number)
@@ -82,12 +68,8 @@ int main(int argc, char **argv)
     if (argc != 4)
         return fprintf(stderr, "usage: gateway BIND V1 V2\n"), 2;
     proxy = weir_proxy_new(NULL);
-    err = proxy ? set_up(argv[1], argv[2], argv[3]) : WEIR_ENOMEM;
-    if (err) {
-        fprintf(stderr, "gateway: %s: %s\n", weir_err_text((enum weir_err)err),
-                proxy ? weir_proxy_fault(proxy) : "");
-        return 1;
-    }
+    if (!proxy || set_up(argv[1], argv[2], argv[3]))
+        return fprintf(stderr, "gateway: %s\n", proxy ? weir_proxy_fault(proxy) : "no memory"), 1;
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
     printf("listening on port %u\n", weir_proxy_port(proxy, "web"));

@@ -96,7 +96,8 @@ WEIR_BEGIN
     X(EEXISTS,       -1310, 409,  6, INFO,  "exists already")                                             \
     X(ECONFIG,       -1311, 500, 13, ERROR, "the configuration has errors")                               \
     X(ELIMIT,        -1312, 503,  8, WARN,  "a limit is reached")                                         \
-    X(ENOPORT,       -1313, 503,  8, WARN,  "no local port is free")
+    X(ENOPORT,       -1313, 503,  8, WARN,  "no local port is free")                                      \
+    X(ENOSOURCE,     -1314, 503,  8, WARN,  "the source address of the upstream is not an address of this host")
 /* clang-format on */
 
 #define WEIR_ERROR_ENUM(name, code, http, grpc, level, text) WEIR_##name = (code),

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -348,6 +349,31 @@ def verbs(lab):
         status, _, err = lab.cli(*verb, "--socket", lab.path("nobody.sock"))
         eq(status, 1, "%s where nothing runs" % verb[0])
         has(err, "nobody.sock", "why")
+
+
+@story
+def socket_option(lab):
+    # `run --socket` is where the admin is, whatever the file says; what cannot be one is wrong usage.
+    import subprocess
+    from weirlab import BINARY
+    config, there = lab.config(lab.upstream()), lab.path("there.sock")
+    path = lab.write("weir.yaml", json.dumps(config))
+    has(lab.cli("check", "-c", path, "--socket", there, "--effective", check=0)[1], there, "check --effective")
+    for run in (["run", "-c", path], ["proxy", "-i", config["instance"], "--listen", address(), "--to", "127.0.0.1:1"]):
+        p = subprocess.Popen([BINARY, *run, "--socket", there], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            wait(lambda: lab.cli("status", "--socket", there)[0] == 0, "the admin answers there")
+            ok(not os.path.exists(config["admin"]["socket"]), "and not where the file has it")
+            p.send_signal(INT)
+            eq(p.wait(20), 0, "exit status")
+            ok(not os.path.exists(there), "it is taken away at the end")
+        finally:
+            p.kill()
+            p.wait()
+            shutil.rmtree("/run/weir/" + config["instance"], ignore_errors=True)  # root's, when it ended as nobody
+    eq(lab.cli("run", "-c", path, "--socket", "x" * 108)[0], 2, "too long")
+    eq(lab.cli("run", "-c", path, "--socket", "")[0], 2, "empty")
+    eq(lab.cli("proxy", "--listen", address(), "--to", "127.0.0.1:1", "--socket", there)[0], 2, "proxy without an instance")
 
 
 @story

@@ -87,7 +87,12 @@ def wrong_ones_are_told_by_their_place(lab):
                        (plugin("clash"), "the plug-in 'bad': the filter 'headers' is there already, built in"),
                        (plugin("init"), "the plug-in 'bad' does not start: no licence"),
                        (plugin("row"), "filter 'bad': a row fills more than the struct that it belongs to"),
-                       (plugin("type"), "filter 'bad': a row has a type that is not for plug-ins")):
+                       (plugin("type"), "filter 'bad': a row has a type that is not for plug-ins"),
+                       (plugin("list"), "filter 'bad': the default of 'words': the list has no ']'"),
+                       (plugin("element"), "filter 'bad': the default of 'value': 'value' must be from 1 to 9"),
+                       (plugin("flags"), "filter 'bad': a row of flags has more than 32 words"),
+                       (plugin("table"), "filter 'bad': a row of a type that has no default says one"),
+                       (plugin("twice"), "the plug-in 'bad': there are two filters 'bad'")):
         status, _, err = check(lab, ["%s" % plugin("deny_agent"), path], ["bad"])
         eq(status, 2, "check (%s)" % err)
         has(err, said, "what is said")
@@ -97,6 +102,9 @@ def wrong_ones_are_told_by_their_place(lab):
         has(err, "1 error\n", "its filter is not complained about as well")
     err = check(lab, [plugin("good"), plugin("good")])[2]
     has(err, "the filter 'bad' is there already, of the plug-in 'bad'", "twice")
+    err = check(lab, [plugin("good")] * 65, ["bad"])[2]
+    has(err, "more than 64 plug-ins", "too many")
+    has(err, "1 error\n", "and nothing of their filters")
 
 
 main()

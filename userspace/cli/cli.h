@@ -63,8 +63,8 @@ const char *weir_cli_nearest(const char *word, const char *const *names);
 void weir_cli_help_verb(const struct weir_cli_verb *verb, FILE *out);
 void weir_cli_help(FILE *out);
 
-/** Loads the configuration of -c and prints what is wrong with it. NULL: *status says how to end.
- */
+/** Loads the configuration of -c, with what -i and --socket say in place of the file's, and prints
+ * what is wrong with it. NULL: *status says how to end. */
 struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status);
 
 #define WEIR_CLI_VERBS(X) \

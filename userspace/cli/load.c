@@ -4,9 +4,19 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#define SOCKET_BYTES_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
 static const char default_path[] = "/etc/weir/weir.yaml";
+
+static bool socket_fits(const char *path)
+{
+    size_t len = strlen(path);
+
+    return len > 0 && len <= SOCKET_BYTES_MAX;
+}
 
 struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status)
 {
@@ -15,6 +25,11 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status)
     struct weir_conf *conf = NULL;
     int err;
 
+    if (cli->socket && !socket_fits(cli->socket)) {
+        *status = weir_cli_misuse(cli, "--socket: the path of a socket has 1 to %d bytes",
+                                  (int)SOCKET_BYTES_MAX);
+        return NULL;
+    }
     if (!cli->conf && access(path, F_OK) != 0) {
         fprintf(cli->err,
                 "weir: %s: %s; write one (`weir proxy --listen :8080 --to HOST:PORT "
@@ -31,8 +46,13 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status)
         fprintf(cli->err, "weir: %s: %s\n", path, weir_err_text((enum weir_err)err));
     weir_diags_fini(&diags);
     *status = err ? WEIR_EXIT_USAGE : WEIR_EXIT_DONE;
-    if (err || !cli->instance)
-        return err ? NULL : conf;
-    conf->instance = weir_str(cli->instance);
+    if (err)
+        return NULL;
+    if (cli->instance)
+        conf->instance = weir_str(cli->instance);
+    if (cli->socket) {
+        conf->admin.socket = weir_str(cli->socket);
+        conf->admin.socket_said = true;
+    }
     return conf;
 }

@@ -124,6 +124,8 @@ static int put_config(const struct weir_cli *cli, FILE *out)
 
     if (!listen || !to)
         return weir_cli_misuse(cli, "say --listen and --to");
+    if (cli->socket && !cli->instance)
+        return weir_cli_misuse(cli, "--socket needs -i: there is no admin without an instance");
     if (key && !cert)
         return weir_cli_misuse(cli, "--tls-key needs --tls-cert");
     if (workers && !weir_str_to_u64(weir_str(workers), &n))
@@ -132,6 +134,11 @@ static int put_config(const struct weir_cli *cli, FILE *out)
         fputs("instance: ", out);
         put_quoted(out, weir_str(cli->instance));
         fputc('\n', out);
+    }
+    if (cli->socket) {
+        fputs("admin: { socket: ", out);
+        put_path(out, cli->socket);
+        fputs(" }\n", out);
     }
     if (workers)
         fprintf(out, "workers: %s\n", workers);

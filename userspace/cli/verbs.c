@@ -6,7 +6,7 @@ const struct weir_cli_option weir_cli_globals[] = {
     { "config", 'c', "FILE", "the configuration; default /etc/weir/weir.yaml" },
     { "instance", 'i', "NAME", "which instance; default what the configuration says, or main" },
     { "json", 'j', NULL, "print JSON" },
-    { "socket", 0, "PATH", "the admin socket, when it is not where the instance has it" },
+    { "socket", 0, "PATH", "the admin socket, in place of the instance's or the configuration's" },
     { "help", 'h', NULL, "help for the verb" },
     { NULL, 0, NULL, NULL },
 };
@@ -57,7 +57,8 @@ static const char *const config_words[] = { "explain", "schema", NULL };
 static const char *const completion_words[] = { "bash", "zsh", "fish", NULL };
 
 const struct weir_cli_verb weir_cli_verbs[] = {
-    { "run", "[-c FILE] [-i INSTANCE] [--single]", "run the daemon in the foreground",
+    { "run", "[-c FILE] [-i INSTANCE] [--socket PATH] [--single]",
+      "run the daemon in the foreground",
       "SIGTERM drains, then stops: /readyz says 503 for shutdown.announce, then listeners close "
       "and\n"
       "requests in flight end. SIGINT does the same without the announcement; a second signal\n"

@@ -220,8 +220,12 @@ static void check_source(struct conf_load *load, const struct weir_cluster_conf 
 {
     struct weir_prefix prefix;
 
-    if (cluster->source.ptr && (weir_prefix_parse(&prefix, cluster->source) ||
-                                memchr(cluster->source.ptr, '/', cluster->source.len)))
+    if (!cluster->source.ptr)
+        return;
+    if (!weir_prefix_parse(&prefix, cluster->source) &&
+        !memchr(cluster->source.ptr, '/', cluster->source.len))
+        conf_check_source_here(load, cluster);
+    else
         conf_error(load, conf_at(load, &cluster->source, "source"),
                    "'%.*s' is no address: write it without a port", CONF_QUOTE(cluster->source));
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conf_check_files.c: files that are opened when the daemon starts: what is in them is right, and
- * those that will be written can be. So `check` says what `run` would fail with. */
+/* conf_check_files.c: what this host must have. Files that are opened when the daemon starts: what is
+ * in them is right, and those that will be written can be. So `check` says what `run` would fail
+ * with; and of addresses that `source` names, which ones cannot be used now. */
 #include "daemon/conf_internal.h"
 
+#include "net/addr.h"
 #include "proxy/access.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,4 +60,32 @@ void conf_check_deny_file(struct conf_load *load)
     if (!access_made)
         conf_error(load, conf_at(load, &access_conf->deny_file, "deny_file"), "%s", fault.text);
     weir_access_free(access_made);
+}
+
+/* May a socket be bound to it? What cannot be found out is no fault. */
+static bool address_here(const struct weir_addr *addr)
+{
+    int fd = socket(addr->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool here = fd < 0 || bind(fd, &addr->sa, addr->len) == 0 || errno != EADDRNOTAVAIL;
+
+    if (fd >= 0)
+        close(fd);
+    return here;
+}
+
+void conf_check_source_here(struct conf_load *load, const struct weir_cluster_conf *cluster)
+{
+    bool v6 = memchr(cluster->source.ptr, ':', cluster->source.len) != NULL;
+    struct weir_addr addr;
+    char text[64];
+    int n = snprintf(text, sizeof(text), v6 ? "[%.*s]:0" : "%.*s:0", WEIR_FMT(cluster->source));
+
+    if (load->no_files || n < 0 || (size_t)n >= sizeof(text) ||
+        weir_addr_parse(&addr, weir_str(text)) || addr.sa.sa_family == AF_UNIX)
+        return;
+    if (!address_here(&addr))
+        conf_warn(load, conf_at(load, &cluster->source, "source"),
+                  "'%.*s' is not an address of this host now: until it is, nothing reaches "
+                  "upstream '%.*s'",
+                  CONF_QUOTE(cluster->source), CONF_QUOTE(cluster->name));
 }

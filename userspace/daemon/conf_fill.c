@@ -131,7 +131,7 @@ static struct conf_node *default_node(struct conf_load *load, struct weir_str de
     node->kind = CONF_SCALAR;
     node->plain = true;
     node->text = def;
-    if (!weir_str_starts(def, WEIR_STR("[")))
+    if (def.len < 2 || def.ptr[0] != '[' || def.ptr[def.len - 1] != ']')
         return node;
     rest.ptr++;
     rest.len -= 2;
@@ -149,7 +149,7 @@ static struct conf_node *default_node(struct conf_load *load, struct weir_str de
     return node;
 }
 
-static void default_item(struct conf_load *load, const struct weir_conf_item *item, void *base)
+void conf_default(struct conf_load *load, const struct weir_conf_item *item, void *base)
 {
     struct conf_node *node = default_node(load, weir_str(item->def));
     struct conf_pair pair = { .key = weir_str(item->name), .value = node };
@@ -178,7 +178,7 @@ void conf_defaults(struct conf_load *load, const struct weir_conf_item *rows, vo
                 item->type == WEIR_CONF_INT)
                 *(int64_t *)field = WEIR_INHERIT;
         } else if (item->def && !(item->flags & WEIR_CONF_ALIAS)) {
-            default_item(load, item, base);
+            conf_default(load, item, base);
         }
     }
 }

@@ -25,6 +25,7 @@ enum {
     CONF_PLUGINS_MAX = 64,
     CONF_PLUGIN_FILTERS_MAX = 64, /* of a plug-in */
     CONF_PLUGIN_ROWS_MAX = 256,   /* of a table of a plug-in */
+    CONF_FLAGS_MAX = 32,          /* words of a row of flags: the bits of an unsigned */
     CONF_QUOTE_BYTES_MAX = 80,    /* of the user's text in a message */
 };
 
@@ -227,6 +228,8 @@ enum {
     CONF_SHAPE_FILE = 256, /* { file: PATH } */
 };
 
+/** Sets the field of one row, which has a default, to it. */
+void conf_default(struct conf_load *load, const struct weir_conf_item *item, void *base);
 /** Sets every field of `base` to the default of its row. `inherit`: to WEIR_INHERIT. */
 void conf_defaults(struct conf_load *load, const struct weir_conf_item *rows, void *base,
                    bool inherit);
@@ -298,6 +301,8 @@ bool conf_routes_used(struct conf_load *load, const struct conf_routes *routes);
 void conf_check_route_limits(struct conf_load *load, const struct weir_route_conf *route);
 void conf_check_tls(struct conf_load *load);
 void conf_check_deny_file(struct conf_load *load);
+/** A warning where `source`, an address, is none of this host (not with no_files). */
+void conf_check_source_here(struct conf_load *load, const struct weir_cluster_conf *cluster);
 /** An error where a file cannot be made or written to (not with no_files). */
 void conf_check_writable(struct conf_load *load, const struct conf_mark *mark,
                          struct weir_str path);
@@ -313,7 +318,7 @@ void conf_plugins_load(struct conf_load *load);
 /** Ends and unloads them; their filters are gone. */
 void conf_plugins_free(struct weir_conf *conf);
 /** What is wrong with a kind of filter that a plug-in brings, in a sentence; NULL: nothing. */
-const char *conf_plugin_filter_fault(const struct weir_filter_type *type);
+const char *conf_plugin_filter_fault(struct conf_load *load, const struct weir_filter_type *type);
 
 /* ---- printing (conf_print.c) ---- */
 

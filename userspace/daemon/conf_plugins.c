@@ -68,12 +68,13 @@ static const struct weir_plugin *plugin_of(struct conf_load *load, const struct 
     return NULL;
 }
 
+/* Among the first `count` of them, or fewer when a NULL ends them. */
 static const struct weir_filter_type *type_named(const struct weir_filter_type *const *types,
-                                                 const char *name)
+                                                 size_t count, const char *name)
 {
-    for (; *types; types++)
-        if (strcmp((*types)->name, name) == 0)
-            return *types;
+    for (size_t i = 0; i < count && types[i]; i++)
+        if (strcmp(types[i]->name, name) == 0)
+            return types[i];
     return NULL;
 }
 
@@ -98,13 +99,19 @@ static bool filters_good(struct conf_load *load, const struct conf_node *node,
 
     for (size_t i = 0; plugin->filters[i]; i++) {
         type = plugin->filters[i];
-        fault = i < CONF_PLUGIN_FILTERS_MAX ? conf_plugin_filter_fault(type) : "there are too many";
+        fault = i < CONF_PLUGIN_FILTERS_MAX ? conf_plugin_filter_fault(load, type)
+                                            : "there are too many";
         if (fault) {
             conf_error(load, &node->mark, "the plug-in '%s': filter '%s': %s", plugin->name,
                        type->name ? type->name : "", fault);
             return false;
         }
-        other = type_named(load->filters, type->name);
+        if (type_named(plugin->filters, i, type->name)) {
+            conf_error(load, &node->mark, "the plug-in '%s': there are two filters '%s'",
+                       plugin->name, type->name);
+            return false;
+        }
+        other = type_named(load->filters, SIZE_MAX, type->name);
         if (other) {
             owner = owner_name(load, other);
             conf_error(load, &node->mark,
@@ -207,6 +214,7 @@ void conf_plugins_load(struct conf_load *load)
     }
     if (count > CONF_PLUGINS_MAX) {
         conf_error(load, &one->mark, "more than %d plug-ins", CONF_PLUGINS_MAX);
+        load->plugins_unread = true;
         return;
     }
     paths->at = conf_alloc(load, count * sizeof(*paths->at));

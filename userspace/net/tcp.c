@@ -378,7 +378,21 @@ struct weir_stream *weir_tcp_adopt(struct weir_loop *loop, int fd,
     return &tcp->stream;
 }
 
-/* A socket that is connecting, or -errno. */
+/* connect() says EADDRNOTAVAIL when all local ports are taken, and also when we have no address from
+ * which the other can be reached (IPv6 is off). A datagram socket has ports of its own; nothing is
+ * sent by its connect(). */
+static bool tcp_has_address_for(const struct weir_addr *addr)
+{
+    int fd = socket(addr->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool has = fd < 0 || connect(fd, &addr->sa, addr->len) == 0 || errno != EADDRNOTAVAIL;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+/* A socket that is connecting, or -errno; EADDRNOTAVAIL: no local port is free; ENXIO, which is none
+ * of those that the kernel says here: `source` is not an address of this host. */
 static int tcp_dial(const struct weir_addr *addr, const struct weir_addr *source)
 {
     int one = 1, tries = 0, sys;
@@ -391,20 +405,25 @@ static int tcp_dial(const struct weir_addr *addr, const struct weir_addr *source
                    sizeof(one)); /* without it: slower, not wrong */
         if (source) {
             setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-            if (bind(fd, &source->sa, source->len))
+            if (bind(fd, &source->sa, source->len)) {
+                sys = errno == EADDRNOTAVAIL ? ENXIO : errno;
                 goto fail;
+            }
         }
     }
     while (connect(fd, &addr->sa, addr->len)) {
         if (errno == EINPROGRESS || errno == EALREADY || errno == EISCONN)
             break;
-        if (errno != EINTR || ++tries == TRIES_MAX)
+        if (errno != EINTR || ++tries == TRIES_MAX) {
+            sys = errno;
             goto fail;
+        }
     }
     return fd;
 fail:
-    sys = errno;
     close(fd);
+    if (sys == EADDRNOTAVAIL && !tcp_has_address_for(addr))
+        sys = ENETUNREACH;
     return -sys;
 }
 

@@ -21,7 +21,8 @@ struct weir_stream *weir_tcp_adopt(struct weir_loop *loop, int fd,
 /**
  * Connects; ends in on_open or on_error (WEIR_ECONNREFUSED, WEIR_ECONNTIME, WEIR_ECONNECT,
  * WEIR_EMFILE…). `opts` may be NULL. NULL, with *sys set, when it failed at once: nothing else will
- * come. What is written before on_open is sent after it.
+ * come (EADDRNOTAVAIL: no local port is free; ENXIO: opts->source is not an address of this host).
+ * What is written before on_open is sent after it.
  */
 struct weir_stream *weir_tcp_connect(struct weir_loop *loop, const struct weir_addr *addr,
                                      const struct weir_tcp_opts *opts,

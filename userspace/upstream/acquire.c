@@ -181,6 +181,14 @@ static bool acquire_try_next(struct weir_acquire *acq)
     return acq->connects < max && acquire_age_ms(acq) < connect_timeout(acq);
 }
 
+/* No route, no such socket, no port left, no source (which one family alone has): told at once, and
+ * of this address alone. */
+static bool of_one_address(const struct weir_error *error)
+{
+    return error->by == WEIR_BY_UPSTREAM || error->code == WEIR_ENOPORT ||
+           error->code == WEIR_ENOSOURCE;
+}
+
 /* The slot has been taken. */
 static void acquire_connect_now(struct weir_acquire *acq)
 {
@@ -188,10 +196,10 @@ static void acquire_connect_now(struct weir_acquire *acq)
     struct weir_upconn *conn;
 
     acquire_set_state(acq, ACQUIRE_CONNECTING);
-    do { /* no route, no such socket: told at once, and of this address alone */
+    do {
         acq->connects++;
         conn = weir_connect(acq->view, acq->server, connect_timeout(acq), &error);
-    } while (!conn && error.by == WEIR_BY_UPSTREAM && acquire_try_next(acq));
+    } while (!conn && of_one_address(&error) && acquire_try_next(acq));
     if (!conn) {
         weir_slot_put(acq->view, acq->server);
         acquire_fail(acq, error);

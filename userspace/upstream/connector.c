@@ -14,8 +14,8 @@ struct weir_error weir_connect_error(enum weir_err code, int sys)
                                 .sys = sys,
                                 .where = "connect" };
 
-    if (sys == EADDRNOTAVAIL || code == WEIR_EADDRINUSE) {
-        error.code = WEIR_ENOPORT;
+    if (sys == EADDRNOTAVAIL || sys == ENXIO || code == WEIR_EADDRINUSE) {
+        error.code = sys == ENXIO ? WEIR_ENOSOURCE : WEIR_ENOPORT;
         error.by = WEIR_BY_US;
         return error;
     }

@@ -114,20 +114,30 @@ void weir_health_end(struct weir_health *health, const char *fault)
 }
 
 /* No connection came about. What we lack ourselves (descriptors, ports, memory) says nothing of the
- * server: it is told in its status, and not counted; else a flood of clients would take down every
- * server at once. */
+ * server: it is told, in its status and once in the log, and not counted; else a flood of clients
+ * would take down every server at once. */
 static void health_unconnected(struct weir_health *health, struct weir_error error)
 {
-    if (error.by == WEIR_BY_US)
-        health_tell(health, weir_err_text(error.code));
-    else
+    const struct weir_server *server = health->server;
+
+    if (error.by != WEIR_BY_US) {
+        health->lacking = WEIR_OK;
         health_judge(health, weir_err_text(error.code));
+        return;
+    }
+    if (error.code != health->lacking)
+        weir_log(server->cluster->log, WEIR_LOG_WARN,
+                 "upstream %.*s: server %s cannot be checked: %s",
+                 WEIR_FMT(server->cluster->conf->name), server->text, weir_err_text(error.code));
+    health->lacking = error.code;
+    health_tell(health, weir_err_text(error.code));
 }
 
 static void on_open(void *arg)
 {
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
 
+    health->lacking = WEIR_OK;
     if (health_conf(health)->type == WEIR_HEALTH_HTTP)
         weir_health_http_begin(health);
     else

@@ -16,8 +16,9 @@ struct weir_health {
     unsigned good, bad;
     uint32_t random;
     bool stopped, ended, opened;
-    bool told; /* the server's last_fault is ours */
-    bool http; /* the next four are in use */
+    bool told;             /* the server's last_fault is ours */
+    enum weir_err lacking; /* what kept us from connecting, as logged; 0 since a connection came */
+    bool http;             /* the next four are in use */
     struct weir_h1 h1;
     struct weir_hstream hs;
     struct weir_arena arena;

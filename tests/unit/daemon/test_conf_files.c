@@ -171,10 +171,30 @@ static void test_files_of_the_start(void **state)
     conf_test_end(&t);
 }
 
+/* What is not here now may be later: it is no error. */
+static void test_source_here(void **state)
+{
+    struct conf_test t;
+
+    write_file("main.yaml", "listeners: { web: { bind: ':1', to: a } }\n"
+                            "upstreams:\n"
+                            "  a: { servers: [ '127.0.0.1:1' ], source: 192.0.2.1 }\n"
+                            "  b: { servers: [ '127.0.0.1:1' ], source: 127.0.0.1 }\n"
+                            "  c: { servers: [ '127.0.0.1:1' ], source: '2001:db8::1' }\n"
+                            "routes: { x: [ { match: { path: /b }, to: b }, { to: c } ] }\n");
+    if (conf_test_load(&t, path_of("main.yaml"), NULL))
+        fail_msg("%s", t.said);
+    assert_non_null(strstr(t.said, "main.yaml:3:44: warning: '192.0.2.1' is not an address of this "
+                                   "host now: until it is, nothing reaches upstream 'a'"));
+    assert_null(strstr(t.said, "'127.0.0.1' is not"));
+    conf_test_end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_include),
+        cmocka_unit_test(test_source_here),
         cmocka_unit_test(test_include_wrong),
         cmocka_unit_test(test_environment_and_secret),
         cmocka_unit_test(test_files_that_are_missing),

@@ -9,12 +9,19 @@
 
 /* What the proxy's connect() says (the linker's --wrap); 0: what the kernel says. */
 static _Atomic int connect_errno;
+static _Atomic uint16_t connect_port; /* only of this one; 0: of all */
+static _Atomic bool connect_none;     /* also of datagram sockets: no address of ours reaches it */
 
 int __wrap_connect(int fd, const struct sockaddr *addr, socklen_t len);
 int __real_connect(int fd, const struct sockaddr *addr, socklen_t len);
 int __wrap_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-    if (!connect_errno)
+    uint16_t port = ntohs(((const struct sockaddr_in *)addr)->sin_port);
+    int type = 0;
+
+    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof(type) });
+    if (!connect_errno || (type == SOCK_DGRAM && !connect_none) ||
+        (connect_port && connect_port != port))
         return __real_connect(fd, addr, len);
     errno = connect_errno;
     return -1;
@@ -184,6 +191,71 @@ static void test_no_ports(void **state)
     kit_until(&loop, (weir_server_get_status(server, &status), !status.last_fault[0]));
 }
 
+/* An address to connect from that is not here says nothing of the server, and not that ports are
+ * taken; it is logged once. */
+static void test_no_source(void **state)
+{
+    struct weir_server_status status;
+    struct call call = { 0 };
+    char *line;
+
+    kit.conf.health.type = WEIR_HEALTH_HTTP;
+    kit.conf.health.path = WEIR_STR("/status");
+    kit.conf.source = WEIR_STR("192.0.2.1");
+    open_all();
+    kit_until(&loop, (weir_server_get_status(server, &status), status.last_fault[0]));
+    kit_turn_ms(&loop, 150);
+    assert_true(weir_server_is_up(server));
+    assert_string_equal(status.last_fault, weir_err_text(WEIR_ENOSOURCE));
+    line = strstr(lines, "cannot be checked: the source address of the upstream is not an address");
+    assert_non_null(line);
+    assert_null(strstr(line + 1, "cannot be checked"));
+    call_run(&call, view, server, "/");
+    assert_int_equal(call.error.code, WEIR_ENOSOURCE);
+    assert_int_equal(call.error.by, WEIR_BY_US);
+    call_fini(&call);
+}
+
+/* The kernel says the same when no address of ours reaches the server, as where IPv6 is off: then it
+ * cannot be used. */
+static void test_no_address(void **state)
+{
+    kit.conf.health.type = WEIR_HEALTH_TCP;
+    open_all();
+    kit_until(&loop, atomic_load(&fake.accepted) >= 1);
+    connect_none = true;
+    connect_errno = EADDRNOTAVAIL;
+    kit_turn_ms(&loop, 300);
+    connect_errno = 0;
+    connect_none = false;
+    expect_line("is down: the connection to the upstream failed (3 checks in a row)");
+    kit_until(&loop, weir_server_is_up(server));
+}
+
+/* Ports are taken by address: there may be one to the next. */
+static void test_next_address_has_ports(void **state)
+{
+    struct weir_addr *addrs = calloc(2, sizeof(*addrs));
+    struct call call = { 0 };
+
+    open_all();
+    assert_non_null(addrs);
+    assert_int_equal(weir_addr_parse(&addrs[0], WEIR_STR("127.0.0.1:1")), 0);
+    addrs[1] = server->addrs[0];
+    free(server->addrs);
+    server->addrs = addrs;
+    server->addr_count = 2;
+    weir_cluster_changed(kit.cluster);
+    connect_port = 1;
+    connect_errno = EADDRNOTAVAIL;
+    call_run(&call, view, server, "/");
+    connect_errno = 0;
+    connect_port = 0;
+    assert_int_equal(call.error.code, 0);
+    assert_int_equal(call.status, 200);
+    call_fini(&call);
+}
+
 /* One bad check takes nothing down; what was wrong is said until a good one. */
 static void test_fault_goes_with_a_good_check(void **state)
 {
@@ -212,6 +284,9 @@ int main(void)
         TEST(test_tcp),
         TEST(test_no_descriptors),
         TEST(test_no_ports),
+        TEST(test_no_source),
+        TEST(test_no_address),
+        TEST(test_next_address_has_ports),
         TEST(test_fault_goes_with_a_good_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
