@@ -22,7 +22,8 @@
  * on_begin comes with the first bytes of a head, since its arena takes the fields. Malformed requests: then on_reset with
  * why (the stream is reset already; what is sent on it is dropped). A head that is merely too large, a target that is too
  * long, an expectation that is unknown: on_reset, and the machine answers. done() is called for every exchange, also
- * after reset(). A fault that ends the connection may show only in the flush: weir_codec_over() is true after it.
+ * after reset(). shutdown() sends its second GOAWAY when a PING came back, or in the first call after a second (a flush of
+ * the holder's timer). A fault that ends the connection may show only in the flush: weir_codec_over() is true after it.
  */
 #ifndef HTTP_H2_H
 #define HTTP_H2_H
@@ -90,6 +91,8 @@ size_t weir_h2_queued(const struct weir_h2 *h2);
 
 /** Client role: how many more exchanges the peer lets us open now. 0 after GOAWAY. Before its SETTINGS have come: 100. */
 unsigned weir_h2_room(const struct weir_h2 *h2);
+/** The same of a connection that has none open. */
+unsigned weir_h2_room_max(const struct weir_h2 *h2);
 /** Client role: its SETTINGS have come. Then: does it take extended CONNECT (RFC 8441)? */
 bool weir_h2_settled(const struct weir_h2 *h2);
 bool weir_h2_takes_upgrade(const struct weir_h2 *h2);

@@ -25,6 +25,8 @@ struct weir_h2_stream *weir_h2_stream_new(struct weir_h2 *h2)
 
 void weir_h2_stream_free(struct weir_h2_stream *s)
 {
+    if (s->h2->reading == s)
+        s->h2->reading = NULL;
     weir_h2_drop_queue(s);
     weir_list_remove(&s->link);
     weir_list_remove(&s->due_link);

@@ -189,7 +189,8 @@ struct weir_h2 {
     const struct weir_h2_limits *abuse;
     nghttp2_session *session;
     struct weir_list streams, due, gone, framed;
-    struct weir_h2_gather *gather; /* during a framing */
+    struct weir_h2_stream *reading; /* whose header block came last, or comes */
+    struct weir_h2_gather *gather;  /* during a framing */
     uint64_t alive_ms, shutdown_ms;
     size_t queued; /* bytes in the queues of all streams */
     size_t extra;  /* of stream windows, above H2_WINDOW_BYTES each */
