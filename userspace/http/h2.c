@@ -445,15 +445,20 @@ size_t weir_h2_queued(const struct weir_h2 *h2)
     return h2->queued;
 }
 
+unsigned weir_h2_room_max(const struct weir_h2 *h2)
+{
+    if (!h2->settled)
+        return H2_STREAMS_UNSETTLED;
+    return nghttp2_session_get_remote_settings(h2->session,
+                                               NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
 unsigned weir_h2_room(const struct weir_h2 *h2)
 {
-    uint32_t max = H2_STREAMS_UNSETTLED;
+    unsigned max = weir_h2_room_max(h2);
 
     if (weir_h2_closing(h2))
         return 0;
-    if (h2->settled)
-        max = nghttp2_session_get_remote_settings(h2->session,
-                                                  NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     return h2->open < max ? max - h2->open : 0;
 }
 
