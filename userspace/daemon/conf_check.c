@@ -256,6 +256,11 @@ static void check_upstream(struct conf_load *load, const struct weir_cluster_con
     check_servers(load, cluster);
     check_source(load, cluster);
     check_health(load, &cluster->health);
+    if (!cluster->tls_on && cluster->protocol == WEIR_UPSTREAM_AUTO)
+        conf_warn(
+            load, conf_at(load, &cluster->protocol, "protocol"),
+            "'auto' needs 'tls', where ALPN tells: without it h1 is spoken; say h2 for servers "
+            "that speak it without TLS");
     if (!cluster->tls_on && verify && !cluster->tls.verify)
         conf_warn(load, &verify->mark, "'verify' has no effect without 'tls'");
     if (cluster->tls.cert.ptr && !cluster->tls.key.ptr)

@@ -26,7 +26,7 @@ const struct weir_conf_item conf_tls_items[] = {
     { "client_ca", WEIR_CONF_FILE, AT(client_ca), 0, 0, NULL, "who may sign certificates of clients (PEM); default: clients show none", LIVE },
     { "client_verify", WEIR_CONF_ENUM, AT(client_verify), 0, 0, "require", "must a client show a certificate?", LIVE, client_verify_words },
     { "min_version", WEIR_CONF_ENUM, AT(min_version), 0, 0, "1.2", "the oldest TLS that is spoken", LIVE, version_words },
-    { "alpn", WEIR_CONF_STRS, AT(alpn), 0, 0, "[http/1.1]", "protocols that are offered, the preferred one first", LIVE },
+    { "alpn", WEIR_CONF_STRS, AT(alpn), 0, 0, "[h2, http/1.1]", "protocols that are offered, the preferred one first", LIVE },
     { "tickets", WEIR_CONF_BOOL, AT(tickets), 0, 0, "on", "resume sessions by tickets", LIVE },
     { "ticket_keys", WEIR_CONF_FILE, AT(ticket_keys), 0, 0, "auto", "auto: our own, rotated; or a file of keys that hosts share", WEIR_CONF_AUTO | LIVE },
     { "ciphers", WEIR_CONF_STR, AT(ciphers), 0, 0, NULL, "cipher list of OpenSSL, for TLS 1.2", LIVE },
@@ -168,11 +168,11 @@ static const struct weir_conf_item health_items[] = {
 #undef AT
 
 #define AT(field) offsetof(struct weir_cluster_conf, field)
-static const char *const upstream_protocol_words[] = { "h1", NULL };
+static const char *const upstream_protocol_words[] = { "h1", "h2", "auto", NULL };
 static const char *const balance_words[] = { "round-robin", NULL };
 const struct weir_conf_item conf_upstream_items[] = {
     { "servers", WEIR_CONF_LIST, AT(servers), 0, 0, NULL, "addresses, or maps", WEIR_CONF_REQUIRED | LIVE, .rows = server_items, .bytes = sizeof(struct weir_server_conf), .brief = "address" },
-    { "protocol", WEIR_CONF_ENUM, AT(protocol), 0, 0, "h1", "what the servers speak", LIVE, upstream_protocol_words },
+    { "protocol", WEIR_CONF_ENUM, AT(protocol), 0, 0, "h1", "what the servers speak; auto: as each chooses by ALPN", LIVE, upstream_protocol_words },
     { "tls", WEIR_CONF_CUSTOM, AT(tls), 0, 0, "off", "on, or how TLS is spoken to the servers", LIVE, .rows = upstream_tls_items, .custom = &conf_upstream_tls_custom },
     { "verify", WEIR_CONF_BOOL, AT(tls.verify), 0, 0, "on", "verify the certificates of the servers by name", LIVE },
     { "balance", WEIR_CONF_ENUM, AT(balance), 0, 0, "round-robin", "how a server is chosen", LIVE, balance_words },
