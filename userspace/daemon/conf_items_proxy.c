@@ -152,11 +152,12 @@ static const struct weir_conf_item pool_items[] = {
 #undef AT
 
 #define AT(field) offsetof(struct weir_health_conf, field)
-static const char *const health_words[] = { "none", "tcp", "http", NULL };
+static const char *const health_words[] = { "none", "tcp", "http", "grpc", NULL };
 static const struct weir_conf_item health_items[] = {
     { "type", WEIR_CONF_ENUM, AT(type), 0, 0, "http", "what is tried", LIVE, health_words },
     { "path", WEIR_CONF_STR, AT(path), 0, 0, "/", "what is asked for", LIVE },
     { "host", WEIR_CONF_STR, AT(host), 0, 0, NULL, "the Host that is sent; default: the server's address", LIVE },
+    { "service", WEIR_CONF_STR, AT(service), 0, 0, NULL, "of type grpc: the service that is asked for; default: the server as a whole", LIVE },
     { "expect", WEIR_CONF_STR, AT(expect), 0, 0, "200-299", "statuses of a healthy server: 200-299,404", LIVE },
     { "every", WEIR_CONF_MS, AT(every_ms), 10, DAY_MS, "2s", "the time between two checks", LIVE },
     { "timeout", WEIR_CONF_MS, AT(timeout_ms), 1, DAY_MS, "1s", "a check that takes longer has failed", LIVE },

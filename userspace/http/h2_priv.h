@@ -117,6 +117,7 @@ struct weir_h2_watch {
     uint32_t skip;        /* of the payload of the frame that comes */
     uint32_t block_bytes; /* of the header block that comes */
     uint32_t sent_bytes;  /* not yet worth a WINDOW_UPDATE */
+    uint32_t blocks;      /* header blocks begun */
     uint16_t block_frames;
     uint8_t header[9], header_len;
     uint8_t preface_left;

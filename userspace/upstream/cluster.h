@@ -24,10 +24,11 @@ struct weir_server_conf {
 
 enum { WEIR_UPSTREAM_H1 = 0, WEIR_UPSTREAM_H2, WEIR_UPSTREAM_AUTO };
 
-enum { WEIR_HEALTH_NONE = 0, WEIR_HEALTH_TCP, WEIR_HEALTH_HTTP };
+enum { WEIR_HEALTH_NONE = 0, WEIR_HEALTH_TCP, WEIR_HEALTH_HTTP, WEIR_HEALTH_GRPC };
 struct weir_health_conf {
     int type;
     struct weir_str path, host, expect; /* expect: "200-299", "200,204" */
+    struct weir_str service;            /* of gRPC; absent: the server as a whole */
     int64_t every_ms, timeout_ms, rise, fall;
     double panic;
 };
