@@ -59,6 +59,8 @@ void weir_upmux_close(struct weir_upmux *mux)
 {
     if (mux->closing)
         return;
+    if (!mux->in_event && !mux->told && mux_is_idle(mux))
+        weir_h2_goodbye(mux->h2, WEIR_OK);
     mux->closing = true;
     mux_leave_idle(mux);
     weir_upmux_retire(mux);
