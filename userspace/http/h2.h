@@ -84,6 +84,8 @@ struct weir_codec *weir_h2_codec(struct weir_h2 *h2);
 void weir_h2_secure(struct weir_h2 *h2, bool secure);
 /** Server role: the preface has not come whole, or a header block is not whole: for the head's deadline. */
 bool weir_h2_in_head(const struct weir_h2 *h2);
+/** Since when (loop time): of the block that comes now, whatever was whole before it. */
+uint64_t weir_h2_head_ms(const struct weir_h2 *h2);
 /** Server role: the last GOAWAY, now, with the code for `why` (WEIR_OK: NO_ERROR); then weir_codec_over is true. */
 void weir_h2_goodbye(struct weir_h2 *h2, enum weir_err why);
 /** Bytes of all exchanges that wait for the peer's windows: such a connection is not idle, whatever the holder let go. */

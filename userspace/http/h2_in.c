@@ -339,6 +339,8 @@ static void on_settings(struct weir_h2 *h2, uint8_t flags)
     if (h2->widest + (int64_t)window - (int64_t)h2->peer_window > NGHTTP2_MAX_WINDOW_SIZE)
         weir_h2_break(h2, NGHTTP2_FLOW_CONTROL_ERROR);
     h2->peer_window = window;
+    weir_list_each(link, next, &h2->streams)
+        weir_h2_send_late(weir_list_entry(link, struct weir_h2_stream, link));
 }
 
 static void on_ping_ack(struct weir_h2 *h2, const uint8_t *opaque)
