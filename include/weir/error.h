@@ -61,6 +61,7 @@ WEIR_BEGIN
     X(EUPGRADE,      -1128, 400,  3, INFO,  "a malformed request to upgrade")                             \
     X(EBADFRAME,     -1129, 400, 13, INFO,  "a malformed HTTP/2 frame, or one that is not allowed here")  \
     X(EFLOOD,        -1130, 429,  8, WARN,  "more frames of one kind than allowed")                       \
+    X(ENOUPGRADE,    -1131, 501, 12, INFO,  "this upgrade is not allowed here")                           \
     /* the upstream */                                                                                    \
     X(ENOPEER,       -1200, 503, 14, WARN,  "no server of the upstream is usable")                        \
     X(ECONNREFUSED,  -1201, 502, 14, WARN,  "the upstream refused the connection")                        \

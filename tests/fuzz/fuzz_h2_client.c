@@ -5,7 +5,7 @@
  * over HTTP/1, is read by the next weir as that one answer.
  *
  * fuzz-room: http
- * covers: userspace/http/h2_exchange.c userspace/http/h2_nv.c userspace/http/h2_frame.c userspace/http/h2_window.c
+ * covers: userspace/http/h2_window.c
  */
 #include "fuzz_h2.h"
 #include "http/h2_priv.h"

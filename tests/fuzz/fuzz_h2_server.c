@@ -6,6 +6,7 @@
  *
  * fuzz-room: http
  * covers: userspace/http/h2_in.c userspace/http/h2_guard.c userspace/http/h2_abuse.c
+ * covers: userspace/http/h2_frame.c userspace/http/h2_send.c userspace/http/h2_nv.c
  */
 #include "fuzz_h2.h"
 #include "http/h2_priv.h"
@@ -72,6 +73,44 @@ static struct weir_buf_cache bufs;
 static struct weir_h2_shared shared;
 static uint64_t now_ms = 1;
 
+static unsigned which_answer;
+
+/* What may come back; the sinks only have to survive it. */
+static void answer(struct weir_h2 *up, unsigned which)
+{
+    static const char *const heads[] = {
+        ":status: 200\n",
+        ":status: 103\nlink: a\n",
+        ":status: 204\ncontent-length: 3\n",
+        ":status: 200\ncontent-length: 5\nset-cookie: a\n",
+        ":status: 101\n",
+        ":status: 20x\n",
+        ":status: 200\ncontent-length: x\n",
+        ":status: 200\nte: trailers\n",
+        ":status: 304\nhost: a\n",
+        ":status: 100\ncontent-length: 0\n",
+    };
+    unsigned kind = which / 10 % 5;
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    h2_put_settings(&wire);
+    h2_put_headers(&wire, 1, kind == 0, heads[which % 10]);
+    if (which % 10 == 1)
+        h2_put_headers(&wire, 1, false, heads[0]);
+    if (kind == 1)
+        h2_put_data(&wire, 1, "hello", true);
+    if (kind == 2)
+        h2_put_headers(&wire, 1, true, which & 64 ? "x: y\n" : "host: a\n");
+    if (kind == 3)
+        h2_put_rst(&wire, 1, which & 64 ? NGHTTP2_REFUSED_STREAM : NGHTTP2_NO_ERROR);
+    (void)weir_codec_feed(weir_h2_codec(up), wire.data, wire.len);
+    weir_codec_flush(weir_h2_codec(up));
+    if (kind == 4)
+        weir_codec_eof(weir_h2_codec(up), which & 64 ? WEIR_ERESET : WEIR_OK);
+    h2_wire_fini(&wire);
+}
+
 static void forward_h2(const struct weir_message *msg)
 {
     struct fuzz_read read = { .msg = NULL };
@@ -97,6 +136,7 @@ static void forward_h2(const struct weir_message *msg)
     weir_assert(weir_codec_feed(weir_h2_codec(next), wire.data, wire.len) == (ssize_t)wire.len);
     weir_assert(read.begun == 1 && !read.resets);
     same(msg, read.msg);
+    answer(up, which_answer);
     (void)weir_hstream_done(&hs);
     weir_h2_free(up);
     weir_h2_free(next);
@@ -265,6 +305,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 3)
         return 0;
+    which_answer = data[0] ^ data[size - 1];
     compare(data + 2, size - 2, data[0] % 64 + 1u);
     disturb(data, size);
     return 0;

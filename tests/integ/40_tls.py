@@ -96,7 +96,9 @@ def versions_and_alpn(lab):
     eq(ask(w, ca.client(V13), "a.test")[0].status, 200, "TLS 1.3")
     w = lab.weir(lab.upstream(), listener=tls(pair))
     with w.client(tls=ca.client(alpn=["h2", "http/1.1"]), sni="a.test") as c:
-        eq(c.sock.selected_alpn_protocol(), "http/1.1", "ALPN")
+        eq(c.sock.selected_alpn_protocol(), "h2", "ALPN")
+    with w.client(tls=ca.client(alpn=["http/1.1"]), sni="a.test") as c:
+        eq(c.sock.selected_alpn_protocol(), "http/1.1", "ALPN of a client without HTTP/2")
     old = ca.client()
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
     refused(lambda: w.client(tls=tuned(old, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1), sni="a.test"), "TLS 1.1")

@@ -271,7 +271,7 @@ def more_bad_files(lab):
         ("", "listeners"), ("listeners: [", "bad.yaml"), ("listeners: {}\n", "listener"), ("a: 1\n", "unknown key"),
         ("listeners: { web: { bind: ':0:0', to: app } }\nupstreams: { app: { servers: [ '1.2.3.4:5' ] } }\n", "bind"),
         ("listeners: { web: { bind: '127.0.0.1:1', to: app, tls: { cert: /nonexistent, key: /nonexistent } } }\nupstreams: { app: { servers: [ '1.2.3.4:5' ] } }\n", "nonexistent"),
-        ("listeners: { web: { bind: '127.0.0.1:1', to: app, tls: { cert: a, key: b, alpn: [ h2 ] } } }\nupstreams: { app: { servers: [ '1.2.3.4:5' ] } }\n", "h2"),
+        ("listeners: { web: { bind: '127.0.0.1:1', to: app, tls: { cert: a, key: b, alpn: [ h3 ] } } }\nupstreams: { app: { servers: [ '1.2.3.4:5' ] } }\n", "h3"),
         ("listeners: { web: { bind: '127.0.0.1:1', routes: [ { match: { path: '~(' }, to: app } ] } }\nupstreams: { app: { servers: [ '1.2.3.4:5' ] } }\n", "path"),
         ("listeners: { web: { bind: '127.0.0.1:1', to: app } }\nupstreams: { app: { servers: [ '1.2.3.4:5' ], tls: on } }\n", "verify"),
         ("listeners: { web: { bind: '127.0.0.1:1', to: app } }\nlisteners: { web: { bind: '127.0.0.1:1', to: app } }\n", "listeners"),

@@ -12,6 +12,7 @@
 #include <ares.h>
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <protobuf-c/protobuf-c.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -248,9 +249,10 @@ static void check_libraries(const struct doctor *doctor, struct finding *f)
     pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     pcre2[strcspn(pcre2, " ")] = '\0';
     yaml_get_version(&major, &minor, &patch);
-    say(f, FINDING_OK, "%s, libuv %s, c-ares %s, PCRE2 %s, libyaml %d.%d.%d, jansson %s",
+    say(f, FINDING_OK,
+        "%s, libuv %s, c-ares %s, PCRE2 %s, libyaml %d.%d.%d, jansson %s, protobuf-c %s",
         OpenSSL_version(OPENSSL_VERSION), uv_version_string(), ares_version(NULL), pcre2, major,
-        minor, patch, jansson_version_str());
+        minor, patch, jansson_version_str(), protobuf_c_version());
 }
 
 static const struct {

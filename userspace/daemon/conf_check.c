@@ -243,6 +243,20 @@ static void check_health(struct conf_load *load, const struct weir_health_conf *
     if (health->host.ptr && !weir_guard_host(health->host, false))
         conf_error(load, conf_at(load, &health->host, "host"), "'%.*s' is no host",
                    CONF_QUOTE(health->host));
+    if (health->service.ptr && health->type != WEIR_HEALTH_GRPC)
+        conf_error(load, conf_at(load, &health->service, "service"),
+                   "'service' is asked for by 'type: grpc' alone");
+    if (health->service.ptr && !weir_guard_value(health->service))
+        conf_error(load, conf_at(load, &health->service, "service"), "'%.*s' is no service",
+                   CONF_QUOTE(health->service));
+}
+
+/* gRPC is spoken over HTTP/2, which a TLS server is asked for by ALPN. */
+static void check_health_protocol(struct conf_load *load, const struct weir_cluster_conf *cluster)
+{
+    if (cluster->health.type == WEIR_HEALTH_GRPC && cluster->protocol == WEIR_UPSTREAM_H1)
+        conf_error(load, conf_at(load, &cluster->health.type, "type"),
+                   "'type: grpc' needs an upstream of 'protocol: h2' or 'auto'");
 }
 
 static void check_upstream(struct conf_load *load, const struct weir_cluster_conf *cluster)
@@ -260,6 +274,12 @@ static void check_upstream(struct conf_load *load, const struct weir_cluster_con
     check_servers(load, cluster);
     check_source(load, cluster);
     check_health(load, &cluster->health);
+    check_health_protocol(load, cluster);
+    if (!cluster->tls_on && cluster->protocol == WEIR_UPSTREAM_AUTO)
+        conf_warn(
+            load, conf_at(load, &cluster->protocol, "protocol"),
+            "'auto' needs 'tls', where ALPN tells: without it h1 is spoken; say h2 for servers "
+            "that speak it without TLS");
     if (!cluster->tls_on && verify && !cluster->tls.verify)
         conf_warn(load, &verify->mark, "'verify' has no effect without 'tls'");
     if (cluster->tls.cert.ptr && !cluster->tls.key.ptr)

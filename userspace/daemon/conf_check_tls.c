@@ -6,9 +6,10 @@
 static void check_alpn(struct conf_load *load, const struct weir_strs *alpn)
 {
     for (size_t i = 0; i < alpn->count; i++)
-        if (!weir_str_eq(alpn->at[i], WEIR_STR("http/1.1")))
+        if (!weir_str_eq(alpn->at[i], WEIR_STR("h2")) &&
+            !weir_str_eq(alpn->at[i], WEIR_STR("http/1.1")))
             conf_error(load, conf_at_item(load, alpn, "alpn", i),
-                       "'%.*s' is no value of 'alpn': it must be http/1.1",
+                       "'%.*s' is no value of 'alpn': it must be h2 or http/1.1",
                        CONF_QUOTE(alpn->at[i]));
 }
 

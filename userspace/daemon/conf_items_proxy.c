@@ -26,7 +26,7 @@ const struct weir_conf_item conf_tls_items[] = {
     { "client_ca", WEIR_CONF_FILE, AT(client_ca), 0, 0, NULL, "who may sign certificates of clients (PEM); default: clients show none", LIVE },
     { "client_verify", WEIR_CONF_ENUM, AT(client_verify), 0, 0, "require", "must a client show a certificate?", LIVE, client_verify_words },
     { "min_version", WEIR_CONF_ENUM, AT(min_version), 0, 0, "1.2", "the oldest TLS that is spoken", LIVE, version_words },
-    { "alpn", WEIR_CONF_STRS, AT(alpn), 0, 0, "[http/1.1]", "protocols that are offered, the preferred one first", LIVE },
+    { "alpn", WEIR_CONF_STRS, AT(alpn), 0, 0, "[h2, http/1.1]", "protocols that are offered, the preferred one first", LIVE },
     { "tickets", WEIR_CONF_BOOL, AT(tickets), 0, 0, "on", "resume sessions by tickets", LIVE },
     { "ticket_keys", WEIR_CONF_FILE, AT(ticket_keys), 0, 0, "auto", "auto: our own, rotated; or a file of keys that hosts share", WEIR_CONF_AUTO | LIVE },
     { "ciphers", WEIR_CONF_STR, AT(ciphers), 0, 0, NULL, "cipher list of OpenSSL, for TLS 1.2", LIVE },
@@ -152,11 +152,12 @@ static const struct weir_conf_item pool_items[] = {
 #undef AT
 
 #define AT(field) offsetof(struct weir_health_conf, field)
-static const char *const health_words[] = { "none", "tcp", "http", NULL };
+static const char *const health_words[] = { "none", "tcp", "http", "grpc", NULL };
 static const struct weir_conf_item health_items[] = {
     { "type", WEIR_CONF_ENUM, AT(type), 0, 0, "http", "what is tried", LIVE, health_words },
     { "path", WEIR_CONF_STR, AT(path), 0, 0, "/", "what is asked for", LIVE },
     { "host", WEIR_CONF_STR, AT(host), 0, 0, NULL, "the Host that is sent; default: the server's address", LIVE },
+    { "service", WEIR_CONF_STR, AT(service), 0, 0, NULL, "of type grpc: the service that is asked for; default: the server as a whole", LIVE },
     { "expect", WEIR_CONF_STR, AT(expect), 0, 0, "200-299", "statuses of a healthy server: 200-299,404", LIVE },
     { "every", WEIR_CONF_MS, AT(every_ms), 10, DAY_MS, "2s", "the time between two checks", LIVE },
     { "timeout", WEIR_CONF_MS, AT(timeout_ms), 1, DAY_MS, "1s", "a check that takes longer has failed", LIVE },
@@ -168,11 +169,11 @@ static const struct weir_conf_item health_items[] = {
 #undef AT
 
 #define AT(field) offsetof(struct weir_cluster_conf, field)
-static const char *const upstream_protocol_words[] = { "h1", NULL };
+static const char *const upstream_protocol_words[] = { "h1", "h2", "auto", NULL };
 static const char *const balance_words[] = { "round-robin", NULL };
 const struct weir_conf_item conf_upstream_items[] = {
     { "servers", WEIR_CONF_LIST, AT(servers), 0, 0, NULL, "addresses, or maps", WEIR_CONF_REQUIRED | LIVE, .rows = server_items, .bytes = sizeof(struct weir_server_conf), .brief = "address" },
-    { "protocol", WEIR_CONF_ENUM, AT(protocol), 0, 0, "h1", "what the servers speak", LIVE, upstream_protocol_words },
+    { "protocol", WEIR_CONF_ENUM, AT(protocol), 0, 0, "h1", "what the servers speak; auto: as each chooses by ALPN", LIVE, upstream_protocol_words },
     { "tls", WEIR_CONF_CUSTOM, AT(tls), 0, 0, "off", "on, or how TLS is spoken to the servers", LIVE, .rows = upstream_tls_items, .custom = &conf_upstream_tls_custom },
     { "verify", WEIR_CONF_BOOL, AT(tls.verify), 0, 0, "on", "verify the certificates of the servers by name", LIVE },
     { "balance", WEIR_CONF_ENUM, AT(balance), 0, 0, "round-robin", "how a server is chosen", LIVE, balance_words },

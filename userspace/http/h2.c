@@ -100,8 +100,15 @@ static void h2_shutdown(struct weir_codec *codec)
     if (h2->role == H2_CLIENT) /* it opens no more */
         return;
     (void)nghttp2_submit_shutdown_notice(h2->session);
-    (void)nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, gone_ping);
     weir_h2_want(h2);
+}
+
+void weir_h2_gone_sent(struct weir_h2 *h2)
+{
+    if (!h2->leaving || h2->left || h2->left_asked)
+        return;
+    h2->left_asked = true; /* not before: nghttp2 would let the PING overtake the GOAWAY */
+    (void)nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, gone_ping);
 }
 
 static bool h2_idle(const struct weir_codec *codec)
@@ -220,6 +227,16 @@ static void stop_watching(struct weir_h2 *h2)
         weir_h2_flood(h2, why);
 }
 
+/* Whose head is not whole, and since when. */
+static void time_head(struct weir_h2 *h2)
+{
+    if (!weir_h2_in_head(h2))
+        h2->head_ms = 0;
+    else if (!h2->head_ms || h2->head_block != h2->watch.blocks)
+        h2->head_ms = h2->alive_ms;
+    h2->head_block = h2->watch.blocks;
+}
+
 static ssize_t h2_feed(struct weir_codec *codec, const uint8_t *data, size_t len)
 {
     struct weir_h2 *h2 = weir_h2_of(codec);
@@ -242,6 +259,7 @@ static ssize_t h2_feed(struct weir_codec *codec, const uint8_t *data, size_t len
         stop_watching(h2);
     if (h2->broken)
         return fail(h2);
+    time_head(h2);
     check_leaving(h2);
     weir_h2_settle(h2);
     if (!h2->dead && nghttp2_session_want_write(h2->session))
@@ -437,7 +455,15 @@ void weir_h2_secure(struct weir_h2 *h2, bool secure)
 
 bool weir_h2_in_head(const struct weir_h2 *h2)
 {
-    return h2->watch.preface_left || h2->watch.block;
+    const struct weir_h2_watch *watch = &h2->watch;
+    bool head = watch->header[3] == NGHTTP2_HEADERS || watch->header[3] == NGHTTP2_CONTINUATION;
+
+    return watch->preface_left || watch->block || (watch->skip && head);
+}
+
+uint64_t weir_h2_head_ms(const struct weir_h2 *h2)
+{
+    return h2->head_ms;
 }
 
 size_t weir_h2_queued(const struct weir_h2 *h2)
@@ -445,15 +471,20 @@ size_t weir_h2_queued(const struct weir_h2 *h2)
     return h2->queued;
 }
 
+unsigned weir_h2_room_max(const struct weir_h2 *h2)
+{
+    if (!h2->settled)
+        return H2_STREAMS_UNSETTLED;
+    return nghttp2_session_get_remote_settings(h2->session,
+                                               NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
 unsigned weir_h2_room(const struct weir_h2 *h2)
 {
-    uint32_t max = H2_STREAMS_UNSETTLED;
+    unsigned max = weir_h2_room_max(h2);
 
     if (weir_h2_closing(h2))
         return 0;
-    if (h2->settled)
-        max = nghttp2_session_get_remote_settings(h2->session,
-                                                  NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     return h2->open < max ? max - h2->open : 0;
 }
 

@@ -22,7 +22,8 @@
  * on_begin comes with the first bytes of a head, since its arena takes the fields. Malformed requests: then on_reset with
  * why (the stream is reset already; what is sent on it is dropped). A head that is merely too large, a target that is too
  * long, an expectation that is unknown: on_reset, and the machine answers. done() is called for every exchange, also
- * after reset(). A fault that ends the connection may show only in the flush: weir_codec_over() is true after it.
+ * after reset(). shutdown() sends its second GOAWAY when a PING came back, or in the first call after a second (a flush of
+ * the holder's timer). A fault that ends the connection may show only in the flush: weir_codec_over() is true after it.
  */
 #ifndef HTTP_H2_H
 #define HTTP_H2_H
@@ -83,6 +84,8 @@ struct weir_codec *weir_h2_codec(struct weir_h2 *h2);
 void weir_h2_secure(struct weir_h2 *h2, bool secure);
 /** Server role: the preface has not come whole, or a header block is not whole: for the head's deadline. */
 bool weir_h2_in_head(const struct weir_h2 *h2);
+/** Since when (loop time): of the block that comes now, whatever was whole before it. */
+uint64_t weir_h2_head_ms(const struct weir_h2 *h2);
 /** Server role: the last GOAWAY, now, with the code for `why` (WEIR_OK: NO_ERROR); then weir_codec_over is true. */
 void weir_h2_goodbye(struct weir_h2 *h2, enum weir_err why);
 /** Bytes of all exchanges that wait for the peer's windows: such a connection is not idle, whatever the holder let go. */
@@ -90,6 +93,8 @@ size_t weir_h2_queued(const struct weir_h2 *h2);
 
 /** Client role: how many more exchanges the peer lets us open now. 0 after GOAWAY. Before its SETTINGS have come: 100. */
 unsigned weir_h2_room(const struct weir_h2 *h2);
+/** The same of a connection that has none open. */
+unsigned weir_h2_room_max(const struct weir_h2 *h2);
 /** Client role: its SETTINGS have come. Then: does it take extended CONNECT (RFC 8441)? */
 bool weir_h2_settled(const struct weir_h2 *h2);
 bool weir_h2_takes_upgrade(const struct weir_h2 *h2);

@@ -13,8 +13,10 @@ enum {
     MINUTE_MS = 60 * 1000,
     WINDOWS_FACTOR = 10, /* of the pings' budget */
     PRIORITIES_FACTOR = 4,
-    WINDOW_UPDATE_WORTH = 512, /* sent bytes for which one more may come */
-    BLOCK_FRAMES_MAX = 32,     /* HEADERS and its CONTINUATIONs */
+    WINDOWS_FRAME = 10, /* of them that may come for a frame that we send, as Envoy allows: gRPC
+                           gives credit message by message */
+    WINDOW_UPDATE_WORTH = 64, /* and for so many bytes one */
+    BLOCK_FRAMES_MAX = 32,    /* HEADERS and its CONTINUATIONs */
     FRAME_HEADER_BYTES = 9,
     FLAG_END = 1,
     FLAG_END_HEADERS = 4,
@@ -104,7 +106,7 @@ void weir_h2_watch_sent(struct weir_h2_watch *watch, size_t bytes,
     uint32_t all = watch->sent_bytes + (uint32_t)bytes;
 
     earn(watch, H2_B_PINGS, 1, limits);
-    earn(watch, H2_B_WINDOWS, all / WINDOW_UPDATE_WORTH, limits);
+    earn(watch, H2_B_WINDOWS, WINDOWS_FRAME + all / WINDOW_UPDATE_WORTH, limits);
     watch->sent_bytes = all % WINDOW_UPDATE_WORTH;
 }
 
@@ -160,6 +162,7 @@ static bool take_headers(struct weir_h2_watch *watch, uint32_t len,
     earn(watch, H2_B_PINGS, 1, limits);
     earn(watch, H2_B_PRIORITIES, 2, limits);
     watch->block_bytes = watch->block_frames = 0;
+    watch->blocks++;
     return take_block(watch, len, watch->header[4], block_bytes_max);
 }
 

@@ -25,6 +25,8 @@ struct weir_h2_stream *weir_h2_stream_new(struct weir_h2 *h2)
 
 void weir_h2_stream_free(struct weir_h2_stream *s)
 {
+    if (s->h2->reading == s)
+        s->h2->reading = NULL;
     weir_h2_drop_queue(s);
     weir_list_remove(&s->link);
     weir_list_remove(&s->due_link);
@@ -234,6 +236,7 @@ static void forget_unsent(struct weir_h2_stream *s)
 void weir_h2_reset(struct weir_hstream *hs, enum weir_err why)
 {
     struct weir_h2_stream *s = hs->impl;
+    uint32_t code;
 
     if (!s)
         return;
@@ -243,7 +246,8 @@ void weir_h2_reset(struct weir_hstream *hs, enum weir_err why)
     s->dropped = true;
     if (weir_list_empty(&s->framed_link))
         weir_h2_drop_queue(s);
-    weir_h2_rst(s, why == WEIR_OK ? NGHTTP2_CANCEL : weir_h2_code_of(why));
+    code = weir_h2_code_of(why);
+    weir_h2_rst(s, code == NGHTTP2_NO_ERROR ? NGHTTP2_CANCEL : code); /* it must not look whole */
     forget_unsent(s);
 }
 

@@ -223,6 +223,7 @@ int weir_h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *
         on_rst_sent(h2, frame->rst_stream.error_code);
         return 0;
     case NGHTTP2_GOAWAY:
+        weir_h2_gone_sent(h2);
         if (frame->goaway.error_code != NGHTTP2_NO_ERROR && !h2->broken)
             h2->broken = h2->role == H2_SERVER ? WEIR_EBADFRAME : WEIR_EUPFRAMING;
         return 0;

@@ -64,6 +64,7 @@ int weir_h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *fram
         s = begin_request(h2, frame->hd.stream_id);
     if (!s)
         return 0;
+    h2->reading = s;
     s->head = NULL;
     if (!weir_h2_hears(s) || s->rejected)
         return 0;
@@ -79,9 +80,9 @@ int weir_h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, cons
                       void *arg)
 {
     struct weir_h2 *h2 = arg;
-    struct weir_h2_stream *s = stream_of(session, frame->hd.stream_id);
+    struct weir_h2_stream *s = h2->reading;
 
-    if (!s || !s->head || s->quiet)
+    if (!s || s->id != frame->hd.stream_id || !s->head || s->quiet)
         return 0;
     weir_h2_head_field(s->head, (struct weir_str){ (const char *)name, name_len },
                        (struct weir_str){ (const char *)value, value_len }, h2->limits);
@@ -338,6 +339,8 @@ static void on_settings(struct weir_h2 *h2, uint8_t flags)
     if (h2->widest + (int64_t)window - (int64_t)h2->peer_window > NGHTTP2_MAX_WINDOW_SIZE)
         weir_h2_break(h2, NGHTTP2_FLOW_CONTROL_ERROR);
     h2->peer_window = window;
+    weir_list_each(link, next, &h2->streams)
+        weir_h2_send_late(weir_list_entry(link, struct weir_h2_stream, link));
 }
 
 static void on_ping_ack(struct weir_h2 *h2, const uint8_t *opaque)

@@ -117,6 +117,7 @@ struct weir_h2_watch {
     uint32_t skip;        /* of the payload of the frame that comes */
     uint32_t block_bytes; /* of the header block that comes */
     uint32_t sent_bytes;  /* not yet worth a WINDOW_UPDATE */
+    uint32_t blocks;      /* header blocks begun */
     uint16_t block_frames;
     uint8_t header[9], header_len;
     uint8_t preface_left;
@@ -149,6 +150,7 @@ struct weir_h2_stream {
     struct weir_hstream *hs;  /* who listens; NULL: nobody any more */
     struct weir_hstream self; /* server role */
     struct weir_h2_head *head;
+    const struct weir_message *late; /* the holder's request that waits for the peer's SETTINGS */
     struct weir_h2_trailer *trailer; /* that goes when the queue is empty */
     struct weir_buf queue;           /* body that waits for a window or for the flush */
     struct weir_buf held;            /* DATA of a tunnel that is not granted */
@@ -189,10 +191,13 @@ struct weir_h2 {
     const struct weir_h2_limits *abuse;
     nghttp2_session *session;
     struct weir_list streams, due, gone, framed;
-    struct weir_h2_gather *gather; /* during a framing */
+    struct weir_h2_stream *reading; /* whose header block came last, or comes */
+    struct weir_h2_gather *gather;  /* during a framing */
     uint64_t alive_ms, shutdown_ms;
-    size_t queued; /* bytes in the queues of all streams */
-    size_t extra;  /* of stream windows, above H2_WINDOW_BYTES each */
+    uint64_t head_ms;    /* since when the header block that is not whole comes */
+    uint32_t head_block; /* and its number */
+    size_t queued;       /* bytes in the queues of all streams */
+    size_t extra;        /* of stream windows, above H2_WINDOW_BYTES each */
     struct weir_h2_watch watch;
     unsigned open; /* streams that are neither closed nor (client role) unsent */
     /* BDP: bytes that came since our PING left */
@@ -210,7 +215,8 @@ struct weir_h2 {
     bool secure;     /* client role: the scheme of requests that have none is https */
     bool round_open; /* our PING is out */
     bool goaway;     /* the peer's GOAWAY has come */
-    bool leaving;    /* server role: the first GOAWAY is out */
+    bool leaving;    /* server role: the first GOAWAY is out, or queued */
+    bool left_asked; /* and the PING behind it */
     bool left;       /* the last GOAWAY is out, or queued */
     bool dead;       /* nothing goes or comes any more */
     bool eof;
@@ -243,6 +249,8 @@ void weir_h2_stream_free(struct weir_h2_stream *s);
 void weir_h2_leave(struct weir_h2 *h2);
 /** The ACK of the PING between the two GOAWAYs, perhaps. */
 void weir_h2_gone_ack(struct weir_h2 *h2, const uint8_t *opaque);
+/** A GOAWAY is on its way: after the first a PING follows. */
+void weir_h2_gone_sent(struct weir_h2 *h2);
 /** h2_shared.c: makes h2->session. */
 int weir_h2_session_new(struct weir_h2 *h2);
 /** Asks for a flush, once. */
@@ -294,6 +302,8 @@ void weir_h2_give_held(struct weir_h2_stream *s);
 int weir_h2_send(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body,
                  int count, const struct weir_message *trailer, unsigned flags);
 size_t weir_h2_pending(struct weir_hstream *hs);
+/** The peer's SETTINGS have come: what waited for them. */
+void weir_h2_send_late(struct weir_h2_stream *s);
 /** Body that is not framed yet. */
 static inline size_t weir_h2_waiting(const struct weir_h2_stream *s)
 {

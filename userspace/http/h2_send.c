@@ -100,11 +100,37 @@ static void grant(struct weir_h2_stream *s)
         weir_h2_due(s, H2_DUE_HELD);
 }
 
+/* An extended CONNECT is for servers that said so in their SETTINGS (RFC 8441 3): before they have come it waits. */
+static bool upgrade_waits(struct weir_h2_stream *s, const struct weir_message *head)
+{
+    if (!head->request || !head->upgrade.len)
+        return false;
+    if (s->h2->settled && !s->h2->takes_upgrade)
+        weir_h2_tell_reset(s, WEIR_EUPNOUPGRADE, WEIR_BY_UPSTREAM, "SETTINGS");
+    else if (!s->h2->settled)
+        s->late = head;
+    return !s->h2->settled || !s->h2->takes_upgrade;
+}
+
+void weir_h2_send_late(struct weir_h2_stream *s)
+{
+    const struct weir_message *head = s->late;
+    int err;
+
+    s->late = NULL;
+    if (!head || !weir_h2_hears(s) || upgrade_waits(s, head))
+        return;
+    err = submit(s, head, false);
+    if (err)
+        weir_h2_tell_reset(s, (enum weir_err)err, WEIR_BY_US, "upgrade");
+    weir_h2_want(s->h2);
+}
+
 static int send_head(struct weir_h2_stream *s, const struct weir_message *head, bool end)
 {
     int err = begin_message(s, head);
 
-    if (!err)
+    if (!err && !upgrade_waits(s, head))
         err = submit(s, head, end);
     if (err)
         return err;

@@ -73,6 +73,12 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
     conn->hs = (struct weir_hstream){ .sink = &weir_req_up_sink, .arg = req, .arena = &req->arena };
     req->was_reused = conn->reused;
     err = weir_codec_open(conn->codec, &conn->hs);
+    if (err == WEIR_ELIMIT) { /* GOAWAY, or less room, has come since the connection was ours */
+        req->attempt_error = (struct weir_error){ WEIR_EUPREFUSED, WEIR_BY_UPSTREAM,
+                                                  WEIR_RETRY_UNPROCESSED, 0, "upstream_request" };
+        req->step = WEIR_STEP_FAIL;
+        return WEIR_FLOW_MORE;
+    }
     if (err)
         goto fault;
     req->up_open = true;

@@ -222,8 +222,11 @@ int weir_forward_begin(struct weir_req *req)
         req->close_after = true;
     if (req->close_after) /* the connection has had its share, or all end */
         weir_codec_shutdown(req->down->codec);
-    if (req->in.upgrade.len && !upgrade_allowed(req->route->conf, req->in.upgrade))
+    if (req->in.upgrade.len && !upgrade_allowed(req->route->conf, req->in.upgrade)) {
+        if (req->in.must_switch)
+            return WEIR_ENOUPGRADE;
         req->in.upgrade = (struct weir_str){ NULL, 0 };
+    }
     return weir_grpc_begin(req);
 }
 
@@ -397,8 +400,6 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
     weir_message_strip_hop(up);
     if (up->form == WEIR_T_ABSOLUTE)
         up->form = WEIR_T_ORIGIN;
-    if (up->body == WEIR_BODY_TUNNEL) /* asked for: its head is all of it */
-        up->body = WEIR_BODY_NONE;
     up->host = host_for(req);
     up->keep_alive = true;
     up->http10 = false;

@@ -12,7 +12,7 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static struct weir_str upgrades[] = { { "websocket", 9 } };
-static struct weir_str protocols[] = { { "http/1.1", 8 } };
+static struct weir_str protocols[] = { { "h2", 2 }, { "http/1.1", 8 } };
 static struct weir_str redacted[] = { { "query", 5 } };
 
 static void timeouts_init(struct weir_timeouts *timeouts)

@@ -425,6 +425,12 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
     weir_access_log_write(log, &record);
 }
 
+/* What the client was told: an upgrade that it asked for by extended CONNECT is granted by 200 (RFC 8441 5). */
+static int status_told(const struct weir_req *req)
+{
+    return req->out.status == 101 && req->in.must_switch ? 200 : req->out.status;
+}
+
 static enum weir_flow step_finish(struct weir_req *req)
 {
     struct weir_session *session = req->session;
@@ -432,7 +438,7 @@ static enum weir_flow step_finish(struct weir_req *req)
     uint64_t took_us = now_us > req->began_us ? now_us - req->began_us : 0;
     bool cut = req->broken && req->head_sent;
     bool finished = req->to_up.ended && !req->in.keep_alive && !req->error.code;
-    int status = req->head_sent    ? req->out.status
+    int status = req->head_sent    ? status_told(req)
                  : req->error.code ? weir_err_status(req->error.code)
                                    : 499;
     bool reusable = false;

@@ -67,11 +67,10 @@ struct weir_req {
     bool moved;    /* a step was set from inside an event: it is to be run, also the same one */
     bool over;     /* finished; freed when the pins are gone */
     bool client_gone;
-    bool client_ended;   /* its message is whole: of a tunnel that is asked for, it has sent FIN */
-    bool head_sent;      /* the client has got (some of) a final head */
-    bool own_answer;     /* `out` is weir's own */
-    bool answering;      /* it is being sent, and the upstream was let go */
-    bool response_ready; /* response filters have run */
+    bool head_sent;        /* the client has got (some of) a final head */
+    bool own_answer;       /* `out` is weir's own */
+    bool answering;        /* it is being sent, and the upstream was let go */
+    bool response_ready;   /* response filters have run */
     bool response_started; /* a final head has come from the upstream */
     bool tunnel_due;
     bool fresh; /* a stale pooled connection was met: the next one is new */

@@ -67,6 +67,7 @@ void weir_session_settle(struct weir_session *session)
         return;
     }
     state = state_of(session);
-    if (state != session->state)
+    if (state != session->state ||
+        (state == WEIR_SESSION_HEAD && session->since_ms < weir_h2_head_ms(session->mux.h2)))
         weir_session_set_state(session, state);
 }

@@ -278,12 +278,11 @@ static int join_down(struct weir_tunnel *tunnel, struct weir_buf *from_client)
         weir_session_tunnel(session, tunnel, from_client);
         return 0;
     }
-    tunnel->down.stream =
-        weir_tunnel_stream(req->down, &req->worker->loop, WEIR_ECLIENTGONE, &down_sink, tunnel);
-    if (!tunnel->down.stream || weir_dir_keep(&req->to_up))
-        return WEIR_ENOMEM;
-    weir_buf_splice(from_client, &req->to_up.held);
-    return 0;
+    tunnel->down.stream = weir_tunnel_stream(req->down, req->to_up.owed, false, &req->worker->loop,
+                                             WEIR_ECLIENTGONE, &down_sink, tunnel);
+    return tunnel->down.stream
+               ? 0
+               : WEIR_ENOMEM; /* what the client has sent comes as its first bytes */
 }
 
 /* The upstream's. 0 or WEIR_ENOMEM. */
@@ -293,7 +292,8 @@ static int join_up(struct weir_tunnel *tunnel, struct weir_buf *from_upstream)
 
     if (req->conn->mux) {
         tunnel->up.stream =
-            weir_tunnel_stream(&req->conn->hs, &req->worker->loop, WEIR_EUPRESET, &up_sink, tunnel);
+            weir_tunnel_stream(&req->conn->hs, req->to_down.owed, req->to_down.ended,
+                               &req->worker->loop, WEIR_EUPRESET, &up_sink, tunnel);
         if (!tunnel->up.stream || weir_dir_keep(&req->to_down))
             return WEIR_ENOMEM;
         weir_buf_splice(from_upstream, &req->to_down.held);
@@ -318,8 +318,8 @@ void weir_tunnel_start(struct weir_req *req)
     struct weir_tunnel *tunnel = weir_arena_zalloc(&req->arena, sizeof(*tunnel));
     struct weir_buf from_client = { .cache = &loop->bufs },
                     from_upstream = { .cache = &loop->bufs };
-    bool up_eof = !req->conn->mux && req->conn->eof, /* told already, while a filter waited */
-        down_eof = session->multiplexed ? req->client_ended : session->eof;
+    bool up_eof = req->conn->mux ? req->to_down.ended : req->conn->eof, /* told already */
+        down_eof = !session->multiplexed && session->eof; /* an exchange tells it again */
 
     req->tunnel_due = false;
     if (!tunnel) {

@@ -157,8 +157,8 @@ static const struct weir_stream_ops ops = {
     .fd = stream_fd,
 };
 
-struct weir_stream *weir_tunnel_stream(struct weir_hstream *hs, struct weir_loop *loop,
-                                       enum weir_err reset_code,
+struct weir_stream *weir_tunnel_stream(struct weir_hstream *hs, size_t owed, bool eof,
+                                       struct weir_loop *loop, enum weir_err reset_code,
                                        const struct weir_stream_sink *sink, void *arg)
 {
     struct tunnel_stream *ts = weir_arena_zalloc(hs->arena, sizeof(*ts));
@@ -168,6 +168,8 @@ struct weir_stream *weir_tunnel_stream(struct weir_hstream *hs, struct weir_loop
     ts->magic = TUNNEL_STREAM_MAGIC;
     ts->stream = (struct weir_stream){ .ops = &ops, .sink = sink, .arg = arg, .loop = loop };
     ts->hs = hs;
+    ts->owed = owed;
+    ts->eof = eof;
     ts->reset_code = reset_code;
     ts->reading = true;
     hs->sink = &hstream_sink;

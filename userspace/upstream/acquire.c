@@ -4,6 +4,7 @@
  *
  *   begin ──▶ promised: one of this worker is being released, in an event that still goes on
  *         ──▶ asking: another worker says that it has one; 20 ms, then on
+ *         ──▶ sharing: others are connecting, and it is HTTP/2, or not known yet
  *         ──▶ connecting ◀──▶ queued: connections_max is reached
  *
  *   any of them ──▶ ready | failed ──end of turn──▶ fn
@@ -13,7 +14,7 @@
  * goes to the pool. So a connection that is being made is never made in vain, and an answer never
  * comes too late.
  */
-#include "upstream/acquire.h"
+#include "upstream/upmux.h"
 
 static void acquire_go_on(struct weir_acquire *acq);
 static void acquire_connect(struct weir_acquire *acq);
@@ -29,9 +30,12 @@ static void acquire_set_state(struct weir_acquire *acq, enum weir_acquire_state 
     weir_timer_stop(&acq->view->loop->wheel, &acq->timer);
     if (acq->state == ACQUIRE_PROMISED)
         sv->promised--;
-    else if (acq->state == ACQUIRE_QUEUED)
+    else if (acq->state == ACQUIRE_SHARING)
+        sv->sharing--;
+    else if (acq->state == ACQUIRE_QUEUED) {
+        sv->queued--;
         atomic_fetch_sub(&acq->server->queued, 1);
-    else if (acq->state == ACQUIRE_CONNECTING && acq->conn) {
+    } else if (acq->state == ACQUIRE_CONNECTING && acq->conn) {
         acq->conn->acq = NULL; /* it goes on, for the pool */
         if (!atomic_load_explicit(&acq->view->open, memory_order_relaxed))
             weir_upconn_close(acq->conn);
@@ -39,8 +43,12 @@ static void acquire_set_state(struct weir_acquire *acq, enum weir_acquire_state 
     }
     if (next == ACQUIRE_PROMISED)
         sv->promised++;
-    else if (next == ACQUIRE_QUEUED)
+    else if (next == ACQUIRE_SHARING)
+        sv->sharing++;
+    else if (next == ACQUIRE_QUEUED) {
+        sv->queued++;
         atomic_fetch_add(&acq->server->queued, 1);
+    }
     acq->state = (uint8_t)next;
 }
 
@@ -101,7 +109,7 @@ static void on_ready(void *arg)
     struct weir_upconn *conn = acq->conn;
 
     weir_assert(conn && conn->acq == acq && conn->state == UPCONN_READY);
-    if (conn->eof || conn->dead || conn->no_pool) {
+    if (conn->mux ? !weir_upmux_take(conn) : conn->eof || conn->dead || conn->no_pool) {
         acquire_lost(acq);
         return;
     }
@@ -119,6 +127,8 @@ void weir_acquire_ready(struct weir_acquire *acq, struct weir_upconn *conn)
     acquire_leave(acq, ACQUIRE_READY);
     acq->conn = conn;
     conn->acq = acq;
+    if (conn->mux)
+        conn->mux->ready++;
     weir_upconn_set_state(conn, UPCONN_READY);
     weir_loop_defer(acq->view->loop, &acq->later, on_ready, acq);
 }
@@ -145,6 +155,11 @@ static uint32_t connect_timeout(const struct weir_acquire *acq)
     return acq->opts.connect_timeout_ms ? acq->opts.connect_timeout_ms : WEIR_CONNECT_TIMEOUT_MS;
 }
 
+static bool acquire_slot(struct weir_acquire *acq)
+{
+    return !weir_upmux_full(server_view(acq->view, acq->server)) && weir_slot_take(acq->server);
+}
+
 /* connections_max is reached. First counted, then looked once more: who frees one does it the other
  * way round. */
 static void acquire_queue(struct weir_acquire *acq)
@@ -154,22 +169,40 @@ static void acquire_queue(struct weir_acquire *acq)
     uint64_t age = acquire_age_ms(acq);
 
     acquire_set_state(acq, ACQUIRE_QUEUED);
-    if (weir_slot_take(acq->server)) {
+    if (acquire_slot(acq)) {
         acquire_connect_now(acq);
         return;
     }
     if (acq->opts.fresh &&
         !weir_list_empty(&sv->idle)) /* its slot is wanted; it is given back when it is closed */
         weir_upconn_close(weir_list_entry(sv->idle.prev, struct weir_upconn, link));
+    if (sv->speaks != UPSPEAKS_H1)
+        weir_upmux_ask_slot(acq->view, sv, acq->opts.fresh);
     weir_loop_timer(acq->view->loop, &acq->timer, age < limit ? limit - age : 0, on_timer, acq);
 }
 
 static void acquire_connect(struct weir_acquire *acq)
 {
-    if (weir_slot_take(acq->server))
+    if (acquire_slot(acq))
         acquire_connect_now(acq);
     else
         acquire_queue(acq);
+}
+
+/* Others are connecting, and what they make will have room, or will tell what is spoken. */
+static bool acquire_share(struct weir_acquire *acq)
+{
+    struct weir_server_view *sv = server_view(acq->view, acq->server);
+    bool before = acq->state == ACQUIRE_SHARING;
+    uint64_t limit = connect_timeout(acq), age = acquire_age_ms(acq);
+
+    if (sv->sharing - before >= weir_upmux_supply(acq->view, sv))
+        return false;
+    if (!before) {
+        acquire_set_state(acq, ACQUIRE_SHARING);
+        weir_loop_timer(acq->view->loop, &acq->timer, age < limit ? limit - age : 0, on_timer, acq);
+    }
+    return true;
 }
 
 /* A name may have several addresses: the next one, while the time for connecting lasts. */
@@ -192,13 +225,16 @@ static bool of_one_address(const struct weir_error *error)
 /* The slot has been taken. */
 static void acquire_connect_now(struct weir_acquire *acq)
 {
+    uint32_t timeout = connect_timeout(acq), age = (uint32_t)acquire_age_ms(acq);
     struct weir_error error;
     struct weir_upconn *conn;
 
+    if (acq->state == ACQUIRE_SHARING) /* it has waited for a connect already */
+        timeout = age < timeout ? timeout - age : 1;
     acquire_set_state(acq, ACQUIRE_CONNECTING);
     do {
         acq->connects++;
-        conn = weir_connect(acq->view, acq->server, connect_timeout(acq), &error);
+        conn = weir_connect(acq->view, acq->server, timeout, &error);
     } while (!conn && of_one_address(&error) && acquire_try_next(acq));
     if (!conn) {
         weir_slot_put(acq->view, acq->server);
@@ -212,15 +248,25 @@ static void acquire_connect_now(struct weir_acquire *acq)
 static void acquire_go_on(struct weir_acquire *acq)
 {
     struct weir_server_view *sv = server_view(acq->view, acq->server);
+    struct weir_upconn *lease = sv->mux_count ? weir_upmux_lease(sv, acq->opts.fresh) : NULL;
 
-    if (!acq->opts.fresh && sv->releasing > sv->promised) {
+    if (lease) {
+        weir_acquire_ready(acq, lease);
+    } else if (!acq->opts.fresh && sv->releasing > sv->promised) {
         acquire_set_state(acq, ACQUIRE_PROMISED);
-    } else if (!acq->opts.fresh && weir_share_ask(acq)) {
+    } else if (acquire_share(acq)) {
+        return;
+    } else if (!acq->opts.fresh && sv->speaks != UPSPEAKS_H2 && weir_share_ask(acq)) {
         acquire_set_state(acq, ACQUIRE_ASKING);
         weir_loop_timer(acq->view->loop, &acq->timer, UPSTREAM_ASK_MS, on_timer, acq);
     } else {
         acquire_connect(acq);
     }
+}
+
+void weir_acquire_again(struct weir_acquire *acq)
+{
+    acquire_go_on(acq);
 }
 
 void weir_acquire_begin(struct weir_acquire *acq)
@@ -235,6 +281,8 @@ static void on_timer(struct weir_timer *timer, void *arg)
 
     if (acq->state == ACQUIRE_ASKING) /* its answer is still welcome */
         acquire_connect(acq);
+    else if (acq->state == ACQUIRE_SHARING)
+        acquire_fail(acq, weir_connect_error(WEIR_ECONNTIME, 0));
     else if (acq->state == ACQUIRE_QUEUED)
         acquire_fail(acq,
                      (struct weir_error){ WEIR_EQUEUE, WEIR_BY_US, WEIR_RETRY_UNSENT, 0, "queue" });
@@ -254,26 +302,33 @@ void weir_pool_retry(struct weir_cluster_view *view, struct weir_server_view *sv
 
         if (acq->state == ACQUIRE_QUEUED)
             acq->asks = 0; /* something has changed since they said no */
-        else if (acq->state != ACQUIRE_PROMISED || sv->promised <= sv->releasing)
+        else if (acq->state == ACQUIRE_SHARING && sv->sharing <= weir_upmux_supply(view, sv))
+            continue;
+        else if (acq->state != ACQUIRE_SHARING &&
+                 (acq->state != ACQUIRE_PROMISED || sv->promised <= sv->releasing))
             continue;
         acquire_go_on(acq);
     }
 }
 
-void weir_pool_connect_failed(struct weir_upconn *conn, enum weir_err code, int sys)
+void weir_pool_connect_failed(struct weir_upconn *conn, struct weir_error error)
 {
+    struct weir_cluster_view *view = conn->view;
+    struct weir_server_view *sv = server_view(view, conn->server);
     struct weir_acquire *acq = conn->acq;
 
-    weir_count(&server_view(conn->view, conn->server)->failed, 1);
+    weir_count(&sv->failed, 1);
     conn->acq = NULL;
     weir_upconn_close(conn);
-    if (!acq)
-        return;
-    acq->conn = NULL;
-    if (acquire_try_next(acq))
-        acquire_connect(acq);
-    else
-        acquire_fail(acq, weir_connect_error(code, sys));
+    if (acq) {
+        acq->conn = NULL;
+        if (acquire_try_next(acq))
+            acquire_connect(acq);
+        else
+            acquire_fail(acq, error);
+    }
+    if (sv->sharing) /* the next of them tries */
+        weir_pool_retry(view, sv);
 }
 
 void weir_pool_cancel(struct weir_acquire *acq)

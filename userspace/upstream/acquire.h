@@ -10,6 +10,8 @@ void weir_acquire_begin(struct weir_acquire *acq);
 /** The first that waits here and may have this connection, or NULL. */
 struct weir_acquire *weir_acquire_first(struct weir_server_view *sv,
                                         const struct weir_upconn *conn);
+/** What it waited for has come to nothing. */
+void weir_acquire_again(struct weir_acquire *acq);
 /** It is its; fn is called at the end of the turn. */
 void weir_acquire_ready(struct weir_acquire *acq, struct weir_upconn *conn);
 /** The connection begins to serve a request. */

@@ -31,8 +31,8 @@ static int cluster_check(const struct weir_cluster_conf *conf,
         wrong = "it has no servers";
     else if (conf->servers.count > UPSTREAM_SERVERS_MAX)
         wrong = "it has more than 1024 servers";
-    else if (conf->protocol != 0)
-        wrong = "its protocol is not built yet";
+    else if (conf->protocol < WEIR_UPSTREAM_H1 || conf->protocol > WEIR_UPSTREAM_AUTO)
+        wrong = "its protocol must be h1, h2 or auto";
     else if (!opts->workers || opts->workers > WEIR_WORKERS_MAX)
         wrong = "it needs between 1 and 256 workers";
     else if (!weir_balancer_of(conf))
@@ -66,6 +66,18 @@ static int cluster_servers(struct weir_cluster *cluster, struct weir_tls_fault *
     return 0;
 }
 
+/* What is offered follows from what is to be spoken. */
+static struct weir_tls_client *cluster_tls(const struct weir_cluster_conf *conf,
+                                           struct weir_tls_fault *fault)
+{
+    struct weir_str names[] = { WEIR_STR("h2"), WEIR_STR("http/1.1") };
+    struct weir_tls_client_conf tls = conf->tls;
+
+    if (conf->protocol != WEIR_UPSTREAM_H1)
+        tls.alpn = (struct weir_strs){ names, conf->protocol == WEIR_UPSTREAM_H2 ? 1 : 2 };
+    return weir_tls_client_new(&tls, fault);
+}
+
 struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
                                       const struct weir_upstreams_opts *opts,
                                       struct weir_tls_fault *fault)
@@ -88,7 +100,7 @@ struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
     if (cluster_source(cluster, fault) || cluster_servers(cluster, fault))
         goto free;
     if (conf->tls_on) {
-        cluster->tls = weir_tls_client_new(&conf->tls, fault);
+        cluster->tls = cluster_tls(conf, fault);
         if (!cluster->tls)
             goto free;
     }

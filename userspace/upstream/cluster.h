@@ -22,10 +22,13 @@ struct weir_server_conf {
     bool resolve; /* follow the name by its TTL; else it is resolved once, at start */
 };
 
-enum { WEIR_HEALTH_NONE = 0, WEIR_HEALTH_TCP, WEIR_HEALTH_HTTP };
+enum { WEIR_UPSTREAM_H1 = 0, WEIR_UPSTREAM_H2, WEIR_UPSTREAM_AUTO };
+
+enum { WEIR_HEALTH_NONE = 0, WEIR_HEALTH_TCP, WEIR_HEALTH_HTTP, WEIR_HEALTH_GRPC };
 struct weir_health_conf {
     int type;
     struct weir_str path, host, expect; /* expect: "200-299", "200,204" */
+    struct weir_str service;            /* of gRPC; absent: the server as a whole */
     int64_t every_ms, timeout_ms, rise, fall;
     double panic;
 };
@@ -37,7 +40,7 @@ struct weir_pool_conf {
 struct weir_cluster_conf {
     struct weir_str name;
     struct weir_conf_list servers; /* struct weir_server_conf */
-    int protocol;                  /* 0 h1 */
+    int protocol; /* WEIR_UPSTREAM_H1 …; AUTO: as ALPN chooses; HTTP/1.1 without TLS */
     bool tls_on;
     struct weir_tls_client_conf tls;
     int balance;             /* 0 round-robin */
@@ -84,9 +87,11 @@ int weir_cluster_start(struct weir_cluster *cluster, struct weir_loop *loop,
 void weir_cluster_stop(struct weir_cluster *cluster);
 
 /** This worker's part. `id` < opts.workers. Views of one cluster know each other: idle connections
- * are given between them. */
+ * are given between them. `h2` is the worker's; NULL where no cluster speaks more than HTTP/1.1. */
+struct weir_h2_shared;
 struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
-                                                struct weir_loop *loop, unsigned id);
+                                                struct weir_loop *loop, unsigned id,
+                                                struct weir_h2_shared *h2);
 /** Closes its idle connections; the active ones must be gone. Call weir_cluster_view_close first
  * and turn the loop. */
 void weir_cluster_view_close(struct weir_cluster_view *view);

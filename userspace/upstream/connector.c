@@ -88,7 +88,7 @@ static void on_timeout(struct weir_timer *timer, void *arg)
 {
     struct weir_upconn *conn = weir_cast(struct weir_upconn, arg, WEIR_UPCONN_MAGIC);
 
-    weir_pool_connect_failed(conn, WEIR_ECONNTIME, 0);
+    weir_pool_connect_failed(conn, weir_connect_error(WEIR_ECONNTIME, 0));
 }
 
 struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server,
@@ -113,8 +113,8 @@ struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_ser
     if (!conn->stream) {
         weir_count(&sv->failed, 1);
         weir_upconn_free(conn);
-        if (sys == EMFILE && !weir_list_empty(&view->lru)) /* room for the next try */
-            weir_upconn_close(weir_list_entry(view->lru.prev, struct weir_upconn, lru));
+        if (sys == EMFILE) /* room for the next try */
+            weir_cluster_view_shed(view, 1);
         *error = weir_connect_error(sys ? weir_err_from_errno(sys) : WEIR_ENOMEM, sys);
         return NULL;
     }

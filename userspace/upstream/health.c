@@ -6,12 +6,13 @@
  *   waiting ──every ± 10 %──▶ probing ──good | bad | timeout──▶ closing ──on_closed──▶ waiting
  *
  * A server begins up. `fall` bad checks in a row take it down, `rise` good ones up; a change is one
- * line in the log. The exchange of an http check is in health_http.c.
+ * line in the log. What is asked, of http and grpc checks, is in health_ask.c.
  */
 #include "upstream/health.h"
 
 #include "net/tcp.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,21 +20,16 @@ enum { HEALTH_EVERY_MS = 2000, HEALTH_TIMEOUT_MS = 1000, HEALTH_RISE = 2, HEALTH
 
 static void health_wait(struct weir_health *health, uint64_t ms);
 
-static const struct weir_health_conf *health_conf(const struct weir_health *health)
-{
-    return &health->server->cluster->conf->health;
-}
-
 static void health_free(struct weir_health *health)
 {
-    weir_health_http_fini(health);
+    weir_health_ask_fini(health);
     free(health->addrs);
     free(health);
 }
 
 static uint64_t health_every(const struct weir_health *health)
 {
-    int64_t ms = health_conf(health)->every_ms;
+    int64_t ms = weir_health_conf(health)->every_ms;
 
     return ms > 0 ? (uint64_t)ms : HEALTH_EVERY_MS;
 }
@@ -81,7 +77,7 @@ static void health_tell(struct weir_health *health, const char *fault)
 
 static void health_judge(struct weir_health *health, const char *fault)
 {
-    const struct weir_health_conf *conf = health_conf(health);
+    const struct weir_health_conf *conf = weir_health_conf(health);
     bool up = atomic_load(&health->server->flags) & WEIR_SERVER_HEALTHY;
 
     if (!fault) {
@@ -113,6 +109,16 @@ void weir_health_end(struct weir_health *health, const char *fault)
     weir_stream_close(health->stream, false);
 }
 
+void weir_health_fail(struct weir_health *health, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(health->fault, sizeof(health->fault), format, args);
+    va_end(args);
+    weir_health_end(health, health->fault);
+}
+
 /* No connection came about. What we lack ourselves (descriptors, ports, memory) says nothing of the
  * server: it is told, in its status and once in the log, and not counted; else a flood of clients
  * would take down every server at once. */
@@ -138,10 +144,10 @@ static void on_open(void *arg)
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
 
     health->lacking = WEIR_OK;
-    if (health_conf(health)->type == WEIR_HEALTH_HTTP)
-        weir_health_http_begin(health);
-    else
+    if (weir_health_conf(health)->type == WEIR_HEALTH_TCP)
         weir_health_end(health, NULL);
+    else
+        weir_health_ask(health);
 }
 
 static void on_data(void *arg, const uint8_t *data, size_t len)
@@ -149,7 +155,7 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
 
     if (!health->ended)
-        weir_health_http_feed(health, data, len);
+        weir_health_feed(health, data, len);
 }
 
 static void on_eof(void *arg)
@@ -161,6 +167,7 @@ static void on_eof(void *arg)
 
 static void on_drained(void *arg)
 {
+    weir_health_drained(weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC));
 }
 
 static void on_error(void *arg, enum weir_err err, int sys)
@@ -182,7 +189,7 @@ static void on_closed(void *arg)
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
 
     health->stream = NULL;
-    weir_health_http_fini(health);
+    weir_health_ask_fini(health);
     if (health->stopped)
         health_free(health);
     else
@@ -221,7 +228,7 @@ static bool health_address(struct weir_health *health, struct weir_addr *addr)
 static void on_due(struct weir_timer *timer, void *arg)
 {
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
-    const struct weir_health_conf *conf = health_conf(health);
+    const struct weir_health_conf *conf = weir_health_conf(health);
     uint32_t timeout_ms = conf->timeout_ms > 0 ? (uint32_t)conf->timeout_ms : HEALTH_TIMEOUT_MS;
     struct weir_addr addr;
     int sys = 0;
@@ -280,10 +287,13 @@ void weir_health_stop(struct weir_server *server)
     server->health = NULL;
     health->stopped = true;
     weir_timer_stop(&health->loop->wheel, &health->timer);
-    if (!health->stream)
+    if (!health->stream) {
         health_free(health);
-    else if (!health->ended) {
+        return;
+    }
+    if (!health->ended) {
         health->ended = true;
         weir_stream_close(health->stream, false);
     }
+    weir_health_ask_fini(health); /* the worker's part of HTTP/2 may be gone by on_closed */
 }

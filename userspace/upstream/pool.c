@@ -4,12 +4,12 @@
  * idle one, release puts it back; nothing is allocated, locked or asked of the kernel. Acquires
  * that wait are in acquire.c.
  */
-#include "upstream/acquire.h"
+#include "upstream/upmux.h"
 
 /* Which states may follow which: an illegal move stops here. */
 #define MAY(state) (1u << UPCONN_##state)
 static const unsigned upconn_may[] = {
-    [UPCONN_NONE] = MAY(CONNECTING) | MAY(READY) | MAY(IDLE) | MAY(CLOSING),
+    [UPCONN_NONE] = MAY(CONNECTING) | MAY(READY) | MAY(HELD) | MAY(IDLE) | MAY(CLOSING),
     [UPCONN_CONNECTING] = MAY(READY) | MAY(IDLE) | MAY(CLOSING),
     [UPCONN_READY] = MAY(HELD) | MAY(IDLE) | MAY(READY) | MAY(CLOSING),
     [UPCONN_HELD] = MAY(RELEASING) | MAY(IDLE) | MAY(READY) | MAY(DETACHED) | MAY(CLOSING),
@@ -53,6 +53,8 @@ void weir_upconn_set_state(struct weir_upconn *conn, enum weir_upconn_state next
         count_down(&sv->active);
     else if (conn->state == UPCONN_RELEASING)
         sv->releasing--;
+    else if (conn->state == UPCONN_CONNECTING)
+        sv->connecting--;
     if (next == UPCONN_IDLE)
         idle_enter(conn, sv);
     else
@@ -61,6 +63,8 @@ void weir_upconn_set_state(struct weir_upconn *conn, enum weir_upconn_state next
         weir_count(&sv->active, 1);
     else if (next == UPCONN_RELEASING)
         sv->releasing++;
+    else if (next == UPCONN_CONNECTING)
+        sv->connecting++;
     conn->state = (uint8_t)next;
 }
 
@@ -146,18 +150,22 @@ static bool upconn_is_clean(const struct weir_upconn *conn)
            weir_codec_idle(&conn->h1.codec) && !weir_stream_pending(conn->stream);
 }
 
-/* Is its server still to be used, and still at this address? Looked up only when that has changed.
- */
-static bool upconn_is_wanted(struct weir_upconn *conn, const struct weir_server_view *sv)
+bool weir_server_is_wanted(const struct weir_server_view *sv, const struct weir_addr *addr,
+                           uint32_t *epoch)
 {
-    unsigned flags = atomic_load_explicit(&conn->server->flags, memory_order_relaxed);
+    unsigned flags = atomic_load_explicit(&sv->server->flags, memory_order_relaxed);
 
     if (flags & WEIR_SERVER_DRAINING)
         return false;
-    for (unsigned i = 0; i < sv->addr_count && conn->epoch != sv->epoch; i++)
-        if (weir_addr_eq(&sv->addrs[i], &conn->addr))
-            conn->epoch = sv->epoch;
-    return conn->epoch == sv->epoch;
+    for (unsigned i = 0; i < sv->addr_count && *epoch != sv->epoch; i++)
+        if (weir_addr_eq(&sv->addrs[i], addr))
+            *epoch = sv->epoch;
+    return *epoch == sv->epoch;
+}
+
+static bool upconn_is_wanted(struct weir_upconn *conn, const struct weir_server_view *sv)
+{
+    return weir_server_is_wanted(sv, &conn->addr, &conn->epoch);
 }
 
 void weir_pool_offer(struct weir_upconn *conn)
@@ -166,6 +174,10 @@ void weir_pool_offer(struct weir_upconn *conn)
     struct weir_server_view *sv = server_view(view, conn->server);
     struct weir_acquire *acq = conn->acq;
 
+    if (conn->mux) { /* nobody's any more; the connection serves on */
+        weir_upmux_release(conn);
+        return;
+    }
     conn->acq = NULL;
     /* made for somebody: new, and clean but for the end of its handshake, which may be pending */
     if (!acq && (!upconn_is_clean(conn) || upconn_expired(conn) || !upconn_is_wanted(conn, sv))) {
@@ -217,6 +229,8 @@ struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_clus
 
     weir_view_sync(view);
     conn = opts->fresh ? NULL : pool_newest(sv);
+    if (!conn && sv->mux_count)
+        conn = weir_upmux_lease(sv, opts->fresh);
     if (conn) {
         weir_pool_hold(conn);
         return conn;
@@ -261,6 +275,10 @@ void weir_pool_release(struct weir_upconn **connp)
     struct weir_upconn *conn = weir_take(connp);
 
     weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD);
+    if (conn->mux) {
+        weir_upmux_release(conn);
+        return;
+    }
     if (!weir_codec_idle(&conn->h1.codec) &&
         (conn->no_pool || conn->eof || conn->dead || !weir_hstream_done(&conn->hs))) {
         conn->no_pool = true;
@@ -282,6 +300,8 @@ void weir_pool_purge(struct weir_cluster_view *view, struct weir_server_view *sv
         if (all || !upconn_is_wanted(conn, sv))
             weir_upconn_close(conn);
     }
+    if (sv->mux_count)
+        weir_upmux_purge(view, sv, all);
 }
 
 struct weir_stream *weir_pool_detach(struct weir_upconn **connp, struct weir_buf *rest)
@@ -289,7 +309,7 @@ struct weir_stream *weir_pool_detach(struct weir_upconn **connp, struct weir_buf
     struct weir_upconn *conn = weir_take(connp);
     struct weir_stream *stream = conn->stream;
 
-    weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD);
+    weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD && !conn->mux);
     weir_upconn_set_state(conn, UPCONN_DETACHED);
     conn->hs.sink = &mute_sink;
     weir_later_cancel(&conn->later);
@@ -303,7 +323,7 @@ struct weir_stream *weir_pool_detach(struct weir_upconn **connp, struct weir_buf
 
 void weir_pool_token_take(struct weir_upconn *conn, struct weir_pool_token *token)
 {
-    weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD);
+    weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD && !conn->mux);
     *token = (struct weir_pool_token){ conn->view, conn->server, conn->slot };
     conn->slot = false;
     conn->view->tokens++;

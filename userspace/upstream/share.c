@@ -66,7 +66,7 @@ static void ask_put(struct weir_ask *ask)
     view->asks_out--;
 }
 
-static struct weir_cluster_view *peer_view(struct weir_cluster *cluster, unsigned id)
+struct weir_cluster_view *weir_share_peer(struct weir_cluster *cluster, unsigned id)
 {
     struct weir_cluster_view *view = __atomic_load_n(&cluster->views[id], __ATOMIC_ACQUIRE);
 
@@ -187,7 +187,7 @@ static struct weir_cluster_view *share_find(struct weir_cluster_view *view,
 
     for (unsigned i = 0; i < workers; i++) {
         unsigned id = (view->peer_next + i) % workers;
-        struct weir_cluster_view *peer = id == view->id ? NULL : peer_view(view->cluster, id);
+        struct weir_cluster_view *peer = id == view->id ? NULL : weir_share_peer(view->cluster, id);
 
         if (!peer)
             continue;
@@ -239,7 +239,7 @@ void weir_share_forget(struct weir_acquire *acq)
 void weir_share_wake(struct weir_cluster_view *view, struct weir_server *server)
 {
     for (unsigned id = 0; id < view->cluster->workers; id++) {
-        struct weir_cluster_view *peer = peer_view(view->cluster, id);
+        struct weir_cluster_view *peer = weir_share_peer(view->cluster, id);
 
         if (peer && weir_counter_read(&server_view(peer, server)->waiting_count))
             weir_view_kick(peer);

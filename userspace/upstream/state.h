@@ -34,6 +34,9 @@ enum weir_server_flag {
     WEIR_SERVER_DRAINING = 4,
 };
 
+/* What a server is expected to speak. */
+enum weir_upspeaks { UPSPEAKS_UNKNOWN, UPSPEAKS_H1, UPSPEAKS_H2 };
+
 enum weir_server_kind { WEIR_SERVER_LITERAL, WEIR_SERVER_NAME, WEIR_SERVER_SRV };
 
 struct weir_health;
@@ -84,10 +87,18 @@ struct weir_server_view {
     struct weir_list waiting; /* acquires, oldest first */
     struct weir_addr *addrs;
     unsigned addr_count, addr_next;
-    uint32_t epoch;     /* of addrs */
-    unsigned releasing; /* connections that are about to be idle */
-    unsigned promised;  /* acquires that wait for those */
-    unsigned asking;    /* questions under way */
+    uint32_t epoch;         /* of addrs */
+    unsigned releasing;     /* connections that are about to be idle */
+    unsigned promised;      /* acquires that wait for those */
+    unsigned asking;        /* questions under way */
+    unsigned connecting;    /* connections that are being made */
+    unsigned sharing;       /* acquires that wait for those, and make none themselves */
+    unsigned queued;        /* our part of server->queued */
+    struct weir_list muxes; /* HTTP/2: open ones that are not retiring, oldest first */
+    unsigned mux_count;     /* of them */
+    unsigned mux_room;      /* exchanges that one takes */
+    uint8_t speaks;         /* enum weir_upspeaks */
+    uint64_t learned_ms;    /* by ALPN; 0: never */
     weir_counter active, idle_count, waiting_count;
     weir_counter requests_new, requests_reused, opened, failed;
 } __attribute__((aligned(64)));
@@ -97,16 +108,18 @@ struct weir_cluster_view {
     unsigned id;
     struct weir_cluster *cluster;
     struct weir_loop *loop;
+    struct weir_h2_shared *h2; /* of the worker; NULL: HTTP/1.1 alone */
     _Atomic bool open;
     _Atomic bool kicked;
     struct weir_mail kick;
     uint64_t version;
-    struct weir_slab conns;
-    unsigned tokens;         /* tunnels over what were connections of this view */
-    struct weir_list lru;    /* idle, newest first */
-    struct weir_list busy;   /* all others */
-    uint64_t idle, idle_max; /* connections of this view; its share */
-    int64_t idle_timeout_ms; /* WEIR_UNLIMITED: none */
+    struct weir_slab conns, muxes;
+    unsigned tokens;             /* tunnels over what were connections of this view */
+    struct weir_list lru;        /* idle, newest first */
+    struct weir_list busy;       /* all others */
+    struct weir_list idle_muxes; /* of all servers, newest first */
+    uint64_t idle, idle_max;     /* connections of this view; its share */
+    int64_t idle_timeout_ms;     /* WEIR_UNLIMITED: none */
     struct weir_timer sweep;
     const struct weir_balancer *balancer;
     void *balancer_state;
@@ -135,7 +148,8 @@ enum weir_acquire_state {
     ACQUIRE_PROMISED, /* a connection of this worker is about to be released */
     ACQUIRE_ASKING,
     ACQUIRE_CONNECTING,
-    ACQUIRE_QUEUED, /* connections_max is reached */
+    ACQUIRE_SHARING, /* others are connecting: HTTP/2, or it is not known yet */
+    ACQUIRE_QUEUED, /* connections_max is reached, or as many connections of HTTP/2 as make sense */
     ACQUIRE_READY,  /* not in the server's waiting list from here on */
     ACQUIRE_FAILED,
 };
@@ -189,8 +203,11 @@ void weir_pool_offer(struct weir_upconn *conn);
 void weir_pool_retry(struct weir_cluster_view *view, struct weir_server_view *sv);
 /** Closes idle connections of this server; all, or those whose address is gone. */
 void weir_pool_purge(struct weir_cluster_view *view, struct weir_server_view *sv, bool all);
-/** A new connection for `acq` could not be made. */
-void weir_pool_connect_failed(struct weir_upconn *conn, enum weir_err code, int sys);
+/** A new connection could not be made: another try, or the error of whom it was for. */
+void weir_pool_connect_failed(struct weir_upconn *conn, struct weir_error error);
+/** Is this server still to be used, and still at this address? Looked up only when that has changed. */
+bool weir_server_is_wanted(const struct weir_server_view *sv, const struct weir_addr *addr,
+                           uint32_t *epoch);
 /** The question of this acquire has been answered: no. */
 void weir_pool_asked_in_vain(struct weir_acquire *acq);
 
@@ -213,6 +230,8 @@ struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_ser
 struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,
                                         const struct weir_addr *addr, uint32_t timeout_ms,
                                         const struct weir_stream_sink *sink, void *arg, int *sys);
+/** What has been connected to speaks HTTP/2: as ALPN says, or as it was told. */
+bool weir_upstream_is_h2(const struct weir_server *server, struct weir_stream *stream);
 /** As the error of a connect: by whom, and that nothing was sent. */
 struct weir_error weir_connect_error(enum weir_err code, int sys);
 /** Takes, or gives back, one of connections_max; true at once when there is no maximum. */
@@ -222,6 +241,8 @@ void weir_slot_put(struct weir_cluster_view *view, struct weir_server *server);
 /* share.c */
 /** Asks another worker for an idle connection; false: none has one, or enough was asked. */
 bool weir_share_ask(struct weir_acquire *acq);
+/** The view of another worker, if it is there and open. */
+struct weir_cluster_view *weir_share_peer(struct weir_cluster *cluster, unsigned id);
 /** The connection that was to be given has left its loop. */
 void weir_share_released(struct weir_upconn *conn);
 /** The question is not waited for any more; what it brings goes to the pool. */

@@ -5,7 +5,7 @@
  * until the event has returned, and what is then known (were there bytes behind the answer?)
  * decides. Freed in on_closed, or after a detach.
  */
-#include "upstream/state.h"
+#include "upstream/upmux.h"
 
 struct weir_upconn *weir_upconn_new(struct weir_cluster_view *view, struct weir_server *server)
 {
@@ -44,6 +44,10 @@ void weir_upconn_close(struct weir_upconn *conn)
 {
     if (conn->state == UPCONN_CLOSING)
         return;
+    if (conn->mux) {
+        weir_upmux_release(conn);
+        return;
+    }
     weir_timer_stop(&conn->view->loop->wheel, &conn->timer);
     weir_later_cancel(&conn->later);
     weir_upconn_set_state(conn, UPCONN_CLOSING);
@@ -180,17 +184,41 @@ static void on_feed_rest(void *arg)
         weir_stream_read(conn->stream, true);
 }
 
+/* `protocol: h2`, and ALPN has not chosen it. */
+static void upconn_refuse(struct weir_upconn *conn)
+{
+    struct weir_error error = weir_connect_error(WEIR_EUPTLS, 0);
+
+    error.where = "alpn";
+    weir_server_set_fault(conn->server, "the server does not speak h2: ALPN has not chosen it");
+    weir_pool_connect_failed(conn, error);
+}
+
 static void on_open(void *arg)
 {
     struct weir_upconn *conn = weir_cast(struct weir_upconn, arg, WEIR_UPCONN_MAGIC);
+    struct weir_cluster_view *view = conn->view;
+    struct weir_server_view *sv = server_view(view, conn->server);
 
     weir_assert(conn->state == UPCONN_CONNECTING);
-    weir_timer_stop(&conn->view->loop->wheel, &conn->timer);
-    conn->connect_us = (uint32_t)conn->view->loop->now_us - conn->connect_us;
-    conn->born_ms = conn->view->loop->now_ms;
-    weir_count(&server_view(conn->view, conn->server)->opened, 1);
-    weir_upconn_begin(conn);
-    weir_pool_offer(conn);
+    weir_timer_stop(&view->loop->wheel, &conn->timer);
+    conn->connect_us = (uint32_t)view->loop->now_us - conn->connect_us;
+    conn->born_ms = view->loop->now_ms;
+    weir_count(&sv->opened, 1);
+    switch (weir_upmux_learn(conn)) {
+    case UPSPEAKS_H2:
+        weir_upmux_open(conn);
+        return;
+    case UPSPEAKS_H1:
+        weir_upconn_begin(conn);
+        weir_pool_offer(conn);
+        break;
+    default:
+        upconn_refuse(conn);
+        break;
+    }
+    if (sv->sharing)
+        weir_pool_retry(view, sv);
 }
 
 static void on_data(void *arg, const uint8_t *data, size_t len)
@@ -261,7 +289,7 @@ static void on_error(void *arg, enum weir_err err, int sys)
     conn->dead = true;
     conn->fault = weir_upstream_fault(err);
     if (conn->state == UPCONN_CONNECTING)
-        weir_pool_connect_failed(conn, err, sys);
+        weir_pool_connect_failed(conn, weir_connect_error(err, sys));
     else if (conn->state == UPCONN_IDLE)
         weir_upconn_close(conn);
     else if (conn->state == UPCONN_HELD)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** view.c: what one worker keeps of a cluster. The struct stays until the cluster is freed: other
  * workers may look at it. */
-#include "upstream/state.h"
+#include "upstream/upmux.h"
 
 #include <stdlib.h>
 
@@ -13,9 +13,12 @@ static void on_kick(struct weir_loop *loop, void *arg)
     if (!atomic_load_explicit(&view->open, memory_order_relaxed))
         return;
     weir_view_sync(view);
-    for (unsigned i = 0; i < view->cluster->count; i++)
+    for (unsigned i = 0; i < view->cluster->count; i++) {
+        if (view->servers[i].mux_count && view->cluster->conf->connections_max > 0)
+            weir_upmux_yield(&view->servers[i]);
         if (!weir_list_empty(&view->servers[i].waiting))
             weir_pool_retry(view, &view->servers[i]);
+    }
 }
 
 void weir_view_kick(struct weir_cluster_view *view)
@@ -49,13 +52,15 @@ static int view_balancer(struct weir_cluster_view *view)
 }
 
 struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
-                                                struct weir_loop *loop, unsigned id)
+                                                struct weir_loop *loop, unsigned id,
+                                                struct weir_h2_shared *h2)
 {
     size_t bytes =
         sizeof(struct weir_cluster_view) + cluster->count * sizeof(struct weir_server_view);
     struct weir_cluster_view *view = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
 
     weir_assert(id < cluster->workers && !cluster->views[id]);
+    weir_assert(h2 || cluster->conf->protocol == WEIR_UPSTREAM_H1);
     if (!view)
         return NULL;
     memset(view, 0, bytes);
@@ -63,6 +68,7 @@ struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
     view->id = id;
     view->cluster = cluster;
     view->loop = loop;
+    view->h2 = h2;
     view->kick = (struct weir_mail){ .fn = on_kick, .arg = view };
     view->idle_max = view_idle_max(cluster);
     view->idle_timeout_ms = cluster->conf->pool.idle_timeout_ms ?: UPSTREAM_IDLE_TIMEOUT_MS;
@@ -71,10 +77,13 @@ struct weir_cluster_view *weir_cluster_view_new(struct weir_cluster *cluster,
     weir_slab_init(&view->conns, sizeof(struct weir_upconn));
     weir_list_init(&view->lru);
     weir_list_init(&view->busy);
+    weir_slab_init(&view->muxes, sizeof(struct weir_upmux));
+    weir_list_init(&view->idle_muxes);
     for (unsigned i = 0; i < cluster->count; i++) {
         view->servers[i].server = &cluster->servers[i];
         weir_list_init(&view->servers[i].idle);
         weir_list_init(&view->servers[i].waiting);
+        weir_upmux_init(view, &view->servers[i]);
     }
     if (view_balancer(view)) {
         free(view);
@@ -105,18 +114,21 @@ void weir_cluster_view_close(struct weir_cluster_view *view)
 
 unsigned weir_cluster_view_conns(const struct weir_cluster_view *view)
 {
-    return (unsigned)view->conns.used + view->tokens;
+    return (unsigned)(view->conns.used + view->muxes.used) + view->tokens;
 }
 
 void weir_cluster_view_trim(struct weir_cluster_view *view)
 {
     weir_slab_trim(&view->conns);
+    weir_slab_trim(&view->muxes);
 }
 
 void weir_cluster_view_shed(struct weir_cluster_view *view, unsigned max)
 {
-    while (max-- && !weir_list_empty(&view->lru))
+    for (; max && !weir_list_empty(&view->lru); max--)
         weir_upconn_close(weir_list_entry(view->lru.prev, struct weir_upconn, lru));
+    for (; max && !weir_list_empty(&view->idle_muxes); max--)
+        weir_upmux_close(weir_list_entry(view->idle_muxes.prev, struct weir_upmux, idle));
 }
 
 void weir_cluster_view_free(struct weir_cluster_view *view)
@@ -137,6 +149,7 @@ void weir_cluster_view_free(struct weir_cluster_view *view)
         view->servers[i].addr_count = 0;
     }
     weir_slab_fini(&view->conns);
+    weir_slab_fini(&view->muxes);
     view->magic = 0;
     pthread_mutex_unlock(&cluster->lock);
 }

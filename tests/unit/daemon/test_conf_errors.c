@@ -41,7 +41,7 @@ static const struct refusal {
     { TOP("timeouts: { connect: 99999999999999999999h }"), "no value of 'connect'" },
     { TOP("timeouts: [ a ]"), "'timeouts' must be a map (KEY: VALUE), not a list" },
     { TOP("limits: { head: off }"), "'off' is no value of 'head'" },
-    { TOP("limits: { streams: 100 }"), "unknown key 'streams' in 'limits'" },
+    { TOP("limits: { streems: 100 }"), "unknown key 'streems' in 'limits'" },
     { TOP("limits: { memory: 3 }"), "'3' is no value of 'memory'" },
     { TOP("kernel: {}"), "unknown key 'kernel'" },
     { TOP("access: { deny: [ 10.0.0.1/8 ] }"), "t.yaml:3:19: error: '10.0.0.1/8' is no prefix" },
@@ -80,8 +80,8 @@ static const struct refusal {
     { LISTENER("bind: ':80', to: app, request_id: 'a b'"), "'a b' is no name of a header" },
     { LISTENER("bind: ':80', to: app, tls: on"), "'tls' must be off, { cert: FILE" },
     { LISTENER("bind: ':80', to: app, tls: {}"), "'tls' of listener 'web' needs a certificate" },
-    { LISTENER("bind: ':80', to: app, tls: { cert: a, alpn: [ h2 ] }"),
-      "'h2' is no value of 'alpn'" },
+    { LISTENER("bind: ':80', to: app, tls: { cert: a, alpn: [ h3 ] }"),
+      "'h3' is no value of 'alpn'" },
     { LISTENER("bind: ':80', to: app, tls: { certs: [ { key: a } ] }"),
       "a certificate needs 'cert' or 'dir'" },
     { LISTENER("bind: ':80', to: app, tls: { certs: [], cert: a }"),
@@ -98,7 +98,8 @@ static const struct refusal {
     { UP("servers: [ 10.0.0.1:1 ], tls: on"), "has no name to verify" },
     { UP("servers: [ 'a:1' ], tls: { verify: off }, verify: on"), "'verify' is there twice" },
     { UP("servers: [ 'a:1' ], tls: { cert: c }"), "'cert' needs 'key'" },
-    { UP("servers: [ 'a:1' ], protocol: h2"), "'h2' is no value of 'protocol': it must be h1" },
+    { UP("servers: [ 'a:1' ], protocol: h3"),
+      "'h3' is no value of 'protocol': it must be one of h1, h2, auto" },
     { UP("servers: [ 'a:1' ], balance: p2c"), "'p2c' is no value of 'balance'" },
     { UP("servers: [ 'a:1' ], ejection: {}"), "unknown key 'ejection' in upstream 'app'" },
     { UP("servers: [ 'a:1' ], helth: {}"),
@@ -106,6 +107,10 @@ static const struct refusal {
     { UP("servers: [ 'a:1' ], health: { expect: 2xx }"), "'2xx' is no list of statuses" },
     { UP("servers: [ 'a:1' ], health: { evry: 2s }"),
       "unknown key 'evry' in 'health' of upstream 'app'" },
+    { UP("servers: [ 'a:1' ], health: { type: grpc }"),
+      "'type: grpc' needs an upstream of 'protocol: h2' or 'auto'" },
+    { UP("servers: [ 'a:1' ], health: { service: a.B }"),
+      "'service' is asked for by 'type: grpc' alone" },
     { UP("servers: [ 'a:1' ], health: { path: x }"), "'path' must begin with '/'" },
     { UP("servers: [ 'a:1' ], source: '1.2.3.4:5'"), "'1.2.3.4:5' is no address" },
     { ROUTE("name: x"), "a route needs one of 'to', 'reply' and 'redirect'" },
@@ -194,6 +199,7 @@ static void test_json(void **state)
 static void test_warnings(void **state)
 {
     static const struct refusal warnings[] = {
+        { UP("servers: [ 'a:1' ], protocol: auto"), "'auto' needs 'tls'" },
         { GOOD
           "routes: { main: [ { name: a, to: app }, { name: b, match: { path: /x }, to: app } ] }\n",
           "route 'b' can never match: 'a' before it matches everything" },

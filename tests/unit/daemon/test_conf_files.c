@@ -120,12 +120,12 @@ static void test_files_that_are_missing(void **state)
     struct conf_test t;
 
     write_file("main.yaml",
-               "listeners: { web: { bind: ':1', to: a, tls: { cert: c, key: d, alpn: [ h2 ] } } }\n"
+               "listeners: { web: { bind: ':1', to: a, tls: { cert: c, key: d, alpn: [ h3 ] } } }\n"
                "upstreams: { a: { servers: [ 'a:1' ] } }\naccess: { deny_file: gone }\n");
     assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
     assert_int_equal(t.diags.errors, 4);
     assert_non_null(strstr(t.said, "/c': No such file"));
-    assert_non_null(strstr(t.said, "'h2' is no value of 'alpn'"));
+    assert_non_null(strstr(t.said, "'h3' is no value of 'alpn'"));
     conf_test_end(&t);
 
     write_file("secret", "no certificate\n");

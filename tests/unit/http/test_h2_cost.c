@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "h2_log.h"
+#include "http/h2_priv.h"
 
 #include <malloc.h>
 
@@ -174,6 +175,25 @@ static void test_budgets_come_back(void **state)
     h2_log_free(log);
 }
 
+/* A client of gRPC gives credit for every message, however small the frames that brought them: that is no flood, for as
+ * long as there are frames. */
+static void test_credit_by_message(void **state)
+{
+    static const struct weir_h2_limits limits = { .pings_per_minute = 10 };
+    struct weir_h2_watch watch;
+    unsigned taken = 0;
+
+    weir_h2_watch_init(&watch, true);
+    for (int i = 0; i < 2000; i++) {
+        weir_h2_watch_sent(&watch, 8, &limits);
+        for (int k = 0; k < 5; k++)
+            assert_true(weir_h2_watch_take(&watch, H2_B_WINDOWS, &limits, 1));
+    }
+    while (weir_h2_watch_take(&watch, H2_B_WINDOWS, &limits, 1))
+        assert_true(++taken <= 100);
+    assert_int_equal(watch.abuse, WEIR_H2_ABUSE_WINDOWS);
+}
+
 /* A peer that does not read: ACKs for it are not kept without end. */
 static void test_unread_acks(void **state)
 {
@@ -317,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_floods),
         cmocka_unit_test(test_budgets_come_back),
+        cmocka_unit_test(test_credit_by_message),
         cmocka_unit_test(test_unread_acks),
         cmocka_unit_test(test_stream_window_follows_the_holder),
         cmocka_unit_test(test_unread_streams_hold_nobody_back),

@@ -26,7 +26,7 @@ static int teardown(void **state)
 static void open_all(void)
 {
     kit_open(&kit);
-    view = weir_cluster_view_new(kit.cluster, &loop, 0);
+    view = weir_cluster_view_new(kit.cluster, &loop, 0, NULL);
     assert_non_null(view);
 }
 

@@ -72,7 +72,7 @@ static void open_all(void)
 {
     kit_server_port(&kit, fake.port);
     kit_open(&kit);
-    view = weir_cluster_view_new(kit.cluster, &loop, 0);
+    view = weir_cluster_view_new(kit.cluster, &loop, 0, NULL);
     server = &kit.cluster->servers[0];
     assert_int_equal(weir_cluster_start(kit.cluster, &loop, NULL), 0);
 }

@@ -12,7 +12,7 @@ static void open_all(void)
 {
     kit_server_port(&kit, fake.port);
     kit_open(&kit);
-    view = weir_cluster_view_new(kit.cluster, &loop, 0);
+    view = weir_cluster_view_new(kit.cluster, &loop, 0, NULL);
     assert_non_null(view);
     server = &kit.cluster->servers[0];
 }

@@ -24,7 +24,7 @@ static void open_all(const char *host)
     snprintf(text, sizeof(text), "%s:%u", host, fake.port);
     kit_server(&kit, text);
     kit_open(&kit);
-    view = weir_cluster_view_new(kit.cluster, &loop, 0);
+    view = weir_cluster_view_new(kit.cluster, &loop, 0, NULL);
     server = &kit.cluster->servers[0];
 }
 

@@ -17,7 +17,7 @@ static void open_all(void)
     kit_open(&kit);
     server = &kit.cluster->servers[0];
     for (unsigned i = 0; i < WORKERS; i++) {
-        views[i] = weir_cluster_view_new(kit.cluster, &loops[i], i);
+        views[i] = weir_cluster_view_new(kit.cluster, &loops[i], i, NULL);
         assert_non_null(views[i]);
     }
 }
