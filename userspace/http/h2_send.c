@@ -70,7 +70,6 @@ static int submit(struct weir_h2_stream *s, const struct weir_message *head, boo
     if (id < 0)
         return id == NGHTTP2_ERR_NOMEM ? WEIR_ENOMEM : WEIR_ELIMIT;
     s->id = id;
-    s->hs->id = (uint32_t)id;
     return 0;
 }
 
