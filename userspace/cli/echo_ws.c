@@ -64,7 +64,7 @@ struct weir_message *weir_ws_accept(struct weir_httpd_req *req)
             weir_httpd_abort(req);
         return answer;
     }
-    if (req->hs->id != 0) { /* HTTP/2 has neither key nor Accept (RFC 8441 5) */
+    if (req->head->must_switch) { /* HTTP/2 has neither key nor Accept (RFC 8441 5) */
         answer = weir_httpd_answer(req, 101, NULL);
         answer->upgrade = WEIR_STR("websocket");
         return answer;

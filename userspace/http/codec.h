@@ -59,9 +59,10 @@ struct weir_hstream {
     const struct weir_hstream_sink *sink;
     void *arg;
     struct weir_arena *arena;
-    void *impl;      /* the codec's own */
-    uint32_t id;     /* h2; 0 on h1 */
-    uint32_t unread; /* body bytes handed out and not consumed yet */
+    union {              /* the codec's own; small, since one lies in every idle connection of h1 */
+        uint32_t unread; /* h1: body bytes handed out and not consumed yet */
+        void *impl;      /* h2 */
+    };
 };
 
 enum {

@@ -476,7 +476,6 @@ static int h1_open(struct weir_codec *codec, struct weir_hstream *hs)
         return WEIR_ELIMIT;
     begin_exchange(h1);
     hs->codec = codec;
-    hs->id = 0;
     hs->unread = 0;
     h1->hs = hs;
     return 0;

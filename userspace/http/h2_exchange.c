@@ -208,8 +208,6 @@ int weir_h2_open(struct weir_codec *codec, struct weir_hstream *hs)
     h2->open++;
     hs->codec = codec;
     hs->impl = s;
-    hs->id = 0;
-    hs->unread = 0;
     return 0;
 }
 
@@ -217,11 +215,12 @@ void weir_h2_consume(struct weir_hstream *hs, size_t bytes)
 {
     struct weir_h2_stream *s = hs->impl;
 
-    if (bytes > hs->unread)
-        bytes = hs->unread;
-    hs->unread -= (uint32_t)bytes;
-    if (s)
-        weir_h2_window_consume(s, bytes);
+    if (!s)
+        return;
+    if (bytes > s->unread)
+        bytes = s->unread;
+    s->unread -= (uint32_t)bytes;
+    weir_h2_window_consume(s, bytes);
 }
 
 /* Client role: a stream that nghttp2 never heard of. */

@@ -38,7 +38,7 @@ static struct weir_h2_stream *begin_request(struct weir_h2 *h2, int32_t id)
         return NULL;
     }
     s->id = id;
-    s->self = (struct weir_hstream){ .codec = &h2->codec, .impl = s, .id = (uint32_t)id };
+    s->self = (struct weir_hstream){ .codec = &h2->codec, .impl = s };
     s->hs = &s->self;
     h2->open++;
     (void)nghttp2_session_set_stream_user_data(h2->session, id, s);
@@ -243,7 +243,7 @@ static bool emit_body(struct weir_h2_stream *s, const char *data, size_t len)
 {
     struct weir_hstream *hs = s->hs;
 
-    hs->unread += (uint32_t)len;
+    s->unread += (uint32_t)len;
     hs->sink->on_body(hs->arg, (struct weir_str){ data, len });
     weir_h2_due(s, H2_DUE_FLUSH);
     return weir_h2_hears(s);

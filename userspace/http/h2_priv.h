@@ -162,6 +162,7 @@ struct weir_h2_stream {
     uint64_t left_in, left_out;
     struct weir_h2_asked asked;
     struct weir_error why; /* H2_DUE_RESET */
+    uint32_t unread;       /* body bytes handed out and not consumed yet */
     uint32_t window;       /* that the peer was given */
     uint32_t round_bytes;  /* received in this round of the BDP estimate */
     uint32_t round;

@@ -70,7 +70,6 @@ static int submit(struct weir_h2_stream *s, const struct weir_message *head, boo
     if (id < 0)
         return id == NGHTTP2_ERR_NOMEM ? WEIR_ENOMEM : WEIR_ELIMIT;
     s->id = id;
-    s->hs->id = (uint32_t)id;
     return 0;
 }
 
@@ -103,13 +102,20 @@ static void grant(struct weir_h2_stream *s)
 /* An extended CONNECT is for servers that said so in their SETTINGS (RFC 8441 3): before they have come it waits. */
 static bool upgrade_waits(struct weir_h2_stream *s, const struct weir_message *head)
 {
-    if (!head->request || !head->upgrade.len)
+    struct weir_message *copy;
+
+    if (!head->request || !head->upgrade.len || (s->h2->settled && s->h2->takes_upgrade))
         return false;
-    if (s->h2->settled && !s->h2->takes_upgrade)
+    if (s->h2->settled) {
         weir_h2_tell_reset(s, WEIR_EUPNOUPGRADE, WEIR_BY_UPSTREAM, "SETTINGS");
-    else if (!s->h2->settled)
-        s->late = head;
-    return !s->h2->settled || !s->h2->takes_upgrade;
+        return true;
+    }
+    copy = weir_arena_alloc(s->hs->arena, sizeof(*copy)); /* its text is in the arena already */
+    if (!copy || weir_message_clone(copy, head, s->hs->arena))
+        weir_h2_tell_reset(s, WEIR_ENOMEM, WEIR_BY_US, "upgrade");
+    else
+        s->late = copy;
+    return true;
 }
 
 void weir_h2_send_late(struct weir_h2_stream *s)

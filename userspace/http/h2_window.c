@@ -63,7 +63,7 @@ static bool grow_stream(struct weir_h2_stream *s)
     uint32_t more = s->window;
 
     if (s->closed || s->in != H2_IN_BODY || s->round != h2->round ||
-        !filled(s->round_bytes, s->window) || !s->hs || s->hs->unread > s->window / 8)
+        !filled(s->round_bytes, s->window) || !s->hs || s->unread > s->window / 8)
         return false;
     if (more > H2_STREAM_WINDOW_BYTES_MAX - s->window)
         more = H2_STREAM_WINDOW_BYTES_MAX - s->window;

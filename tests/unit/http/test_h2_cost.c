@@ -232,7 +232,7 @@ static void test_stream_window_follows_the_holder(void **state)
     h2_log_turn(log);
     assert_int_equal(h2_count_frames(&log->out, NGHTTP2_WINDOW_UPDATE, 1, NULL), 1);
     weir_hstream_consume(log->exchanges[0].hs, SIZE_MAX);
-    assert_int_equal(log->exchanges[0].hs->unread, 0);
+    assert_int_equal(((struct weir_h2_stream *)log->exchanges[0].hs->impl)->unread, 0);
     h2_wire_fini(&wire);
     h2_log_free(log);
 }

@@ -289,11 +289,37 @@ static const struct transcript answers[] = {
 static struct h2_log *holder(const struct transcript *t)
 {
     struct h2_log *log = h2_log_new(!t->request, NULL, NULL, NULL);
+    struct h2_wire settings;
 
     if (t->request)
         h2_log_request(log, t->request, WEIR_BODY_NONE, true);
     h2_log_turn(log);
+    if (t->request &&
+        strcmp(t->request, "ws") == 0) { /* it waits until the server says that it may come */
+        h2_wire_init(&settings);
+        h2_put_setting(&settings, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1);
+        assert_int_equal(h2_log_feed(log, settings.data, settings.len), settings.len);
+        h2_log_turn(log);
+        h2_wire_fini(&settings);
+    }
     return log;
+}
+
+/* To one that does not say so it is not sent. */
+static void test_no_upgrade(void **state)
+{
+    struct h2_log *log = h2_log_new(false, NULL, NULL, NULL);
+    struct h2_wire settings;
+
+    h2_log_request(log, "ws", WEIR_BODY_NONE, true);
+    h2_log_turn(log);
+    h2_wire_init(&settings);
+    h2_put_settings(&settings);
+    assert_int_equal(h2_log_feed(log, settings.data, settings.len), settings.len);
+    h2_log_turn(log);
+    assert_string_equal(h2_log_all(log), "reset EUPNOUPGRADE by upstream ");
+    h2_wire_fini(&settings);
+    h2_log_free(log);
 }
 
 /* Feeds pieces that end at `cut_at` (and everywhere, when `every`). */
@@ -369,6 +395,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_no_upgrade),
         cmocka_unit_test(test_too_long),
     };
 
