@@ -30,7 +30,7 @@ struct weir_held {
 /* There may be very many, and most of them idle: what they are made of is packed. */
 struct weir_session {
     uint32_t magic;
-    uint8_t state;
+    uint8_t state : 3;
     bool eof : 1;    /* the client has sent FIN */
     bool broken : 1; /* the stream has failed */
     bool closed : 1; /* weir_stream_close was called */
