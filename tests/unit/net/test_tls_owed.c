@@ -189,7 +189,7 @@ static void on_open_and_lost(void *arg)
 {
     struct kit_peer *peer = arg;
     struct weir_tls *tls = (struct weir_tls *)peer->stream;
-    struct iovec iov = { "early", 5 };
+    struct iovec iov = { (char *)"early", 5 };
 
     kit_on_open(peer);
     ((struct kit_lower *)tls->lower)->no_memory = true;
