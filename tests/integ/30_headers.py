@@ -6,7 +6,7 @@ import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
-from weirlab import address, answer, eq, has, main, ok, story, text_of  # noqa: E402
+from weirlab import address, answer, dial, eq, has, main, ok, story, text_of  # noqa: E402
 
 
 def got(r):
@@ -64,6 +64,28 @@ def forwarded_rfc7239(lab):
     eq(f["forwarded"], ['for=7.7.7.7, for=127.0.0.9;host="weir.test";proto=http'], "continued for a trusted proxy")
     f = got(w.ask("GET /", [("Forwarded", "for=1.1.1.1"), ("X-A", "b"), ("Forwarded", "for=7.7.7.7, for=8.8.8.8")], source="127.0.0.9"))
     eq(f["forwarded"], ['for=1.1.1.1, for=7.7.7.7, for=8.8.8.8, for=127.0.0.9;host="weir.test";proto=http'], "several fields are one list")
+
+
+@story
+def forwarded_rfc7239_is_well_formed(lab):
+    # Whatever a trusted proxy says is one value; nothing is cut.
+    w = lab.weir(lab.upstream(), listener={"forwarded": "rfc7239", "trusted_proxies": ["127.0.0.9/32"], "bind": [address(), "unix:" + lab.path("web.sock")]})
+
+    def said(*fields):
+        return got(w.ask("GET /", fields, source="127.0.0.9"))["forwarded"]
+    eq(said(("X-Forwarded-Proto", "https;for=6.6.6.6"), ("X-Forwarded-Host", 'a"b\\c, d')),
+       ['for=127.0.0.9;host="a\\"b\\\\c, d";proto="https;for=6.6.6.6"'], "what is no token is quoted")
+    long = "h" * 600
+    eq(said(("X-Forwarded-Host", long), ("X-Forwarded-Proto", "p" * 300)), ['for=127.0.0.9;host="%s";proto=%s' % (long, "p" * 300)], "long ones")
+    eq(said(("X-Forwarded-Host", "h" * 1025)), ["for=127.0.0.9;proto=http"], "too long: left out")
+    eq(said(("X-Forwarded-Host", '"' * 1024), ("X-Forwarded-Proto", "\\" * 1024)),
+       ['for=127.0.0.9;host="%s";proto="%s"' % ('\\"' * 1024, "\\\\" * 1024)], "the longest")
+    with dial(lab.path("web.sock")) as c:
+        c.send(text_of("GET /"))
+        eq(got(c.response())["forwarded"], ['for=unknown;host="weir.test";proto=http'], "by a UNIX socket")
+    with w.client() as c:
+        c.send("GET / HTTP/1.0\r\n\r\n")
+        eq(got(c.response())["forwarded"], ["for=127.0.0.1;proto=http"], "no Host")
 
 
 @story

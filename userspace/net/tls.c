@@ -234,8 +234,10 @@ static bool tls_release(struct weir_stream *stream, struct weir_parcel *parcel)
 {
     struct weir_tls *tls = tls_of(stream);
 
-    if (tls->state == TLS_OPEN && tls->owed && tls_bio_pay(tls, tls_bio_enter(tls)))
+    if (tls->state == TLS_OPEN && tls->owed && tls_bio_pay(tls, tls_bio_enter(tls))) {
+        tls_bio_lose(tls);
         return false;
+    }
     tls_bio_uncork(tls);
     if (tls->state != TLS_OPEN || tls->lost || tls->pumping || tls->stalled || tls->peer_closed ||
         tls->lower_eof || tls->shut || tls->held.len || SSL_has_pending(tls->ssl) ||

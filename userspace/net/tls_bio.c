@@ -168,16 +168,19 @@ int tls_bio_owe(struct weir_tls *tls, struct tls_scratch *scratch)
     return 0;
 }
 
-/* The holder of `tls` is told later: this may be inside a call of it, or of another. */
+void tls_bio_lose(struct weir_tls *tls)
+{
+    tls->lost = true;
+    if (tls->state < TLS_DEAD && !weir_later_queued(&tls->later))
+        weir_loop_defer(tls->stream.loop, &tls->later, tls_resume, tls);
+}
+
 void tls_bio_uncork(struct weir_tls *tls)
 {
     struct tls_scratch *scratch = tls_scratch(tls->stream.loop);
 
-    if (scratch->current != tls || !scratch->out_len || !tls_bio_flush(tls, scratch))
-        return;
-    tls->lost = true;
-    if (tls->state < TLS_DEAD && !weir_later_queued(&tls->later))
-        weir_loop_defer(tls->stream.loop, &tls->later, tls_resume, tls);
+    if (scratch->current == tls && scratch->out_len && tls_bio_flush(tls, scratch))
+        tls_bio_lose(tls);
 }
 
 static void on_turn_end(void *arg)

@@ -124,7 +124,9 @@ static void tls_opened(struct weir_tls *tls)
     tls->pumping = false;
     if (tls->state != TLS_OPEN)
         return;
-    if (tls->ticket_due) /* when the request that came along is on its way upstream */
+    /* When the request that came along is on its way upstream. Something else is queued only where
+     * what the holder wrote is lost. */
+    if (tls->ticket_due && !weir_later_queued(&tls->later))
         weir_loop_heavy(tls->stream.loop, &tls->later, tls_ticket, tls);
     if (tls->reading && tls->stalled)
         tls_pump(tls, NULL, 0);

@@ -132,8 +132,11 @@ int tls_bio_owe(struct weir_tls *tls, struct tls_scratch *scratch)
 /** Puts what is owed behind what was encrypted; writing does it by itself. 0 or WEIR_ENOMEM. */
 int tls_bio_pay(struct weir_tls *tls, struct tls_scratch *scratch)
     __attribute__((warn_unused_result));
-/** Sends what `tls` has left, if anything. */
+/** Sends what `tls` has left, if anything; if that fails, as tls_bio_lose. */
 void tls_bio_uncork(struct weir_tls *tls);
+/** Bytes that were taken are gone. The holder is told later: this may be inside a call of it, or of
+ * another. */
+void tls_bio_lose(struct weir_tls *tls);
 
 /* tls.c */
 /** The ticket of a handshake that has ended, made while nobody waits for it: it is much of what a

@@ -265,6 +265,8 @@ static struct weir_str list_of(struct weir_req *req, const struct weir_message *
     return list;
 }
 
+enum { FORWARDED_VALUE_MAX = 1024 };
+
 /* What is said of how a request came: by a trusted proxy as far as it knows, else by us. */
 struct forwarded {
     struct weir_str hop, proto, host;
@@ -284,21 +286,65 @@ static int push_x_forwarded(struct weir_req *req, struct weir_message *up,
     return err;
 }
 
+static char *put(char *at, struct weir_str text)
+{
+    memcpy(at, text.ptr, text.len);
+    return at + text.len;
+}
+
+/* A quoted-string: at most twice as long, and 2. */
+static char *put_quoted(char *at, struct weir_str text)
+{
+    *at++ = '"';
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] == '"' || text.ptr[i] == '\\')
+            *at++ = '\\';
+        *at++ = text.ptr[i];
+    }
+    *at++ = '"';
+    return at;
+}
+
+/* "for": an IPv6 address stands in brackets, so it is quoted; what is no address (UNIX) is unknown. */
+static char *put_for(char *at, struct weir_str hop)
+{
+    if (memchr(hop.ptr, ':', hop.len)) {
+        at = put(put(at, WEIR_STR("for=\"[")), hop);
+        return put(at, WEIR_STR("]\""));
+    }
+    return put(put(at, WEIR_STR("for=")),
+               memchr(hop.ptr, '.', hop.len) ? hop : WEIR_STR("unknown"));
+}
+
+/* One element of RFC 7239 4: values that are no token are quoted; one that is empty, or longer than
+ * any host or scheme is, is left out. */
+static struct weir_str rfc7239_element(struct weir_arena *arena, const struct forwarded *f)
+{
+    bool host = f->host.len && f->host.len <= FORWARDED_VALUE_MAX;
+    bool proto = f->proto.len && f->proto.len <= FORWARDED_VALUE_MAX;
+    size_t room = f->hop.len + 2 * (host ? f->host.len : 0) + 2 * (proto ? f->proto.len : 0);
+    char *out = weir_arena_text(arena, room + sizeof("for=\"[unknown]\";host=\"\";proto=\"\""));
+    char *at;
+
+    if (!out)
+        return (struct weir_str){ NULL, 0 };
+    at = put_for(out, f->hop);
+    if (host)
+        at = put_quoted(put(at, WEIR_STR(";host=")), f->host);
+    if (proto) {
+        at = put(at, WEIR_STR(";proto="));
+        at = weir_guard_name(f->proto) ? put(at, f->proto) : put_quoted(at, f->proto);
+    }
+    return (struct weir_str){ out, (size_t)(at - out) };
+}
+
 static int push_rfc7239(struct weir_req *req, struct weir_message *up, const struct forwarded *f)
 {
-    bool v6 = memchr(f->hop.ptr, ':', f->hop.len) != NULL;
-    struct weir_str element;
-    char one[512];
-    int n = snprintf(one, sizeof(one),
-                     v6 ? "for=\"[%.*s]\";host=\"%.*s\";proto=%.*s"
-                        : "for=%.*s;host=\"%.*s\";proto=%.*s",
-                     WEIR_FMT(f->hop), (int)(f->host.len < 256 ? f->host.len : 256),
-                     f->host.ptr ? f->host.ptr : "", WEIR_FMT(f->proto));
+    struct weir_str element = rfc7239_element(&req->arena, f);
 
-    element = weir_arena_copy(
-        &req->arena, (struct weir_str){ one, n > 0 && (size_t)n < sizeof(one) ? (size_t)n : 0 });
-    return push(up, WEIR_F_FORWARDED,
-                f->list.len ? join(&req->arena, f->list, WEIR_STR(", "), element) : element);
+    if (element.len && f->list.len)
+        element = join(&req->arena, f->list, WEIR_STR(", "), element);
+    return push(up, WEIR_F_FORWARDED, element);
 }
 
 static void drop_forwarded(struct weir_message *up)

@@ -162,6 +162,59 @@ static void test_leaves_before_a_move(void **state)
     kit_conn_end(&conn);
 }
 
+/* What cannot be sent before a move is told, once, and not in the call. */
+static void test_lost_before_a_move(void **state)
+{
+    struct tls_scratch *scratch;
+    struct weir_parcel parcel;
+    struct kit_conn conn;
+
+    owing(&conn);
+    scratch = tls_bio_enter(server_of(&conn));
+    memset(scratch->out, 0, sizeof(scratch->out)); /* as much as there is room for is corked */
+    scratch->out_len = sizeof(scratch->out);
+    conn.down.no_memory = true;
+    assert_false(weir_stream_release(conn.server.stream, &parcel));
+    assert_int_equal(conn.server.errors, 0);
+    assert_int_equal(kit_write(&conn.server, "pong"), WEIR_ENOMEM);
+    weir_loop_turn(&loop, 0);
+    weir_loop_turn(&loop, 0);
+    assert_int_equal(conn.server.errors, 1);
+    assert_int_equal(conn.server.err, WEIR_ENOMEM);
+    kit_conn_end(&conn);
+}
+
+/* Writes, and fails to, before the ticket is made, as when another stream needs the buffer. */
+static void on_open_and_lost(void *arg)
+{
+    struct kit_peer *peer = arg;
+    struct weir_tls *tls = (struct weir_tls *)peer->stream;
+    struct iovec iov = { (char *)"early", 5 };
+
+    kit_on_open(peer);
+    ((struct kit_lower *)tls->lower)->no_memory = true;
+    assert_int_equal(weir_stream_write(&tls->stream, &iov, 1), 0);
+    tls_bio_uncork(tls);
+    tls->ticket_due = true; /* the worst that a later change could do */
+}
+
+static void test_lost_at_open(void **state)
+{
+    struct weir_stream_sink sink = kit_sink;
+    struct kit_conn conn;
+
+    sink.on_open = on_open_and_lost;
+    finishing(&conn, "ping");
+    weir_stream_set_sink(conn.server.stream, &sink, &conn.server);
+    kit_deliver(&conn.down, SIZE_MAX);
+    weir_loop_turn(&loop, 0);
+    weir_loop_turn(&loop, 0);
+    assert_int_equal(conn.server.opened, 1);
+    assert_int_equal(conn.server.errors, 1);
+    assert_int_equal(conn.server.err, WEIR_ENOMEM);
+    kit_conn_end(&conn);
+}
+
 /* Data that was not wanted, and then is, does not wait for the ticket; no event is lost by it. */
 static void test_reading_again_comes_first(void **state)
 {
@@ -227,6 +280,8 @@ int main(void)
         cmocka_unit_test(test_leaves_with_goodbye_but_not_with_a_reset),
         cmocka_unit_test(test_ends_before_it_is_made),
         cmocka_unit_test(test_leaves_before_a_move),
+        cmocka_unit_test(test_lost_before_a_move),
+        cmocka_unit_test(test_lost_at_open),
         cmocka_unit_test(test_reading_again_comes_first),
         cmocka_unit_test(test_made_inside_a_record),
     };
