@@ -111,6 +111,17 @@ static void answer(struct weir_h2 *up, unsigned which)
     h2_wire_fini(&wire);
 }
 
+/* An extended CONNECT waits until the server has said that it may come. */
+static void take_upgrades(struct weir_h2 *up)
+{
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    h2_put_setting(&wire, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1);
+    weir_assert(weir_codec_feed(weir_h2_codec(up), wire.data, wire.len) == (ssize_t)wire.len);
+    h2_wire_fini(&wire);
+}
+
 static void forward_h2(const struct weir_message *msg)
 {
     struct fuzz_read read = { .msg = NULL };
@@ -128,6 +139,7 @@ static void forward_h2(const struct weir_message *msg)
     up = weir_h2_new_client(&shared, NULL, NULL, &fuzz_wire_sink, &wire);
     next = weir_h2_new_server(&shared, &fuzz_wide, NULL, &fuzz_read_codec_sink, &read);
     weir_assert(up && next);
+    take_upgrades(up);
     copy_of(&copy, msg);
     weir_assert(weir_codec_open(weir_h2_codec(up), &hs) == 0);
     weir_assert(weir_hstream_send(&hs, &copy, NULL, 0, NULL, is_whole(msg) ? WEIR_SEND_END : 0) ==

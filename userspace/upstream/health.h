@@ -34,7 +34,7 @@ struct weir_health {
     bool stopped, ended, opened;
     bool told;             /* the server's last_fault is ours */
     enum weir_err lacking; /* what kept us from connecting, as logged; 0 since a connection came */
-    bool asking; /* what follows is in use */
+    bool asking;           /* what follows is in use */
     const struct weir_health_kind *kind;
     struct weir_codec *codec;
     struct weir_h1 h1;
