@@ -21,6 +21,7 @@ enum weir_limits {
     WEIR_READS_TURN_MAX          = 4,           /* of one socket in one turn */
     WEIR_REPLAY_BYTES_MAX        = 64 * 1024,   /* of a body kept for a retry */
     WEIR_RETRY_BUDGET_FLOOR      = 10,          /* retries a second that are always allowed */
+    WEIR_SHARED_UNSENT_BYTES     = 128 * 1024,  /* of a client connection of HTTP/2, in the kernel and not on the wire yet */
     WEIR_SLAB_BYTES = 16368, /* of a buffer: 4 fit a page of a slab */
     WEIR_STREAM_HIGH_BYTES       = 64 * 1024,   /* unsent bytes at which a writer must stop */
     WEIR_TARGET_BYTES_MAX        = 16 * 1024,   /* of a request target */

@@ -2,7 +2,10 @@
 #include "net/stream.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 size_t weir_stream_unacked(const struct weir_stream *stream)
 {
@@ -11,4 +14,9 @@ size_t weir_stream_unacked(const struct weir_stream *stream)
     if (ioctl(weir_stream_fd(stream), SIOCOUTQ, &queued) || queued < 0)
         queued = 0;
     return weir_stream_pending(stream) + (size_t)queued;
+}
+
+void weir_stream_limit_unsent(struct weir_stream *stream, unsigned bytes)
+{
+    (void)setsockopt(weir_stream_fd(stream), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
 }

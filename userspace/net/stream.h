@@ -96,6 +96,11 @@ static inline size_t weir_stream_pending(const struct weir_stream *stream)
  * also where the kernel's own queue is large (tcp(7), SIOCOUTQ). A system call: for deadlines, not for each write.
  */
 size_t weir_stream_unacked(const struct weir_stream *stream);
+/**
+ * How much the kernel takes that it cannot put on the wire yet (tcp(7), TCP_NOTSENT_LOWAT): where many share a connection,
+ * what is urgent must not stand behind megabytes of what is not. Nothing happens on other sockets than TCP.
+ */
+void weir_stream_limit_unsent(struct weir_stream *stream, unsigned bytes);
 /** No more writes: after what is pending, close_notify (TLS) and FIN. */
 static inline void weir_stream_shutdown(struct weir_stream *stream)
 {

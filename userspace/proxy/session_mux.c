@@ -29,6 +29,7 @@ int weir_session_multiplex(struct weir_session *session)
     weir_h1_fini(&session->h1);
     memset(&session->mux, 0, sizeof(session->mux));
     session->mux.h2 = h2;
+    weir_stream_limit_unsent(session->stream, WEIR_SHARED_UNSENT_BYTES);
     session->multiplexed = session->sniffed = true;
     weir_session_codec_sink.on_wanted(session); /* said inside weir_h2_new_server, in vain */
     return 0;
