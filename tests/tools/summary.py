@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """summary.py FOLDER: what ran plain, under asan and under tsan, where they differ and why; the last line counts all.
 
-Reads FOLDER/{plain,release,asan,tsan,fuzz}.xml (JUnit, by ctest), FOLDER/trust/weir-SUITE.json, and FOLDER/failed (a line
-for each run that could not be judged by its results). Exit status 1 when anything failed, or when a test is left out under
+Reads FOLDER/{plain,release,asan,tsan,fuzz}.xml (JUnit, by ctest), FOLDER/trust/weir-SUITE.json, and FOLDER/failed and
+FOLDER/skipped (a line for each run that could not be judged by its results, or be run). Exit status 1 when anything failed, or when a test is left out under
 a sanitizer for no reason that stands in REASONS.
 """
 import collections
@@ -70,6 +70,14 @@ def trust(folder):
     return results
 
 
+def lines(folder, name):
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as f:
+        return [line.strip() for line in f]
+
+
 def main():
     folder = sys.argv[1]
     runs = {run: read(os.path.join(folder, run + ".xml")) for run in RUNS + ["release", "fuzz"]}
@@ -84,12 +92,12 @@ def main():
         for name, state in sorted(results.items()):
             if state != "passed":
                 print("%s %s: %s" % (state.upper(), run, name))
-    lost = []
-    if os.path.exists(os.path.join(folder, "failed")):
-        with open(os.path.join(folder, "failed"), encoding="utf-8") as f:
-            lost = [line.strip() for line in f if not any(s == "failed" for s in runs.get(line.split()[0], {}).values())]
+    lost = [line for line in lines(folder, "failed") if not any(s == "failed" for s in runs.get(line.split()[0], {}).values())]
     for line in lost:
         print("FAILED %s" % line)
+    for line in lines(folder, "skipped"):
+        count["skipped"] += 1
+        print("SKIPPED %s" % line)
     failed = count["failed"] + unexplained + len(lost)
     if not count["passed"]:
         print("no test ran")

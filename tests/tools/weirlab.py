@@ -530,7 +530,7 @@ class Weir:
             elif line.startswith("# HELP "):
                 ok(len(line.split(" ", 3)) == 4, "a HELP line has a sentence", line)
             else:
-                m = re.fullmatch(r'([a-z_]+)(\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)+\})? (-?[0-9.]+(?:e[+-]?[0-9]+)?|\+Inf|NaN)', line)
+                m = re.fullmatch(r'([a-z_][a-z0-9_]*)(\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)+\})? (-?[0-9.]+(?:e[+-]?[0-9]+)?|\+Inf|NaN)', line)
                 ok(m, "a line of /metrics is a sample", line)
                 family = m[1] if m[1] in kinds else re.sub("_(bucket|sum|count)$", "", m[1])
                 ok(family in kinds, "a sample has its TYPE before it", line)

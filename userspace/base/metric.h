@@ -18,6 +18,7 @@
     X(connections,                  GAUGE,     "listener",                "connections of clients")                         \
     X(connections_accepted_total,   COUNTER,   "listener",                "connections accepted")                           \
     X(connections_refused_total,    COUNTER,   "listener,reason",         "connections closed at accept, or not accepted")  \
+    X(h2_abuse_total,               COUNTER,   "listener,reason",         "connections of HTTP/2 ended for what their frames cost") \
     X(listen_drops_total,           COUNTER,   "",                        "connections that the kernel dropped from full accept queues (the network namespace's ListenDrops)") \
     X(tls_handshakes_total,         COUNTER,   "listener,version,resumed", "TLS handshakes completed with clients")         \
     X(certificate_expiry_seconds,   GAUGE,     "cert",                    "when a certificate expires, seconds since 1970") \

@@ -314,7 +314,7 @@ static void h2_last(struct weir_hstream *hs)
 }
 
 static const struct weir_codec_ops ops = {
-    .protocol = { "HTTP/2.0", sizeof("HTTP/2.0") - 1 },
+    .protocol = { "HTTP/2", sizeof("HTTP/2") - 1 },
     .feed = h2_feed,
     .eof = h2_eof,
     .drained = h2_drained,

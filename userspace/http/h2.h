@@ -80,7 +80,7 @@ struct weir_h2 *weir_h2_new_client(struct weir_h2_shared *shared,
 void weir_h2_free(struct weir_h2 *h2);
 struct weir_codec *weir_h2_codec(struct weir_h2 *h2);
 
-/** Client role: the scheme of requests that have none (origin form on h1) is https; else http. */
+/** Client role: the scheme of requests is https; else http. */
 void weir_h2_secure(struct weir_h2 *h2, bool secure);
 /** Server role: the preface has not come whole, or a header block is not whole: for the head's deadline. */
 bool weir_h2_in_head(const struct weir_h2 *h2);

@@ -122,9 +122,8 @@ static struct weir_str target_of(const struct weir_message *msg, struct weir_are
 static int add_request(struct weir_h2_nva *nva, char *text, const struct weir_h2_stream *s,
                        const struct weir_message *head)
 {
-    struct weir_str scheme = head->scheme.len ? head->scheme
-                             : s->h2->secure  ? WEIR_STR("https")
-                                              : WEIR_STR("http");
+    /* That of this connection, whatever the client had: some servers refuse another. */
+    struct weir_str scheme = s->h2->secure ? WEIR_STR("https") : WEIR_STR("http");
     struct weir_str target;
 
     if (head->form == WEIR_T_AUTHORITY) {

@@ -177,6 +177,19 @@ static void put_connections_refused_total(struct weir_metrics_out *out)
     }
 }
 
+static void put_h2_abuse_total(struct weir_metrics_out *out)
+{
+    EACH_LISTENER(out, i)
+    {
+        for (unsigned why = WEIR_H2_ABUSE_NONE + 1; why < WEIR_H2_ABUSE_COUNT; why++) {
+            sample_begin(out, "");
+            label_listener(out, i);
+            sample_label(out, "reason", weir_str(weir_h2_abuse_name((enum weir_h2_abuse)why)));
+            sample_u64(out, SUM_LISTENER(out, i, h2_abuse[why]));
+        }
+    }
+}
+
 static void put_tls_handshakes_total(struct weir_metrics_out *out)
 {
     EACH_LISTENER(out, i)

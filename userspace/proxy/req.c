@@ -272,7 +272,9 @@ static bool attempt_again(struct weir_req *req)
 
     if (verdict == WEIR_AGAIN_NO)
         return false;
-    if (verdict == WEIR_AGAIN &&
+    /* A server that says it has not begun (GOAWAY, REFUSED_STREAM) has lost no work by it; one that restarts with a
+     * hundred streams has not failed. */
+    if (verdict == WEIR_AGAIN && why != WEIR_RETRIED_unprocessed &&
         !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
         return false;
     weir_count(&req->worker->stats.retries[req->cluster][why], 1);

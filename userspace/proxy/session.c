@@ -154,6 +154,7 @@ static void session_free(struct weir_session *session)
 
     session_leave(session);
     if (session->multiplexed) {
+        weir_count(&session->wl->stats->h2_abuse[weir_h2_abused(session->mux.h2)], 1);
         weir_later_cancel(&session->mux.flush);
         weir_h2_free(session->mux.h2);
     } else {
@@ -589,10 +590,9 @@ static void on_eof(void *arg)
         return;
     }
     if (session->held && session->held->bytes.len && session->sniffed)
-        return; /* its requests are answered first */
-    if (session->multiplexed) {
-        weir_codec_eof(weir_session_codec(session), WEIR_OK);
-        weir_session_settle(session);
+        return;                 /* its requests are answered first */
+    if (session->multiplexed) { /* it could open no window any more: it has gone, and tells so */
+        weir_session_close(session, false);
         return;
     }
     if (session->reqs) {

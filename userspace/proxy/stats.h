@@ -8,6 +8,7 @@
 
 #include "base/metric.h"
 #include "http/grpc.h"
+#include "http/h2.h"
 #include "weir/error.h"
 
 /* Why a connection was not taken: the label `reason`. */
@@ -33,6 +34,7 @@ struct weir_route_stats {
 struct weir_listener_stats {
     weir_counter accepted, connections, in_flight;
     weir_counter refused[WEIR_REFUSALS_COUNT];
+    weir_counter h2_abuse[WEIR_H2_ABUSE_COUNT]; /* counted when such a connection has gone */
     weir_counter handshakes[2][2]; /* [TLS 1.3][resumed] */
     unsigned routes_count;
     struct weir_route_stats *routes;

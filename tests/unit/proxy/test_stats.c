@@ -159,6 +159,7 @@ static void test_sums(void **state)
     weir_count(&listener_stats[0][0].connections, (uint64_t)-1);
     weir_count(&listener_stats[1][0].connections, 3);
     weir_count(&listener_stats[1][0].refused[WEIR_REFUSED_banned], 5);
+    weir_count(&listener_stats[1][0].h2_abuse[WEIR_H2_ABUSE_PINGS], 6);
     weir_count(&listener_stats[0][1].handshakes[1][0], 6);
     weir_count(&retries[1][0][WEIR_RETRIED_stale], 7);
     weir_count(&stats[0].bytes[WEIR_SIDE_UP][WEIR_DIR_IN], 8);
@@ -169,6 +170,7 @@ static void test_sums(void **state)
     has(text, "weir_requests_total{listener=\"web\",route=\"\",code=\"404\"} 1");
     has(text, "weir_connections{listener=\"web\"} 2");
     has(text, "weir_connections_refused_total{listener=\"web\",reason=\"banned\"} 5");
+    has(text, "weir_h2_abuse_total{listener=\"web\",reason=\"pings\"} 6");
     has(text,
         "weir_tls_handshakes_total{listener=\"tls\",version=\"TLSv1.3\",resumed=\"false\"} 6");
     has(text, "weir_retries_total{upstream=\"app\",why=\"stale\"} 7");
@@ -261,7 +263,7 @@ static void test_table(void **state)
         }
         if (*line == '#')
             continue;
-        assert_int_equal(sscanf(line, "weir_%100[a-z_]", name), 1);
+        assert_int_equal(sscanf(line, "weir_%100[a-z0-9_]", name), 1);
         for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
             size_t len = strlen(rows[i].name);
 
