@@ -8,9 +8,9 @@
  */
 #include "cli/echo.h"
 
-#include "base/utf8.h"
+#include "proxy/websocket.h"
 
-#include <openssl/evp.h>
+#include "base/utf8.h"
 
 enum {
     OP_CONTINUATION = 0,
@@ -21,33 +21,8 @@ enum {
     OP_PONG = 10,
 };
 enum { CLOSE_PROTOCOL = 1002, CLOSE_NOT_UTF8 = 1007 };
-enum { KEY_BYTES = 24, SHA1_BYTES = 20, ACCEPT_BYTES = 28 };
 
 /* ---- the handshake ------------------------------------------------------------------------ */
-
-static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
-/* Is it the base64 of 16 bytes? */
-static bool key_good(struct weir_str key)
-{
-    unsigned char raw[KEY_BYTES];
-
-    return key.len == KEY_BYTES && key.ptr[22] == '=' && key.ptr[23] == '=' &&
-           EVP_DecodeBlock(raw, (const unsigned char *)key.ptr, KEY_BYTES) == 18;
-}
-
-static struct weir_str accept_of(struct weir_arena *arena, struct weir_str key)
-{
-    unsigned char text[KEY_BYTES + sizeof(guid) - 1], digest[SHA1_BYTES];
-    char *out = weir_arena_text(arena, ACCEPT_BYTES + 1);
-
-    memcpy(text, key.ptr, KEY_BYTES);
-    memcpy(text + KEY_BYTES, guid, sizeof(guid) - 1);
-    if (!out || EVP_Digest(text, sizeof(text), digest, NULL, EVP_sha1(), NULL) != 1)
-        return (struct weir_str){ NULL, 0 };
-    EVP_EncodeBlock((unsigned char *)out, digest, SHA1_BYTES);
-    return (struct weir_str){ out, ACCEPT_BYTES };
-}
 
 struct weir_message *weir_ws_accept(struct weir_httpd_req *req)
 {
@@ -69,9 +44,9 @@ struct weir_message *weir_ws_accept(struct weir_httpd_req *req)
         answer->upgrade = WEIR_STR("websocket");
         return answer;
     }
-    if (req->head->method_id != WEIR_M_GET || !key_good(key))
+    if (req->head->method_id != WEIR_M_GET || !weir_websocket_key_good(key))
         return weir_httpd_answer(req, 400, "text/plain");
-    accepted = accept_of(&req->arena, key);
+    accepted = weir_websocket_accept(&req->arena, key);
     answer = weir_httpd_answer(req, 101, NULL);
     answer->upgrade = WEIR_STR("websocket");
     if (weir_str_absent(accepted) ||
