@@ -64,7 +64,8 @@ def who_does_not_read_holds_nobody_back(lab):
             for s in stuck[10:]:
                 s.read()
             eq([s.response().size for s in stuck[10:]], [200 * 65536] * 10, "and come whole")
-            ok(sq.w.rss() - before < 64 << 20, "memory", sq.w.rss() - before)
+            if SLOW == 1:  # a sanitizer keeps what was freed
+                ok(sq.w.rss() - before < 64 << 20, "memory", sq.w.rss() - before)
 
 
 @story

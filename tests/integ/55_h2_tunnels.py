@@ -304,6 +304,17 @@ def a_peer_that_does_not_know_it(lab):
 
 
 @story
+def not_switched(lab):
+    # An h1 upstream that passes over the upgrade and answers 200: to the client of h2 a 200 would grant the tunnel.
+    w = lab.weir(lab.upstream(lambda c, r: c.send(answer(200, "a page"))))
+    with h2_client(w) as c:
+        s = c.websocket()
+        eq(s.until_reset(), 10, "CONNECT_ERROR")
+        eq(c.request("GET /").response().body, b"a page", "the connection goes on")
+    eq([(line["status"], line["error"]["code"]) for line in w.access(2) if line.get("error")], [(502, "EUPNOUPGRADE")], "the log")
+
+
+@story
 def not_allowed(lab):
     up = lab.upstream()
     w = lab.weir(up, routes=[{"name": "off", "match": {"path": "/off"}, "to": "app", "upgrade": "off"}, {"name": "rest", "to": "app"}])

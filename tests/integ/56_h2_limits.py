@@ -143,7 +143,7 @@ def slow_downloads(lab):
             code = s.until_reset(5 * SLOW)
             ok(code not in (None, NO_ERROR), "reset", s)
             eq(c.request("GET /1000", host=back + ".test").response().status, 200, "another")
-    with h2_client(sq.w, rcvbuf=4096, settings={INITIAL_WINDOW_SIZE: 1 << 26}, window=1 << 26) as c:
+    with h2_client(sq.w, settings={INITIAL_WINDOW_SIZE: 1 << 26}, window=1 << 26) as c:
         c.ping()
         c.read(False)
         s = c.request("GET /30000000", host="h1.test")

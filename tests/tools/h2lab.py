@@ -281,7 +281,7 @@ class Stream:
 class Peer:
     """One side of a connection."""
 
-    def __init__(self, sock, client=True, settings=None, window=1 << 20, reads=True, begin=b"", on_stream=None):
+    def __init__(self, sock, client=True, settings=None, window=1 << 20, reads=True, begin=b"", on_stream=None, start=True):
         self.sock, self.client, self.reads, self.on_stream = sock, client, reads, on_stream
         self.owed = 0  # of the connection's window
         # bytes until a stream's window is opened again
@@ -311,7 +311,8 @@ class Peer:
         self.ear.setblocking(False)
         self.flush()
         self.thread = threading.Thread(target=self.loop, daemon=True)
-        self.thread.start()
+        if start:
+            self.thread.start()
 
     def __enter__(self):
         return self
@@ -611,11 +612,12 @@ class H2Upstream(Upstream):
                 if sock.selected_alpn_protocol() != "h2" and self.fallback:
                     self.fallback(sock)
                     return
-            peer = Peer(sock, client=False, on_stream=self.on_stream, **self.peer_options)
+            peer = Peer(sock, client=False, on_stream=self.on_stream, start=False, **self.peer_options)
             peer.server = self
             with self.lock:
                 self.conns.append(peer)
                 peer.index = len(self.conns)
+            peer.thread.start()
             if self.start:
                 self.start(peer)
             peer.thread.join()

@@ -175,9 +175,12 @@ uint32_t weir_h2_code_of(enum weir_err why)
         return NGHTTP2_NO_ERROR;
     case WEIR_ECANCELED:
     case WEIR_ECLIENTGONE:
+    case WEIR_EREQTIME: /* gRPC wants a deadline told so */
         return NGHTTP2_CANCEL;
     case WEIR_EFLOOD:
         return NGHTTP2_ENHANCE_YOUR_CALM;
+    case WEIR_EUPNOUPGRADE:
+        return NGHTTP2_CONNECT_ERROR;
     case WEIR_EBADFRAME:
     case WEIR_EBADREQ:
     case WEIR_EBADLINE:

@@ -155,10 +155,11 @@ static void up_on_head(void *arg, struct weir_message *msg)
     if (weir_pool_is_connection_auth(msg) || weir_pool_is_connection_auth(&req->in))
         req->conn->no_pool = true;
     req->tunnel_due = msg->body == WEIR_BODY_TUNNEL;
-    if (req->in.must_switch && !req->tunnel_due && msg->status / 100 == 2)
-        err = WEIR_EUPNOUPGRADE; /* a 2xx would say that it was granted */
-    else
-        err = weir_forward_answer(req, &req->out);
+    if (req->in.must_switch && !req->tunnel_due && msg->status / 100 == 2) {
+        answer_broken(req, WEIR_EUPNOUPGRADE, WEIR_BY_UPSTREAM); /* it would say that it was granted */
+        return;
+    }
+    err = weir_forward_answer(req, &req->out);
     if (err) {
         weir_req_fault(req,
                        &(struct weir_error){ (enum weir_err)err,

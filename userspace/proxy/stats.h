@@ -35,7 +35,7 @@ struct weir_listener_stats {
     weir_counter accepted, connections, in_flight;
     weir_counter refused[WEIR_REFUSALS_COUNT];
     weir_counter h2_abuse[WEIR_H2_ABUSE_COUNT]; /* counted when such a connection has gone */
-    weir_counter handshakes[2][2]; /* [TLS 1.3][resumed] */
+    weir_counter handshakes[2][2];              /* [TLS 1.3][resumed] */
     unsigned routes_count;
     struct weir_route_stats *routes;
 };
