@@ -156,7 +156,8 @@ static void up_on_head(void *arg, struct weir_message *msg)
         req->conn->no_pool = true;
     req->tunnel_due = msg->body == WEIR_BODY_TUNNEL;
     if (req->in.must_switch && !req->tunnel_due && msg->status / 100 == 2) {
-        answer_broken(req, WEIR_EUPNOUPGRADE, WEIR_BY_UPSTREAM); /* it would say that it was granted */
+        /* It would say that the upgrade was granted. */
+        answer_broken(req, WEIR_EUPNOUPGRADE, WEIR_BY_UPSTREAM);
         return;
     }
     err = weir_forward_answer(req, &req->out);
