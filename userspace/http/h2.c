@@ -222,7 +222,7 @@ static void stop_watching(struct weir_h2 *h2)
     if (h2->broken)
         return;
     if (h2->watch.broken)
-        weir_h2_break(h2, NGHTTP2_PROTOCOL_ERROR);
+        weir_h2_break(h2, h2->watch.code);
     else
         weir_h2_flood(h2, why);
 }

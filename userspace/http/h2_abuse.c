@@ -150,15 +150,46 @@ static bool id_ok(struct weir_h2_watch *watch, uint32_t id)
     return true;
 }
 
-static bool take_headers(struct weir_h2_watch *watch, uint32_t len,
-                         const struct weir_h2_limits *limits, size_t block_bytes_max)
+static uint32_t id_of(const struct weir_h2_watch *watch)
 {
     const uint8_t *id = watch->header + 5;
 
-    watch->broken = !id_ok(watch, ((uint32_t)id[0] & 127) << 24 | (uint32_t)id[1] << 16 |
-                                      (uint32_t)id[2] << 8 | id[3]);
-    if (watch->broken)
+    return ((uint32_t)id[0] & 127) << 24 | (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3];
+}
+
+static bool is_broken(struct weir_h2_watch *watch, uint32_t code)
+{
+    watch->broken = true;
+    watch->code = code;
+    return false;
+}
+
+static void note_end(struct weir_h2_watch *watch, uint32_t id)
+{
+    watch->ended[watch->ended_at++ % H2_ENDED] = id;
+}
+
+/* What goes on behind its own end is a fault (RFC 9113 5.1, closed); nghttp2 keeps no closed streams, and would take it for
+ * what was on its way when we reset the stream. Only the last ends are known: older ones are passed over. */
+static bool not_ended(struct weir_h2_watch *watch)
+{
+    uint32_t id = id_of(watch);
+
+    for (int i = 0; i < H2_ENDED; i++)
+        if (id && watch->ended[i] == id)
+            return is_broken(watch, NGHTTP2_STREAM_CLOSED);
+    if (watch->header[4] & FLAG_END)
+        note_end(watch, id);
+    return true;
+}
+
+static bool take_headers(struct weir_h2_watch *watch, uint32_t len,
+                         const struct weir_h2_limits *limits, size_t block_bytes_max)
+{
+    if (!not_ended(watch))
         return false;
+    if (!id_ok(watch, id_of(watch)))
+        return is_broken(watch, NGHTTP2_PROTOCOL_ERROR);
     earn(watch, H2_B_PINGS, 1, limits);
     earn(watch, H2_B_PRIORITIES, 2, limits);
     watch->block_bytes = watch->block_frames = 0;
@@ -172,9 +203,10 @@ static bool take_priority(struct weir_h2_watch *watch, const struct weir_h2_limi
     static const uint8_t zero[4];
 
     /* RFC 9113 6.3, 9218 7.1: the one never for the connection, the other always */
-    watch->broken = (watch->header[3] == NGHTTP2_PRIORITY) ==
-                    (memcmp(watch->header + 5, zero, sizeof(zero)) == 0);
-    return !watch->broken && weir_h2_watch_take(watch, H2_B_PRIORITIES, limits, now_ms);
+    if ((watch->header[3] == NGHTTP2_PRIORITY) ==
+        (memcmp(watch->header + 5, zero, sizeof(zero)) == 0))
+        return is_broken(watch, NGHTTP2_PROTOCOL_ERROR);
+    return weir_h2_watch_take(watch, H2_B_PRIORITIES, limits, now_ms);
 }
 
 static bool take_frame(struct weir_h2_watch *watch, const struct weir_h2_limits *limits,
@@ -187,6 +219,8 @@ static bool take_frame(struct weir_h2_watch *watch, const struct weir_h2_limits 
     watch->skip = len;
     switch (header[3]) {
     case NGHTTP2_DATA:
+        if (!not_ended(watch))
+            return false;
         if (len == 0 && !(flags & FLAG_END))
             return weir_h2_watch_take(watch, H2_B_EMPTY, limits, now_ms);
         earn(watch, H2_B_PINGS, 1, limits);
@@ -196,6 +230,7 @@ static bool take_frame(struct weir_h2_watch *watch, const struct weir_h2_limits 
     case NGHTTP2_CONTINUATION:
         return take_block(watch, len, flags, block_bytes_max);
     case NGHTTP2_RST_STREAM:
+        note_end(watch, id_of(watch));
         return weir_h2_watch_take(watch, H2_B_RESETS, limits, now_ms);
     case NGHTTP2_PING:
         return weir_h2_watch_take(watch, H2_B_PINGS, limits, now_ms);

@@ -107,12 +107,14 @@ struct weir_h2_bucket {
     uint32_t tokens;
 };
 
-enum { H2_OPENED_WORDS = 4 };
+enum { H2_OPENED_WORDS = 4, H2_ENDED = 8 };
 
 /** Reads the headers of frames along with nghttp2, and counts. */
 struct weir_h2_watch {
     uint64_t opened[H2_OPENED_WORDS]; /* which of the last ids up to last_id were opened: a ring */
     uint32_t last_id;
+    uint32_t ended[H2_ENDED]; /* the last streams whose end the peer has sent: a ring */
+    uint32_t code;            /* of the connection error: see `broken` */
     struct weir_h2_bucket buckets[H2_BUCKETS];
     uint32_t skip;        /* of the payload of the frame that comes */
     uint32_t block_bytes; /* of the header block that comes */
@@ -121,8 +123,9 @@ struct weir_h2_watch {
     uint16_t block_frames;
     uint8_t header[9], header_len;
     uint8_t preface_left;
-    bool block;    /* HEADERS without END_HEADERS */
-    bool broken;   /* a frame that nghttp2 would pass over, and must not */
+    bool block;  /* HEADERS without END_HEADERS */
+    bool broken; /* a frame that nghttp2 would pass over, and must not; for `code` */
+    uint8_t ended_at;
     uint8_t abuse; /* enum weir_h2_abuse */
 };
 

@@ -238,8 +238,31 @@ static void settings_lift_too_high(struct h2_wire *w)
     h2_put_setting(w, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 65536);
 }
 
+static void data_behind_the_end(struct h2_wire *w)
+{
+    h2_put_headers(w, 1, true, H2_GET);
+    h2_put_data(w, 1, "more", false);
+}
+
+static void headers_behind_the_end(struct h2_wire *w)
+{
+    h2_put_headers(w, 1, false, H2_POST);
+    h2_put_data(w, 1, "all", true);
+    h2_put_headers(w, 1, true, "x-t: late\n");
+}
+
+static void data_behind_a_reset(struct h2_wire *w)
+{
+    h2_put_headers(w, 1, false, H2_POST);
+    h2_put_rst(w, 1, NGHTTP2_CANCEL);
+    h2_put_data(w, 1, "more", false);
+}
+
 static void test_faults(void **state)
 {
+    expect_goaway(data_behind_the_end, NGHTTP2_STREAM_CLOSED);
+    expect_goaway(headers_behind_the_end, NGHTTP2_STREAM_CLOSED);
+    expect_goaway(data_behind_a_reset, NGHTTP2_STREAM_CLOSED);
     expect_goaway(id_goes_back, NGHTTP2_PROTOCOL_ERROR);
     expect_goaway(id_goes_back_later, NGHTTP2_PROTOCOL_ERROR);
     expect_goaway(priority_of_the_connection, NGHTTP2_PROTOCOL_ERROR);
@@ -262,7 +285,6 @@ static void test_late_frames(void **state)
     h2_log_turn(log);
     log->manual = false;
     h2_put_data(&wire, 1, "late", false);
-    h2_put_headers(&wire, 1, true, "x-t: late\n");
     h2_put_headers(&wire, 601, true, H2_GET);
     h2_put_headers(&wire, 2001, true, H2_GET);
     h2_put_headers(&wire, 1, true, "x-t: late\n");
