@@ -241,7 +241,8 @@ def lengths_that_lie(lab):
                 s = c.request("POST /", [("content-length", str(told))], host=back + ".test", end=False)
                 s.send(b"x" * sent, end=True)
                 s.wait(lambda: s.ended or s.reset is not None, "the answer")
-                ok(s.reset == PROTOCOL_ERROR or s.status == 400, "%d told, %d sent" % (told, sent), s)
+                # A head that says 0 is whole for an upstream: it may have answered before the first byte too many came.
+                ok(s.reset == PROTOCOL_ERROR or s.status == 400 or (not told and s.status == 200), "%d told, %d sent" % (told, sent), s)
                 eq(c.request("GET /", host=back + ".test").response().status, 200, "the connection goes on")
     # A head that says 0 is whole for an upstream before the first byte too many has come.
     eq([r for up in (sq.ups["h1"], sq.ups["h2"]) for r in up.requests if r.method == "POST" and getattr(r, "ended", True) and

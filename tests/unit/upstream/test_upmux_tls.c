@@ -100,15 +100,16 @@ static void auto_is_h2(void **state)
 static void auto_is_h1(void **state)
 {
     open_all(WEIR_UPSTREAM_AUTO, NULL);
-    run(0, 10);
-    assert_int_equal(atomic_load(&server->accepted), 10); /* a connection each */
+    run(0, 10); /* a connection each, or one that was given back meanwhile */
+    assert_in_range(atomic_load(&server->accepted), 2, 10);
     assert_int_equal(sv->speaks, UPSPEAKS_H1);
     assert_int_equal(sv->mux_count, 0);
     run(10, 10);
-    assert_int_equal(atomic_load(&server->accepted), 10);
+    assert_in_range(atomic_load(&server->accepted), 2, 10);
     run(20, 15); /* known: those beyond the idle ones do not wait for each other */
     assert_int_equal(sv->sharing, 0);
-    assert_int_equal(atomic_load(&server->accepted), 15);
+    assert_in_range(atomic_load(&server->accepted), 11, 15);
+    assert_int_equal(sv->mux_count, 0);
 }
 
 /* What is known is believed for a time, and until a connection says otherwise. */
