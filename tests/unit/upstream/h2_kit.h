@@ -236,10 +236,10 @@ close:
 static void *h2s_run(void *arg)
 {
     struct h2s *server = arg;
-    int fd;
+    int fd, n = 0;
 
-    while ((fd = accept(server->fd, NULL, NULL)) >= 0) {
-        struct h2s_conn *conn = &server->conns[atomic_load(&server->accepted)];
+    while (n < H2S_CONNS_MAX && (fd = accept(server->fd, NULL, NULL)) >= 0) {
+        struct h2s_conn *conn = &server->conns[n++];
 
         *conn = (struct h2s_conn){ .server = server, .fd = fd };
         if (server->tls) {
@@ -247,9 +247,8 @@ static void *h2s_run(void *arg)
             SSL_set_fd(conn->ssl, fd);
         }
         atomic_fetch_add(&server->open, 1);
+        atomic_store(&server->accepted, n); /* before it can answer: tests look at it then */
         pthread_create(&conn->thread, NULL, h2s_conn_run, conn);
-        if (atomic_fetch_add(&server->accepted, 1) == H2S_CONNS_MAX - 1)
-            break;
     }
     return NULL;
 }

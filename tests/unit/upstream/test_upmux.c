@@ -207,7 +207,7 @@ static void settings_take_room_away(void **state)
     start(60, 25, "/");
     kit_until(&loop, done(60, 25) == 25);
     assert_int_equal(good(60, 25), 25);
-    assert_true(atomic_load(&server->accepted) <= 3);
+    assert_in_range(atomic_load(&server->accepted), 1, 6); /* not one each */
 }
 
 static void one_exchange_a_connection(void **state)
