@@ -138,8 +138,8 @@ static void auto_changes(void **state)
     purge();
     run(8, 10);
     assert_int_equal(sv->speaks, UPSPEAKS_H1);
-    sv->learned_ms -= UPMUX_SPEAKS_MS;
     purge();
+    sv->learned_ms -= UPMUX_SPEAKS_MS;
     call_start(&calls[20], view, sv->server, "/");
     call_start(&calls[21], view, sv->server, "/");
     assert_int_equal(sv->connecting, 1); /* it is asked anew */
