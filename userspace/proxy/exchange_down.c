@@ -152,7 +152,8 @@ static void up_on_head(void *arg, struct weir_message *msg)
     req->out = *msg;
     if (retry_by_status(req))
         return;
-    if (weir_pool_is_connection_auth(msg) || weir_pool_is_connection_auth(&req->in))
+    if (!req->conn->mux && /* which HTTP/2 has not: its connections are shared anyhow */
+        (weir_pool_is_connection_auth(msg) || weir_pool_is_connection_auth(&req->in)))
         req->conn->no_pool = true;
     req->tunnel_due = msg->body == WEIR_BODY_TUNNEL;
     if (req->in.must_switch && !req->tunnel_due && msg->status / 100 == 2) {

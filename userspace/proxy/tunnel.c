@@ -266,43 +266,50 @@ static void relay_kept(struct weir_tunnel *tunnel, struct side *from, struct sid
     weir_buf_clear(kept);
 }
 
-/* The client's side. 0 or WEIR_ENOMEM. */
-static int join_down(struct weir_tunnel *tunnel, struct weir_buf *from_client)
+/* Sides that are exchanges: what may fail, before a whole connection is given away. 0 or WEIR_ENOMEM. */
+static int join_exchanges(struct weir_tunnel *tunnel, struct weir_buf *from_upstream)
 {
     struct weir_req *req = tunnel->req;
-    struct weir_session *session = req->session;
+    struct weir_loop *loop = &req->worker->loop;
+    struct weir_stream *down = NULL, *up = NULL;
+    bool mux = req->conn->mux != NULL;
 
-    if (!session->multiplexed) {
-        tunnel->session = session;
-        tunnel->down.stream = session->stream;
-        weir_session_tunnel(session, tunnel, from_client);
-        return 0;
+    if (mux && weir_dir_keep(&req->to_down))
+        return WEIR_ENOMEM;
+    if (req->session->multiplexed) { /* what the client has sent comes as its first bytes */
+        down = weir_tunnel_stream(req->down, req->to_up.owed, false, loop, WEIR_ECLIENTGONE,
+                                  &down_sink, tunnel);
+        if (!down)
+            return WEIR_ENOMEM;
     }
-    tunnel->down.stream = weir_tunnel_stream(req->down, req->to_up.owed, false, &req->worker->loop,
-                                             WEIR_ECLIENTGONE, &down_sink, tunnel);
-    return tunnel->down.stream
-               ? 0
-               : WEIR_ENOMEM; /* what the client has sent comes as its first bytes */
-}
-
-/* The upstream's. 0 or WEIR_ENOMEM. */
-static int join_up(struct weir_tunnel *tunnel, struct weir_buf *from_upstream)
-{
-    struct weir_req *req = tunnel->req;
-
-    if (req->conn->mux) {
-        tunnel->up.stream =
-            weir_tunnel_stream(&req->conn->hs, req->to_down.owed, req->to_down.ended,
-                               &req->worker->loop, WEIR_EUPRESET, &up_sink, tunnel);
-        if (!tunnel->up.stream || weir_dir_keep(&req->to_down))
+    if (mux) {
+        up = weir_tunnel_stream(&req->conn->hs, req->to_down.owed, req->to_down.ended, loop,
+                                WEIR_EUPRESET, &up_sink, tunnel);
+        if (!up)
             return WEIR_ENOMEM;
         weir_buf_splice(from_upstream, &req->to_down.held);
-        return 0;
     }
-    weir_pool_token_take(req->conn, &tunnel->token);
-    tunnel->up.stream = weir_pool_detach(&req->conn, from_upstream);
-    weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
+    tunnel->down.stream = down;
+    tunnel->up.stream = up;
     return 0;
+}
+
+/* Sides that are whole connections: their owners let go of them. */
+static void join_connections(struct weir_tunnel *tunnel, struct weir_buf *from_client,
+                             struct weir_buf *from_upstream)
+{
+    struct weir_req *req = tunnel->req;
+
+    if (!tunnel->down.stream) {
+        tunnel->session = req->session;
+        tunnel->down.stream = req->session->stream;
+        weir_session_tunnel(req->session, tunnel, from_client);
+    }
+    if (!tunnel->up.stream) {
+        weir_pool_token_take(req->conn, &tunnel->token);
+        tunnel->up.stream = weir_pool_detach(&req->conn, from_upstream);
+        weir_stream_set_sink(tunnel->up.stream, &up_sink, tunnel);
+    }
 }
 
 static void start_failed(struct weir_req *req)
@@ -332,11 +339,11 @@ void weir_tunnel_start(struct weir_req *req)
         return;
     }
     req->head_sent = true;
-    if (join_down(tunnel, &from_client) || join_up(tunnel, &from_upstream)) {
-        weir_buf_clear(&from_client);
+    if (join_exchanges(tunnel, &from_upstream)) {
         start_failed(req);
         return;
     }
+    join_connections(tunnel, &from_client, &from_upstream);
     req->tunnel = tunnel;
     req->up_open = false;
     weir_timer_stop(&loop->wheel, &req->timer);
