@@ -217,3 +217,29 @@ bool weir_guard_host(struct weir_str host, bool empty)
     host = weir_str_cut(host, ':', &rest);
     return (host.len > 0) && name_ok(host) && (rest.ptr == NULL || port_ok(rest));
 }
+
+enum weir_err weir_upstream_name(enum weir_err err)
+{
+    switch (err) {
+    case WEIR_EHDRSIZE:
+    case WEIR_EHDRCOUNT:
+        return WEIR_EUPSIZE;
+    case WEIR_EBADTE:
+    case WEIR_EBADCL:
+    case WEIR_ETENOTIMPL:
+    case WEIR_EBADCHUNK:
+    case WEIR_EBADTRAILER:
+    case WEIR_EBADFRAME:
+    case WEIR_EFLOOD:
+        return WEIR_EUPFRAMING;
+    case WEIR_EBADREQ:
+    case WEIR_EBADLINE:
+    case WEIR_EBADHEADER:
+    case WEIR_EVERSION:
+    case WEIR_EBADTARGET:
+    case WEIR_EURISIZE:
+        return WEIR_EUPHEAD;
+    default:
+        return err;
+    }
+}

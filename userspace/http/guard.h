@@ -41,6 +41,8 @@ int weir_guard_request(struct weir_message *msg);
 int weir_guard_response(struct weir_message *msg, enum weir_method asked, bool upgrade_asked);
 /** A trailer section: fields that frame, route or authorise are refused (RFC 9110 6.5.1). */
 int weir_guard_trailer(struct weir_message *trailer);
+/** The same fault has another name when an upstream commits it: for codecs in the client role. */
+enum weir_err weir_upstream_name(enum weir_err err);
 /** Is this a legal field value for a setter (RFC 9110 5.5), and name: a token (5.6.2)? */
 bool weir_guard_value(struct weir_str value);
 bool weir_guard_name(struct weir_str name);

@@ -24,31 +24,6 @@ static void drop_partial(struct weir_h1 *h1)
 
 /* ---- errors ---- */
 
-/* The same fault has other names when an upstream commits it. */
-static enum weir_err upstream_name(enum weir_err err)
-{
-    switch (err) {
-    case WEIR_EHDRSIZE:
-    case WEIR_EHDRCOUNT:
-        return WEIR_EUPSIZE;
-    case WEIR_EBADTE:
-    case WEIR_EBADCL:
-    case WEIR_ETENOTIMPL:
-    case WEIR_EBADCHUNK:
-    case WEIR_EBADTRAILER:
-        return WEIR_EUPFRAMING;
-    case WEIR_EBADREQ:
-    case WEIR_EBADLINE:
-    case WEIR_EBADHEADER:
-    case WEIR_EVERSION:
-    case WEIR_EBADTARGET:
-    case WEIR_EURISIZE:
-        return WEIR_EUPHEAD;
-    default:
-        return err;
-    }
-}
-
 static enum weir_retry retry_class(const struct weir_h1 *h1)
 {
     if (h1->out == H1_OUT_HEAD)
@@ -68,7 +43,7 @@ static enum weir_err fail(struct weir_h1 *h1, enum weir_err err, const char *whe
     h1->dead = true;
     h1->keep_alive = false;
     if (h1->role == H1_CLIENT) {
-        why.code = upstream_name(err);
+        why.code = weir_upstream_name(err);
         why.by = ours ? WEIR_BY_US : WEIR_BY_UPSTREAM;
         why.retry = retry_class(h1);
         h1->hs = NULL;

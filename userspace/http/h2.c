@@ -209,7 +209,7 @@ static ssize_t fail(struct weir_h2 *h2)
     weir_h2_settle(h2);
     weir_h2_frame(h2);
     weir_h2_leave(h2);
-    return h2->role == H2_CLIENT ? weir_h2_upstream_name(err) : err;
+    return h2->role == H2_CLIENT ? weir_upstream_name(err) : err;
 }
 
 /* The watch found something, unless nghttp2 had found something else before: then its GOAWAY is waiting. */

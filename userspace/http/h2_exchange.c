@@ -100,34 +100,13 @@ void weir_h2_tell_reset(struct weir_h2_stream *s, enum weir_err code, enum weir_
         return;
     s->why = (struct weir_error){ .code = code, .by = ours ? WEIR_BY_US : by, .where = where };
     if (s->h2->role == H2_CLIENT) {
-        s->why.code = weir_h2_upstream_name(code);
+        s->why.code = weir_upstream_name(code);
         s->why.retry = retry_class(s, s->why.code);
     }
     if (s->h2->feeding)
         tell_now(s);
     else
         weir_h2_due(s, H2_DUE_RESET);
-}
-
-enum weir_err weir_h2_upstream_name(enum weir_err err)
-{
-    switch (err) {
-    case WEIR_EHDRSIZE:
-    case WEIR_EHDRCOUNT:
-        return WEIR_EUPSIZE;
-    case WEIR_EBADTE:
-    case WEIR_EBADCL:
-    case WEIR_EBADTRAILER:
-    case WEIR_EBADFRAME:
-    case WEIR_EFLOOD:
-        return WEIR_EUPFRAMING;
-    case WEIR_EBADREQ:
-    case WEIR_EBADLINE:
-    case WEIR_EBADHEADER:
-        return WEIR_EUPHEAD;
-    default:
-        return err;
-    }
 }
 
 void weir_h2_rst(struct weir_h2_stream *s, uint32_t code)

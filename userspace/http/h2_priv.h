@@ -269,8 +269,6 @@ void weir_h2_rst(struct weir_h2_stream *s, uint32_t code);
 void weir_h2_settle(struct weir_h2 *h2);
 /** The HTTP/2 code that tells the peer. */
 uint32_t weir_h2_code_of(enum weir_err why);
-/** The same fault has other names when an upstream commits it. */
-enum weir_err weir_h2_upstream_name(enum weir_err err);
 int weir_h2_open(struct weir_codec *codec, struct weir_hstream *hs);
 void weir_h2_consume(struct weir_hstream *hs, size_t bytes);
 void weir_h2_reset(struct weir_hstream *hs, enum weir_err why);
