@@ -390,6 +390,27 @@ def garbage(lab):
 
 
 @story
+def first_bytes_of_two_protocols(lab):
+    # A request that begins like the preface of HTTP/2, in pieces, its last one together with the FIN.
+    w = lab.weir(lab.upstream())
+    whole = text_of("PUT /", body=b"abc")
+    for cut in (1, 1, 1, 2, 3):
+        with w.client() as c:
+            c.send(whole[:cut])
+            time.sleep(0.02)
+            c.sock.setsockopt(socket.IPPROTO_TCP, 3, 1)  # TCP_CORK: what follows goes with the FIN
+            c.send(whole[cut:])
+            c.half()
+            eq(c.response().status, 200, "cut at %d" % cut)
+            ok(c.ended(), "then the end")
+    for data in (b"P", b"PRI", b"PRI *"):
+        with w.client() as c:
+            c.send(data)
+            c.half()
+            c.rest()  # SETTINGS, perhaps, and the end
+
+
+@story
 def bad_answers(lab):
     # What an upstream may not say is a 502, and says why in the log.
     answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", b"hello\r\n\r\n",

@@ -95,7 +95,10 @@ void weir_session_close(struct weir_session *session, bool reset);
 void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel,
                          struct weir_buf *held);
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr);
-/* What session_sweep.c and session_mux.c need of session.c. */
+/* What session_accept.c, session_sweep.c and session_mux.c need of session.c. */
+extern const struct weir_stream_sink weir_session_stream_sink;
+/** Its stream has closed, or never came. */
+void weir_session_free(struct weir_session *session);
 extern const struct weir_codec_sink weir_session_codec_sink;
 void weir_session_set_state(struct weir_session *session, enum weir_session_state next);
 /** Answered, and not to be used again: FIN, and what the client still sends is read away for a while. */
@@ -104,6 +107,10 @@ void weir_session_linger(struct weir_session *session);
 void weir_session_end(struct weir_session *session);
 /** The oldest idle one with nothing on the way; NULL: none among the first ones. */
 struct weir_session *weir_sessions_oldest_quiet(struct weir_wlistener *wl);
+
+/* session_accept.c */
+/** It counts no more. */
+void weir_session_leave(struct weir_session *session);
 
 /* session_mux.c: what is different with many requests at a time. */
 /** Which protocol do these first bytes speak? Chooses the codec. 0 when more must come, else 1, or WEIR_ENOMEM. */
