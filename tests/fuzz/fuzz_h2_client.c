@@ -66,15 +66,7 @@ static void on_head_pass(void *arg, struct weir_message *msg)
         pass_on(msg);
 }
 
-static const struct weir_hstream_sink pass_sink = {
-    .on_head = on_head_pass,
-    .on_body = h2_log_body,
-    .on_trailer = h2_log_trailer,
-    .on_end = h2_log_end,
-    .on_drained = h2_log_drained,
-    .on_reset = h2_log_reset,
-    .on_flush = h2_log_flush,
-};
+static const struct weir_hstream_sink pass_sink = { .on_head = on_head_pass, H2_LOG_SINK };
 
 static struct h2_log *ask(const char *method)
 {

@@ -167,15 +167,7 @@ static void on_head_forward(void *arg, struct weir_message *msg)
     forward_h2(msg);
 }
 
-static const struct weir_hstream_sink forward_sink = {
-    .on_head = on_head_forward,
-    .on_body = h2_log_body,
-    .on_trailer = h2_log_trailer,
-    .on_end = h2_log_end,
-    .on_drained = h2_log_drained,
-    .on_reset = h2_log_reset,
-    .on_flush = h2_log_flush,
-};
+static const struct weir_hstream_sink forward_sink = { .on_head = on_head_forward, H2_LOG_SINK };
 
 static int begin_forward(void *arg, struct weir_hstream *hs)
 {

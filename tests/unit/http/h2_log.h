@@ -195,15 +195,11 @@ static inline void h2_log_reset(void *arg, const struct weir_error *why)
         h2_let_go(ex);
 }
 
-static const struct weir_hstream_sink h2_log_sink = {
-    .on_head = h2_log_head,
-    .on_body = h2_log_body,
-    .on_trailer = h2_log_trailer,
-    .on_end = h2_log_end,
-    .on_drained = h2_log_drained,
-    .on_reset = h2_log_reset,
-    .on_flush = h2_log_flush,
-};
+/** What a log does with all events but the head: for sinks that look at heads themselves. */
+#define H2_LOG_SINK                                                             \
+    .on_body = h2_log_body, .on_trailer = h2_log_trailer, .on_end = h2_log_end, \
+    .on_drained = h2_log_drained, .on_reset = h2_log_reset, .on_flush = h2_log_flush
+static const struct weir_hstream_sink h2_log_sink = { .on_head = h2_log_head, H2_LOG_SINK };
 
 static inline struct h2_exchange *h2_exchange_new(struct h2_log *log)
 {

@@ -10,19 +10,11 @@
 
 #include <cmocka.h>
 
+#include "../alloc_wrap.h"
 #include "h2_log.h"
 
 static long fail_in; /* 0: never; n: the n-th from now */
 static bool failed;
-
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t m);
-void *__wrap_realloc(void *at, size_t n);
-void *__wrap_aligned_alloc(size_t align, size_t n);
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t m);
-void *__real_realloc(void *at, size_t n);
-void *__real_aligned_alloc(size_t align, size_t n);
 
 static bool fails_now(void)
 {
@@ -30,23 +22,6 @@ static bool fails_now(void)
         return false;
     failed = true;
     return true;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails_now() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t m)
-{
-    return fails_now() ? NULL : __real_calloc(n, m);
-}
-void *__wrap_realloc(void *at, size_t n)
-{
-    return fails_now() ? NULL : __real_realloc(at, n);
-}
-void *__wrap_aligned_alloc(size_t align, size_t n)
-{
-    return fails_now() ? NULL : __real_aligned_alloc(align, n);
 }
 
 /* ---- one side each ---- */

@@ -4,6 +4,7 @@
 #ifndef MACHINE_KIT_H
 #define MACHINE_KIT_H
 
+#include "../alloc_wrap.h"
 #include "base/clock.h"
 #include "weir/server.h"
 
@@ -24,37 +25,11 @@
 static _Atomic long fail_in; /* 0: never; n: the n-th from now */
 static _Thread_local bool spared;
 
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t m);
-void *__wrap_realloc(void *at, size_t n);
-void *__wrap_aligned_alloc(size_t align, size_t n);
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t m);
-void *__real_realloc(void *at, size_t n);
-void *__real_aligned_alloc(size_t align, size_t n);
-
 static bool fails_now(void)
 {
     if (spared || atomic_load_explicit(&fail_in, memory_order_relaxed) <= 0)
         return false;
     return atomic_fetch_sub(&fail_in, 1) == 1;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails_now() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t m)
-{
-    return fails_now() ? NULL : __real_calloc(n, m);
-}
-void *__wrap_realloc(void *at, size_t n)
-{
-    return fails_now() ? NULL : __real_realloc(at, n);
-}
-void *__wrap_aligned_alloc(size_t align, size_t n)
-{
-    return fails_now() ? NULL : __real_aligned_alloc(align, n);
 }
 
 /* ---- sockets ---- */

@@ -1,21 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** test_upmux_tls.c: what ALPN decides: h2 alone, auto both ways, what is remembered, and a server that changes its mind. */
-#include "h2_kit.h"
-
-static struct h2s *server;
-static struct weir_loop loop;
-static struct weir_h2_shared shared;
-static struct kit kit;
-static struct weir_cluster_view *view;
-static struct weir_server_view *sv;
-static struct call calls[64];
+#include "upmux_kit.h"
 
 static int set_up(void **state)
 {
-    server = calloc(1, sizeof(*server));
-    memset(calls, 0, sizeof(calls));
-    call_opts = (struct weir_acquire_opts){ 0 };
-    kit_init(&kit, 1);
+    kit_begin();
     kit.conf.tls_on = true;
     return 0;
 }
@@ -26,26 +15,7 @@ static void open_all(int protocol, const char *alpn)
     h2s_start(server);
     kit.conf.protocol = protocol;
     kit_server_port(&kit, server->port);
-    kit_open(&kit);
-    assert_int_equal(weir_loop_init(&loop, 0, NULL), 0);
-    assert_int_equal(weir_h2_shared_init(&shared, &loop.bufs, &loop.now_ms), 0);
-    view = weir_cluster_view_new(kit.cluster, &loop, 0, &shared);
-    assert_non_null(view);
-    sv = &view->servers[0];
-}
-
-static int tear_down(void **state)
-{
-    kit_view_end(view, &loop);
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
-        if (calls[i].path)
-            call_fini(&calls[i]);
-    weir_h2_shared_fini(&shared);
-    weir_loop_fini(&loop);
-    weir_cluster_free(kit.cluster);
-    h2s_stop(server);
-    free(server);
-    return 0;
+    begin();
 }
 
 /* `count` at once; all are answered. */
