@@ -233,6 +233,11 @@ def retry_not_with_a_cut_body(lab):
         eq(len(r.body), 5000, "bodies are whole")
     seen = [w.ask("PUT /", body=b"y" * 500) for _ in range(4)]
     eq([(r.status, len(r.json()["body"])) for r in seen], [(200, 500)] * 4, "a small body is sent again, whole")
+    for top, route in (("off", None), (None, "off"), ("off", "1KiB")):  # nothing is kept
+        limits = {"limits": {"replay": route}} if route else {}
+        w = lab.weir(a, b, workers=1, route={"retry": conf["retry"], **limits}, **({"limits": {"replay": top}} if top else {}))
+        seen = sorted(w.ask("PUT /", body=b"y" * 500).status for _ in range(4))
+        ok(502 in seen, "no second attempt with replay %s, %s" % (top, route), seen)
 
 
 @story

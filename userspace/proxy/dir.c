@@ -72,7 +72,7 @@ static void remember(struct weir_req *req, const struct iovec *iov, int count)
 
     if (!len || !req->replayable)
         return;
-    if ((limit >= 0 && req->replay.len + len > (size_t)limit) ||
+    if (limit < 0 || req->replay.len + len > (size_t)limit || /* < 0: none */
         weir_buf_append_iov(&req->replay, iov, count, 0)) {
         req->replayable = false;
         weir_buf_clear(&req->replay);

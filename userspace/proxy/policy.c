@@ -175,6 +175,12 @@ static int64_t ceiling(int64_t low, int64_t high)
     return low < high ? low : high;
 }
 
+/* Here off means nothing, not everything: the least there is. */
+static int64_t replay_ceiling(int64_t low, int64_t high)
+{
+    return low == WEIR_UNLIMITED || high == WEIR_UNLIMITED ? WEIR_UNLIMITED : ceiling(low, high);
+}
+
 static double rate_ceiling(double low, double high)
 {
     if (low <= 0)
@@ -190,7 +196,7 @@ void weir_limits_inherit(struct weir_limit_conf *low, const struct weir_limit_co
     low->head = ceiling(low->head, high->head);
     low->headers = ceiling(low->headers, high->headers);
     low->body = ceiling(low->body, high->body);
-    low->replay = ceiling(low->replay, high->replay);
+    low->replay = replay_ceiling(low->replay, high->replay);
     low->keepalive_requests = ceiling(low->keepalive_requests, high->keepalive_requests);
     low->streams = ceiling(low->streams, high->streams);
     low->resets = rate_ceiling(low->resets, high->resets);

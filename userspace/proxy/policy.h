@@ -20,8 +20,9 @@ struct weir_timeouts {
 };
 
 struct weir_limit_conf {
-    int64_t connections, connections_per_client, head, headers, body, replay, keepalive_requests,
+    int64_t connections, connections_per_client, head, headers, body, keepalive_requests,
         streams;          /* h2, of one connection at a time */
+    int64_t replay;       /* bytes; WEIR_UNLIMITED (off): none are kept */
     double resets, pings; /* h2, of one connection, a second; 0: as the level above says */
     int64_t memory;       /* bytes; 0: memory_share counts */
     double memory_share;  /* of the cgroup's or host's; top level only */
