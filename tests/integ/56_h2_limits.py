@@ -147,6 +147,7 @@ def slow_downloads(lab):
         c.ping()
         c.read(False)
         s = c.request("GET /30000000", host="h1.test")
+        wait(lambda: sq.w.status()["in_flight"] == 1, "it is there")
         wait(lambda: sq.w.status()["in_flight"] == 0, "a client that reads nothing is given up", 10 * SLOW)
         c.read()
         ok(s.until_reset() not in (None, NO_ERROR) and not s.ended, "no clean end", s)
