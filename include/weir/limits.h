@@ -18,6 +18,7 @@ enum weir_limits {
     WEIR_LEADING_CRLF_MAX        = 2,           /* empty lines before a request line (RFC 9112 2.2) */
     WEIR_NAME_BYTES_MAX          = 255,         /* of a listener, route, upstream */
     WEIR_READ_BUFFER_BYTES       = 64 * 1024,   /* one a worker, lent to whoever is reading */
+    WEIR_READ_LEAST_BYTES        = 15 * 1024,   /* of it, above limits.memory: what one slab takes */
     WEIR_READS_TURN_MAX          = 4,           /* of one socket in one turn */
     WEIR_REPLAY_BYTES_MAX        = 64 * 1024,   /* of a body kept for a retry */
     WEIR_RETRY_BUDGET_FLOOR      = 10,          /* retries a second that are always allowed */

@@ -85,6 +85,7 @@ struct weir_codec_ops {
                 int count, const struct weir_message *trailer, unsigned flags);
     size_t (*pending)(struct weir_hstream *hs);
     void (*consume)(struct weir_hstream *hs, size_t bytes);
+    void (*hold)(struct weir_hstream *hs, bool on);
     void (*reset)(struct weir_hstream *hs, enum weir_err why);
     bool (*done)(struct weir_hstream *hs);
     void (*last)(struct weir_hstream *hs);
@@ -157,6 +158,15 @@ static inline size_t weir_hstream_pending(struct weir_hstream *hs)
 static inline void weir_hstream_consume(struct weir_hstream *hs, size_t bytes)
 {
     hs->codec->ops->consume(hs, bytes);
+}
+/**
+ * Memory is short (`on`), or not any more: while bytes that on_body gave are not consumed, the sender brings as little more
+ * as the protocol lets us see to. h1 is not read until they are; on h2, whose connection serves others as well, what the
+ * window has granted may come. Nothing when all is consumed: what holds an exchange always lets it go.
+ */
+static inline void weir_hstream_hold(struct weir_hstream *hs, bool on)
+{
+    hs->codec->ops->hold(hs, on);
 }
 /** Server role: the rest of this request is not wanted: on h1 the connection ends with its answer. */
 static inline void weir_hstream_last(struct weir_hstream *hs)

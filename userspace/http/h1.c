@@ -473,6 +473,21 @@ static void h1_consume(struct weir_hstream *hs, size_t bytes)
         resume(h1);
 }
 
+static void h1_hold(struct weir_hstream *hs, bool on)
+{
+    struct weir_h1 *h1 = weir_h1_of(hs->codec);
+
+    if (h1->hs != hs || h1->dead)
+        return;
+    if (!on) {
+        if (hs->unread < WEIR_STREAM_HIGH_BYTES)
+            resume(h1);
+    } else if (hs->unread && h1->in != H1_IN_DONE && !h1->paused) {
+        h1->paused = true;
+        h1->codec.sink->on_pause(h1->codec.arg, true);
+    }
+}
+
 static void h1_reset(struct weir_hstream *hs, enum weir_err why)
 {
     struct weir_h1 *h1 = weir_h1_of(hs->codec);
@@ -537,6 +552,7 @@ static const struct weir_codec_ops ops = {
     .send = weir_h1_send,
     .pending = h1_pending,
     .consume = h1_consume,
+    .hold = h1_hold,
     .reset = h1_reset,
     .done = h1_done,
     .last = h1_last,

@@ -323,6 +323,7 @@ static const struct weir_codec_ops ops = {
     .send = weir_h2_send,
     .pending = weir_h2_pending,
     .consume = weir_h2_consume,
+    .hold = weir_h2_hold,
     .reset = weir_h2_reset,
     .done = weir_h2_done,
     .last = h2_last,

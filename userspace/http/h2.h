@@ -52,6 +52,7 @@ struct weir_h2_shared {
     void *server_option, *client_option;
     void *spare;  /* memory for when there is none */
     bool lending; /* a session is being made: its frame buffer is `frame` */
+    bool tight; /* the owner's: memory is short, windows shrink (weir_hstream_hold tells the end) */
 };
 
 /** 0 or WEIR_ENOMEM. `bufs` and `now_ms` outlive it. */

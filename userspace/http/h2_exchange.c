@@ -202,7 +202,16 @@ void weir_h2_consume(struct weir_hstream *hs, size_t bytes)
     if (bytes > s->unread)
         bytes = s->unread;
     s->unread -= (uint32_t)bytes;
-    weir_h2_window_consume(s, bytes);
+    if (bytes)
+        weir_h2_window_consume(s, bytes);
+}
+
+void weir_h2_hold(struct weir_hstream *hs, bool on)
+{
+    struct weir_h2_stream *s = hs->impl;
+
+    if (s)
+        weir_h2_window_consume(s, 0);
 }
 
 /* Client role: a stream that nghttp2 never heard of. */

@@ -22,6 +22,7 @@ enum {
     H2_COPY_BYTES_MAX = 2048,   /* DATA up to this is copied behind its frame header */
     H2_LEND_BYTES_MIN = 4096,   /* a body from this on is framed at once, and not copied */
     H2_WINDOW_BYTES = 65535,    /* of a stream, at first */
+    H2_WINDOW_BYTES_LEAST = 16384, /* while memory is short: one frame */
     H2_CONN_WINDOW_BYTES = 1 << 20,
     H2_CONN_WINDOW_BYTES_MAX = 8 << 20,
     H2_STREAM_WINDOW_BYTES_MAX = 16 << 20,
@@ -271,6 +272,7 @@ void weir_h2_settle(struct weir_h2 *h2);
 uint32_t weir_h2_code_of(enum weir_err why);
 int weir_h2_open(struct weir_codec *codec, struct weir_hstream *hs);
 void weir_h2_consume(struct weir_hstream *hs, size_t bytes);
+void weir_h2_hold(struct weir_hstream *hs, bool on);
 void weir_h2_reset(struct weir_hstream *hs, enum weir_err why);
 bool weir_h2_done(struct weir_hstream *hs);
 
@@ -342,6 +344,7 @@ int weir_h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *
 /* h2_window.c: what the peer may send */
 /** `s` may be NULL: nobody takes it. */
 int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t bytes);
+/** The holder has taken so many (0: the window is merely made to fit what memory there is). */
 void weir_h2_window_consume(struct weir_h2_stream *s, size_t bytes);
 /** Is this ACK that of our PING for the estimate? */
 bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque);

@@ -6,6 +6,10 @@
  * Windows grow by the bandwidth-delay product: a PING goes out while data flows, and what came until its ACK is what the
  * path holds. A stream that filled two thirds of its window in such a round, and whose holder took it, gets twice as
  * much; so does the connection. Rounds that change nothing come ever more seldom.
+ *
+ * While memory is short (shared->tight) nothing grows, and a stream that gets credit gets it for the least window. What it
+ * was granted before cannot be taken back: that much may still come, once. The window is as it was with the first credit
+ * afterwards, or when the holder says so (weir_hstream_hold).
  */
 #include "http/h2_priv.h"
 
@@ -44,10 +48,40 @@ int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t
     return begin_round(h2);
 }
 
+static uint32_t extra_of(uint32_t window)
+{
+    return window > H2_WINDOW_BYTES ? window - H2_WINDOW_BYTES : 0;
+}
+
+static bool set_window(struct weir_h2_stream *s, uint32_t window)
+{
+    struct weir_h2 *h2 = s->h2;
+
+    if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, s->id,
+                                              (int32_t)window))
+        return false;
+    h2->extra = h2->extra - extra_of(s->window) + extra_of(window);
+    s->window = window;
+    return true;
+}
+
+/* Smaller: nghttp2 holds back as much of the credit that follows. */
+static void fit_window(struct weir_h2_stream *s)
+{
+    bool tight = s->h2->shared->tight;
+
+    if (tight && s->window > H2_WINDOW_BYTES_LEAST)
+        (void)set_window(s, H2_WINDOW_BYTES_LEAST);
+    else if (!tight && s->window < H2_WINDOW_BYTES)
+        (void)set_window(s, H2_WINDOW_BYTES);
+}
+
 void weir_h2_window_consume(struct weir_h2_stream *s, size_t bytes)
 {
-    if (!s->closed && s->id && bytes &&
-        nghttp2_session_consume_stream(s->h2->session, s->id, bytes) == 0 &&
+    if (s->closed || !s->id)
+        return;
+    fit_window(s);
+    if (nghttp2_session_consume_stream(s->h2->session, s->id, bytes) == 0 &&
         nghttp2_session_want_write(s->h2->session))
         weir_h2_want(s->h2);
 }
@@ -69,12 +103,7 @@ static bool grow_stream(struct weir_h2_stream *s)
         more = H2_STREAM_WINDOW_BYTES_MAX - s->window;
     if (more > H2_EXTRA_BYTES_MAX - h2->extra)
         more = (uint32_t)(H2_EXTRA_BYTES_MAX - h2->extra);
-    if (!more || nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, s->id,
-                                                       (int32_t)(s->window + more)))
-        return false;
-    s->window += more;
-    h2->extra += more;
-    return true;
+    return more && set_window(s, s->window + more);
 }
 
 static bool grow_connection(struct weir_h2 *h2)
@@ -89,15 +118,25 @@ static bool grow_connection(struct weir_h2 *h2)
     return true;
 }
 
+static bool grow(struct weir_h2 *h2)
+{
+    bool grown;
+
+    if (h2->shared->tight)
+        return false;
+    grown = grow_connection(h2);
+    weir_list_each(link, next, &h2->streams) grown |=
+        grow_stream(weir_list_entry(link, struct weir_h2_stream, link));
+    return grown;
+}
+
 bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque)
 {
     bool grown;
 
     if (!h2->round_open || memcmp(opaque, round_ping, sizeof(round_ping)) != 0)
         return false;
-    grown = grow_connection(h2);
-    weir_list_each(link, next, &h2->streams) grown |=
-        grow_stream(weir_list_entry(link, struct weir_h2_stream, link));
+    grown = grow(h2);
     h2->round_open = false;
     h2->round_bytes = 0;
     h2->round_ms = weir_h2_now(h2);
@@ -112,6 +151,6 @@ bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque)
 
 void weir_h2_window_forget(struct weir_h2_stream *s)
 {
-    s->h2->extra -= s->window - H2_WINDOW_BYTES;
+    s->h2->extra -= extra_of(s->window);
     s->window = H2_WINDOW_BYTES;
 }

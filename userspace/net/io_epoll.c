@@ -271,7 +271,8 @@ static void sock_unread(struct weir_loop *loop, struct weir_sock *sock, int sys)
 static void sock_read(struct weir_loop *loop, struct weir_sock *sock)
 {
     for (int i = 0; i < WEIR_READS_TURN_MAX; i++) {
-        ssize_t n = sys_recv(sock->fd, loop->read_buffer, WEIR_READ_BUFFER_BYTES);
+        size_t room = loop->read_bytes;
+        ssize_t n = sys_recv(sock->fd, loop->read_buffer, room);
 
         if (WEIR_UNLIKELY(n <= 0)) {
             if (n == 0)
@@ -281,7 +282,7 @@ static void sock_read(struct weir_loop *loop, struct weir_sock *sock)
             return;
         }
         sock->recv_doubted = false;
-        if (n < WEIR_READ_BUFFER_BYTES && !sock->hungup)
+        if ((size_t)n < room && !sock->hungup)
             sock->readable = false; /* what comes from now on is a new edge */
         sock->sink->on_recv(sock, loop->read_buffer, (size_t)n);
         if (!sock->readable || !sock->receiving)

@@ -71,7 +71,7 @@ int weir_loop_init(struct weir_loop *loop, unsigned id, struct weir_log *log)
 {
     int err;
 
-    *loop = (struct weir_loop){ .id = id, .log = log };
+    *loop = (struct weir_loop){ .id = id, .log = log, .read_bytes = WEIR_READ_BUFFER_BYTES };
     loop_set_time(loop, weir_clock_us());
     weir_wheel_init(&loop->wheel, loop->now_ms);
     weir_list_init(&loop->deferred);

@@ -54,6 +54,7 @@ struct weir_loop {
     struct weir_list deferred; /* weir_later: at the end of this turn */
     struct weir_list heavy;    /* weir_later: some a turn */
     uint8_t *read_buffer; /* WEIR_READ_BUFFER_BYTES, lent to whoever is reading in this callback */
+    size_t read_bytes;    /* of it, that one read may take: the owner of the loop may set less */
     struct weir_arena_cache arenas;
     struct weir_buf_cache bufs;
     struct weir_slab tcps;       /* struct weir_tcp */

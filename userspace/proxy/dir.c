@@ -64,7 +64,7 @@ void weir_dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from)
     dir->owed = 0;
 }
 
-/* Keeps what is about to be sent of a body that may have to be sent again. */
+/* Keeps what is about to be sent of a body that may have to be sent again; not while memory is short. */
 static void remember(struct weir_req *req, const struct iovec *iov, int count)
 {
     int64_t limit = weir_req_limits(req)->replay;
@@ -73,7 +73,7 @@ static void remember(struct weir_req *req, const struct iovec *iov, int count)
     if (!len || !req->replayable)
         return;
     if (limit < 0 || req->replay.len + len > (size_t)limit || /* < 0: none */
-        weir_buf_append_iov(&req->replay, iov, count, 0)) {
+        req->worker->tight || weir_buf_append_iov(&req->replay, iov, count, 0)) {
         req->replayable = false;
         weir_buf_clear(&req->replay);
     }

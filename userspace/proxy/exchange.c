@@ -33,6 +33,22 @@ static enum weir_flow out_of_memory(struct weir_req *req)
     return WEIR_FLOW_WAIT;
 }
 
+void weir_exchange_press(struct weir_req *req)
+{
+    bool tight = req->worker->tight;
+
+    if (req->tunnel) {
+        weir_tunnel_press(req->tunnel);
+        return;
+    }
+    if (!tight || !(req->own_answer || req->step >= WEIR_STEP_FAIL)) /* else it is read away */
+        weir_hstream_hold(req->down, tight);
+    if (tight && req->to_up.owed)
+        req->blocked_ever = true;
+    if (req->up_open)
+        weir_hstream_hold(&req->conn->hs, tight);
+}
+
 enum weir_flow weir_exchange_resume(struct weir_req *req)
 {
     enum weir_verdict verdict;

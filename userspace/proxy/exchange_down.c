@@ -232,6 +232,8 @@ static void up_on_flush(void *arg)
         answer_broken(req, WEIR_ENOMEM, WEIR_BY_US);
         return;
     }
+    if (WEIR_UNLIKELY(req->worker->tight))
+        weir_exchange_press(req);
     weir_req_watch(req); /* for the rest of the answer timeouts.idle counts */
 }
 

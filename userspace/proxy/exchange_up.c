@@ -191,9 +191,13 @@ static void down_on_flush(void *arg)
     } else {
         weir_exchange_pump_up(req);
     }
-    if (weir_req_unpin(req) && weir_dir_keep(&req->to_up))
+    if (!weir_req_unpin(req))
+        return;
+    if (weir_dir_keep(&req->to_up))
         weir_req_fault(
             req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
+    else if (WEIR_UNLIKELY(req->worker->tight))
+        weir_exchange_press(req);
 }
 
 static void down_on_drained(void *arg)

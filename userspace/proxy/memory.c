@@ -3,7 +3,20 @@
  * memory.c: the memory ceiling. Every second, ten times as often when half of it is used: resident
  * memory against the limit (a size, or a share of what the cgroup or the host has; that is read
  * again each time). Above it service->pressure is set: the oldest idle connections go, new requests
- * get 503, what runs goes on; it is lifted at 95 % of the limit.
+ * get 503, reads stop, what runs goes on; it is lifted at 95 % of the limit.
+ *
+ * Reads stop where bytes wait: a body, or a tunnel, some of whose bytes the other side has not taken
+ * is read no further until it has taken them all, instead of until there are 64 KiB of them; and a
+ * read takes 15 KiB. So a direction has one such buffer at most, apart from what it had when the
+ * limit was passed. A stream of HTTP/2 cannot be told to stop without its connection: it may bring
+ * what its window has granted, once, and is granted 16 KiB from then on. Bodies are not kept for a
+ * retry. Each worker follows within 200 ms (worker->tight).
+ *
+ * Nothing waits for ever: what is not read waits for bytes of its own that have the other side's
+ * socket or window to go to; when they have gone it is read again, and when they do not, the other
+ * side's timeout ends the exchange, as it does when 64 KiB wait. A side with nothing waiting is read
+ * always, so that window updates, answers and ends get through. Two peers that need us to hold more
+ * than that for them wait until the pressure is over: then all is read again.
  *
  * What was freed meanwhile has to leave the process, or the pressure would never go: slabs give
  * their pages back themselves, but malloc keeps what lies between two pieces still in use. So under
@@ -114,8 +127,8 @@ static void look(struct weir_service *service)
     if (now)
         weir_log(service->log, WEIR_LOG_WARN,
                  "memory: %llu MiB resident is above limits.memory (%llu MiB): idle connections "
-                 "are closed and new requests get 503; "
-                 "raise limits.memory, or lower limits.connections",
+                 "are closed, new requests get 503, and bodies are read only as far as they can "
+                 "be sent on; raise limits.memory, or lower limits.connections",
                  (unsigned long long)(resident >> 20), (unsigned long long)(limit >> 20));
     else
         weir_log(service->log, WEIR_LOG_INFO,

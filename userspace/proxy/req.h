@@ -75,16 +75,16 @@ struct weir_req {
     bool tunnel_due;
     bool fresh; /* a stale pooled connection was met: the next one is new */
     bool stale_retried;
-    bool up_open;      /* the exchange with the upstream is open */
-    bool up_sent;      /* bytes of this attempt were handed to the connection */
-    bool replayable;   /* `replay` holds all of the body that was taken so far */
-    bool close_after;  /* the client's connection ends with this answer */
-    bool broken;       /* the answer cannot be finished */
-    bool policy_again; /* step fail: the retry policy's word */
-    bool again;        /* and that of the filters */
-    bool was_reused;   /* the connection of the last attempt */
-    bool blocked_ever; /* the upstream once took too little: the client's rate says nothing */
-    struct weir_session *session;                 /* NULL: the client is gone */
+    bool up_open;                 /* the exchange with the upstream is open */
+    bool up_sent;                 /* bytes of this attempt were handed to the connection */
+    bool replayable;              /* `replay` holds all of the body that was taken so far */
+    bool close_after;             /* the client's connection ends with this answer */
+    bool broken;                  /* the answer cannot be finished */
+    bool policy_again;            /* step fail: the retry policy's word */
+    bool again;                   /* and that of the filters */
+    bool was_reused;              /* the connection of the last attempt */
+    bool blocked_ever;            /* the client once was not to send more: its rate says nothing */
+    struct weir_session *session; /* NULL: the client is gone */
     struct weir_req *session_next, *session_prev; /* its other requests */
     struct weir_worker *worker;
     struct weir_wlistener *wl;
@@ -187,6 +187,9 @@ void weir_dir_fini(struct weir_flow_dir *dir);
 void weir_dir_reset(struct weir_flow_dir *dir);
 /** Moves what can be moved. */
 void weir_exchange_pump(struct weir_req *req);
+/** Memory is short, or not any more (worker->tight; memory.c): who has no credit yet brings no more, or does again. Outside
+ * of a feed, or in its on_flush: what has no credit then waits for the other side. */
+void weir_exchange_press(struct weir_req *req);
 
 /* forward.c: what is added to and taken from requests and answers. */
 int weir_forward_begin(struct weir_req *req) __attribute__((warn_unused_result));
@@ -215,5 +218,7 @@ void weir_tunnel_on_drained(struct weir_tunnel *tunnel);
 void weir_tunnel_on_error(struct weir_tunnel *tunnel, enum weir_err err);
 void weir_tunnel_on_closed(struct weir_tunnel *tunnel);
 void weir_tunnel_stop(struct weir_tunnel *tunnel);
+/** As weir_exchange_press. */
+void weir_tunnel_press(struct weir_tunnel *tunnel);
 
 #endif

@@ -145,6 +145,20 @@ void weir_sessions_sweep(struct weir_wlistener *wl)
     }
 }
 
+void weir_sessions_press(struct weir_wlistener *wl)
+{
+    static const enum weir_session_state states[] = { WEIR_SESSION_ACTIVE, WEIR_SESSION_HEAD };
+
+    for (int i = 0; i < 2; i++) /* others have no request in progress */
+        weir_list_each(link, next, &wl->sessions[states[i]])
+        {
+            struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+            for (struct weir_req *req = session->reqs; req; req = req->session_next)
+                weir_exchange_press(req);
+        }
+}
+
 void weir_sessions_drain(struct weir_wlistener *wl)
 {
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])

@@ -78,6 +78,14 @@ static void settle(struct weir_tunnel *tunnel)
         tunnel_end(tunnel, false);
 }
 
+/* Has this side as much unsent as it may? While memory is short: anything. */
+static bool side_full(const struct weir_tunnel *tunnel, const struct side *side)
+{
+    size_t pending = weir_stream_pending(side->stream);
+
+    return pending >= WEIR_STREAM_HIGH_BYTES || (pending && tunnel->req->worker->tight);
+}
+
 static void relay(struct weir_tunnel *tunnel, struct side *from, struct side *to,
                   const struct iovec *iov, int count)
 {
@@ -89,8 +97,16 @@ static void relay(struct weir_tunnel *tunnel, struct side *from, struct side *to
         tunnel_end(tunnel, true);
         return;
     }
-    if (weir_stream_pending(to->stream) >= WEIR_STREAM_HIGH_BYTES)
+    if (side_full(tunnel, to))
         weir_stream_read(from->stream, false);
+}
+
+void weir_tunnel_press(struct weir_tunnel *tunnel)
+{
+    if (tunnel->ending)
+        return;
+    weir_stream_read(tunnel->down.stream, !side_full(tunnel, &tunnel->up));
+    weir_stream_read(tunnel->up.stream, !side_full(tunnel, &tunnel->down));
 }
 
 static void broke(struct weir_tunnel *tunnel, enum weir_err err, enum weir_by by)

@@ -182,11 +182,25 @@ static void sweep_views(struct weir_worker *worker, bool trim)
     }
 }
 
+/* The ceiling has been passed, or not any more (memory.c). */
+static void follow_pressure(struct weir_worker *worker)
+{
+    bool tight = atomic_load_explicit(&worker->service->pressure, memory_order_relaxed);
+
+    if (tight == worker->tight)
+        return;
+    worker->tight = worker->h2.tight = tight;
+    worker->loop.read_bytes = tight ? WEIR_READ_LEAST_BYTES : WEIR_READ_BUFFER_BYTES;
+    for (unsigned i = 0; i < worker->service->listener_count; i++)
+        weir_sessions_press(&worker->listeners[i]);
+}
+
 static void on_sweep(struct weir_timer *timer, void *arg)
 {
     struct weir_worker *worker = arg;
     bool trim;
 
+    follow_pressure(worker);
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_sweep(&worker->listeners[i]);
     if (atomic_exchange_explicit(&worker->wakes_lost, false, memory_order_relaxed))

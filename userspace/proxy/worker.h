@@ -81,6 +81,7 @@ struct weir_worker {
     unsigned session_count;
     size_t req_count; /* with those whose offloaded work has not returned */
     bool draining, stopping;
+    bool tight;        /* memory is short, as this worker knows it */
     uint64_t drain_ms; /* when draining began */
     uint64_t told_ms;  /* when the last complaint about accepting was logged */
     uint64_t untold;   /* and how many were not */

@@ -190,6 +190,43 @@ static void test_back_pressure(void **state)
     holder_free(h);
 }
 
+/* While memory is short whatever is unread pauses, until it is read or memory is there again; and nothing else does. */
+static void test_hold(void **state)
+{
+    struct holder *h = server_with("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+
+    h->keep_unread = true;
+    weir_hstream_hold(h->h1.hs, true);
+    assert_int_equal(h->pauses, 0);
+    assert_int_equal(feed(h, "abc"), 3);
+    assert_int_equal(h->pauses, 0);
+    weir_hstream_hold(h->h1.hs, true);
+    weir_hstream_hold(h->h1.hs, true);
+    assert_int_equal(h->pauses, 1);
+    weir_hstream_consume(h->h1.hs, 3);
+    assert_int_equal(h->resumes, 1);
+    assert_int_equal(feed(h, "def"), 3);
+    weir_hstream_hold(h->h1.hs, true);
+    weir_hstream_hold(h->h1.hs, false);
+    assert_int_equal(h->pauses, 2);
+    assert_int_equal(h->resumes, 2);
+    assert_int_equal(feed(h, "ghij"), 4); /* whole: the connection has nothing more of it */
+    weir_hstream_hold(h->h1.hs, true);
+    assert_int_equal(h->pauses, 2);
+    holder_free(h);
+
+    h = server_with("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    h->keep_unread = true;
+    for (int i = 0; i < WEIR_STREAM_HIGH_BYTES; i += 8)
+        assert_int_equal(feed(h, "01234567"), 8);
+    assert_int_equal(h->pauses, 1);
+    weir_hstream_hold(h->h1.hs, true);
+    weir_hstream_hold(h->h1.hs, false); /* it is full, memory or not */
+    assert_int_equal(h->pauses, 1);
+    assert_int_equal(h->resumes, 0);
+    holder_free(h);
+}
+
 /* The holder may end an exchange, and free its arena, inside an event. */
 static void test_reset_in_event(void **state)
 {
@@ -208,10 +245,10 @@ static void test_reset_in_event(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),       cmocka_unit_test(test_large_head),
-        cmocka_unit_test(test_reuse),          cmocka_unit_test(test_retry_class),
-        cmocka_unit_test(test_half_close),     cmocka_unit_test(test_back_pressure),
-        cmocka_unit_test(test_reset_in_event),
+        cmocka_unit_test(test_requests),   cmocka_unit_test(test_large_head),
+        cmocka_unit_test(test_reuse),      cmocka_unit_test(test_retry_class),
+        cmocka_unit_test(test_half_close), cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_hold),       cmocka_unit_test(test_reset_in_event),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
