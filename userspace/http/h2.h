@@ -9,6 +9,7 @@
  *   h2_in.c      frames to events                                    h2_guard.c   heads that RFC 9113 8 forbids (pure)
  *   h2_send.c    messages to queues          h2_nv.c  their heads    h2_frame.c   queues to frames, one gathered output
  *   h2_window.c  what the peer may send                              h2_abuse.c   budgets of frames that cost us more than the peer
+ *   h2_priority.c  whose DATA goes first
  *
  * The model is that of h1, so that the machine knows no difference: `:authority` is msg->host, never a Host field; a body
  * without a Content-Length is WEIR_BODY_CHUNKED; Cookie crumbs are joined. An extended CONNECT (RFC 8441) is a GET with

@@ -130,20 +130,6 @@ static void emit_end(struct weir_h2_stream *s)
     weir_h2_due(s, H2_DUE_FLUSH);
 }
 
-/* nghttp2 orders DATA by RFC 9218. A client that says nothing means no order: its streams take turns. */
-static void prioritize(struct weir_h2_stream *s, const struct weir_h2_head *head)
-{
-    nghttp2_extpri turns = { .urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1 };
-    struct weir_h2 *h2 = s->h2;
-
-    if (head->prioritized)
-        return;
-    for (int i = 0; i < H2_PRIORITIZED; i++)
-        if (h2->prioritized[i] == s->id)
-            return;
-    (void)nghttp2_session_change_extpri_stream_priority(h2->session, s->id, &turns, 0);
-}
-
 static void on_request(struct weir_h2_stream *s, struct weir_h2_head *head, bool end)
 {
     struct weir_message *msg = head->msg;
@@ -160,7 +146,7 @@ static void on_request(struct weir_h2_stream *s, struct weir_h2_head *head, bool
     }
     s->length_in = msg->body == WEIR_BODY_LENGTH && !s->tunnel_asked;
     s->left_in = msg->length;
-    prioritize(s, head);
+    weir_h2_priority_begin(s, head->prioritized);
     hs->sink->on_head(hs->arg, msg);
     weir_h2_due(s, H2_DUE_FLUSH);
     if (end || s->tunnel_asked)
@@ -349,11 +335,6 @@ static void on_ping_ack(struct weir_h2 *h2, const uint8_t *opaque)
         weir_h2_gone_ack(h2, opaque);
 }
 
-static void on_priority_update(struct weir_h2 *h2, const nghttp2_ext_priority_update *update)
-{
-    h2->prioritized[h2->prioritized_at++ % H2_PRIORITIZED] = update->stream_id;
-}
-
 static void on_data_frame(struct weir_h2 *h2, const nghttp2_frame *frame)
 {
     struct weir_h2_stream *s = stream_of(h2->session, frame->hd.stream_id);
@@ -395,9 +376,6 @@ int weir_h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, void 
         return 0;
     case NGHTTP2_GOAWAY:
         h2->goaway = true;
-        return 0;
-    case NGHTTP2_PRIORITY_UPDATE:
-        on_priority_update(h2, frame->ext.payload);
         return 0;
     default:
         return 0;

@@ -32,7 +32,8 @@ enum {
     H2_STREAMS_UNSETTLED =
         100,               /* that we open before the peer's SETTINGS have come (RFC 9113 6.5.2) */
     H2_SHUTDOWN_MS = 1000, /* between the two GOAWAYs, when no PING comes back */
-    H2_PRIORITIZED = 4,
+    H2_PRIORITIZED = 4,    /* streams that are told of before they began */
+    H2_PRIORITY_BYTES_MAX = 60, /* of one PRIORITY_UPDATE: longer ones are passed over */
 };
 
 enum { H2_SERVER, H2_CLIENT };
@@ -143,6 +144,18 @@ bool weir_h2_watch_take(struct weir_h2_watch *watch, enum h2_bucket bucket,
 void weir_h2_watch_sent(struct weir_h2_watch *watch, size_t bytes,
                         const struct weir_h2_limits *limits);
 
+/* ---- priorities (h2_priority.c) ---- */
+
+struct weir_h2_priorities {
+    struct {
+        int32_t id; /* 0: none */
+        uint8_t urgency;
+        bool incremental;
+    } early[H2_PRIORITIZED]; /* a ring */
+    uint8_t early_at;
+    uint8_t len, frame[H2_PRIORITY_BYTES_MAX]; /* the PRIORITY_UPDATE that comes */
+};
+
 /* ---- streams and sessions ---- */
 
 struct weir_h2_trailer;
@@ -210,9 +223,8 @@ struct weir_h2 {
     uint64_t round_ms, round_delay_ms;
     int64_t widest;       /* window of the peer's that a stream has, as SETTINGS begin */
     uint32_t peer_window; /* that its streams begin with */
-    int32_t
-        prioritized[H2_PRIORITIZED]; /* streams that PRIORITY_UPDATE told of before they began */
-    uint8_t role, depth, prioritized_at;
+    struct weir_h2_priorities priorities;
+    uint8_t role, depth;
     bool feeding, framing, wanted;
     bool magic;   /* client role: the preface is to be sent */
     bool settled; /* the peer's SETTINGS have come */
@@ -340,6 +352,15 @@ ssize_t weir_h2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size
 int weir_h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *header,
                          size_t len, nghttp2_data_source *source, void *arg);
 int weir_h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg);
+
+/* h2_priority.c: whose DATA goes first (server role) */
+/** A request is whole; `header`: it had a Priority field, which nghttp2 has read. */
+void weir_h2_priority_begin(struct weir_h2_stream *s, bool header);
+/** The payload of a PRIORITY_UPDATE: pieces, and its end. */
+int weir_h2_on_priority_bytes(nghttp2_session *session, const nghttp2_frame_hd *hd,
+                              const uint8_t *data, size_t len, void *arg);
+int weir_h2_on_priority_end(nghttp2_session *session, void **payload, const nghttp2_frame_hd *hd,
+                            void *arg);
 
 /* h2_window.c: what the peer may send */
 /** `s` may be NULL: nobody takes it. */

@@ -31,6 +31,9 @@ static void set_callbacks(nghttp2_session_callbacks *callbacks)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, weir_h2_on_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, weir_h2_on_sent);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, weir_h2_on_send_data);
+    nghttp2_session_callbacks_set_on_extension_chunk_recv_callback(callbacks,
+                                                                   weir_h2_on_priority_bytes);
+    nghttp2_session_callbacks_set_unpack_extension_callback(callbacks, weir_h2_on_priority_end);
 }
 
 static nghttp2_option *option_new(bool server)
@@ -47,7 +50,7 @@ static nghttp2_option *option_new(bool server)
     nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX);
     nghttp2_option_set_stream_reset_rate_limit(option, NO_RATE, NO_RATE);
     if (server)
-        nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE);
+        nghttp2_option_set_user_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE);
     return option;
 }
 

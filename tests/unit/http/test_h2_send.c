@@ -341,40 +341,6 @@ static void test_turns(void **state)
     h2_log_free(log);
 }
 
-/* The order of RFC 9218: urgent streams first; of one urgency those that are not incremental one after another. */
-static void priorities(struct h2_wire *w)
-{
-    h2_put_headers(w, 1, true, H2_GET "priority: u=7\n");
-    h2_put_headers(w, 3, true, H2_GET "priority: u=0\n");
-    h2_put_headers(w, 5, true, H2_GET "priority: u=0\n");
-    h2_put_frame(w, 0x10, 0, 0, "\0\0\0\7u=6", 7); /* before its stream begins */
-    h2_put_headers(w, 7, true, H2_GET);
-    h2_put_window(w, 0, 1 << 20);
-}
-
-static void test_priorities(void **state)
-{
-    static const uint32_t order[] = { 3, 5, 7, 1 };
-    struct h2_log *log = server_with(priorities);
-    struct h2_frame frame;
-    size_t n = 0;
-
-    log->pending = WEIR_STREAM_HIGH_BYTES;
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(
-            send_answer(&log->exchanges[i], 200, WEIR_BODY_LENGTH, 40000, big, 40000, true), 0);
-    log->pending = 0;
-    weir_codec_drained(log->codec);
-    for (size_t at = 0; h2_next_frame(&log->out, &at, &frame);)
-        if (frame.type == NGHTTP2_DATA) {
-            n += n < 4 && frame.id != order[n];
-            assert_true(n < 4);
-            assert_int_equal(frame.id, order[n]);
-        }
-    assert_int_equal(n, 3);
-    h2_log_free(log);
-}
-
 static void test_trailer(void **state)
 {
     struct h2_log *log = server_with(one_get);
@@ -606,7 +572,6 @@ int main(void)
         cmocka_unit_test(test_pending_has_an_end),
         cmocka_unit_test(test_blocked_connection),
         cmocka_unit_test(test_turns),
-        cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_trailer),
         cmocka_unit_test(test_tunnel),
         cmocka_unit_test(test_refused_tunnel),
