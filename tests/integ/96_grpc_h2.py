@@ -59,7 +59,7 @@ class Server:
         return b"\x08" + bytes([self.health]) if self.health else b""
 
     def unary(self, request, context):
-        context.set_trailing_metadata((("x-trail", "t"),))
+        context.set_trailing_metadata((("x-trail", "t"), ("x_trail", "u")))
         return request
 
     def fail(self, request, context):
@@ -156,6 +156,19 @@ def kinds(lab):
     eq({line["protocol"] for line in lines}, {"HTTP/2"}, "the log")
     w.settle()
     eq(w.metric("weir_grpc_requests_total", route="api", status="0"), 6, "the metric")
+
+
+@story
+def metadata_with_underscores(lab):
+    # They are dropped as in any request: the content type is the client's word, and must open no way for X_User to a CGI.
+    for how, seen in (("drop", None), ("pass", "1")):
+        server, _, c = pair(lab, listener={"underscores": how})
+        _, call = c.unary("unary").with_call(b"x", timeout=SOON, metadata=(("x_key", "1"),))
+        eq(server.metadata[0].get("x_key"), seen, "of the client: " + how)
+        eq(dict(call.trailing_metadata()).get("x_trail"), "u", "of the server")
+    server, _, c = pair(lab, listener={"underscores": "reject"})
+    said = status(lambda: c.unary("unary").with_call(b"x", timeout=SOON, metadata=(("x_key", "1"),)))
+    eq((said, server.calls), (("INVALID_ARGUMENT", "a header name with an underscore"), []), "reject")
 
 
 @story
