@@ -317,6 +317,32 @@ def floods(lab):
 
 
 @story
+def pings_that_measure(lab):
+    # gRPC pings for what comes, to find its window: that is no flood, for as long as something comes.
+    turn = threading.Semaphore(0)
+
+    def reply(x):
+        x.begin()
+        for _ in range(40):
+            turn.acquire(timeout=60)
+            x.send(b"a message")
+        x.end()
+    w = lab.weir(h2_upstream(lab, reply), upstream={"protocol": "h2"}, workers=1, limits={"pings": "10/m"})
+    with h2_client(w) as c:
+        s = c.request("GET /")
+        for i in range(40):
+            turn.release()
+            s.take(9)
+            c.ping(b"ping%4d" % i)
+        eq(len(s.response().body), 40 * 9, "the body")
+        eq(c.goaways, [], "GOAWAY")
+        for i in range(40):
+            if not c.over:
+                c.ping(b"more%4d" % i)
+        eq([code for code, *_ in c.goaways], [ENHANCE_YOUR_CALM], "GOAWAY, when nothing comes")
+
+
+@story
 def hpack_bomb(lab):
     # A large entry named again and again: the decoded list is limited, not only the bytes.
     up = lab.upstream()

@@ -194,6 +194,24 @@ static void test_credit_by_message(void **state)
     assert_int_equal(watch.abuse, WEIR_H2_ABUSE_WINDOWS);
 }
 
+/* So does one that finds its window by PING, when a frame has come: after the last frame the budget is all there is. */
+static void test_pings_that_measure(void **state)
+{
+    static const struct weir_h2_limits limits = { .pings_per_minute = 10 };
+    struct weir_h2_watch watch;
+    unsigned taken = 0;
+
+    weir_h2_watch_init(&watch, true);
+    for (int i = 0; i < 2000; i++) {
+        weir_h2_watch_sent(&watch, 8, &limits);
+        assert_true(weir_h2_watch_take(&watch, H2_B_PINGS, &limits, 1));
+    }
+    while (weir_h2_watch_take(&watch, H2_B_PINGS, &limits, 1))
+        taken++;
+    assert_int_equal(taken, limits.pings_per_minute - 1);
+    assert_int_equal(watch.abuse, WEIR_H2_ABUSE_PINGS);
+}
+
 /* A peer that does not read: ACKs for it are not kept without end. */
 static void test_unread_acks(void **state)
 {
@@ -403,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_floods),
         cmocka_unit_test(test_budgets_come_back),
         cmocka_unit_test(test_credit_by_message),
+        cmocka_unit_test(test_pings_that_measure),
         cmocka_unit_test(test_unread_acks),
         cmocka_unit_test(test_stream_window_follows_the_holder),
         cmocka_unit_test(test_unread_streams_hold_nobody_back),
