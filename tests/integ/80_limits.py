@@ -8,7 +8,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
-from weirlab import SLOW, Wrong, answer, eq, has, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import SLOW, Wrong, address, answer, eq, has, main, ok, story, text_of, wait  # noqa: E402
 
 
 def alive(c):
@@ -64,6 +64,34 @@ def connections_all_busy(lab):
     has(w.log(), "limits.connections is reached", "the log")
     eq([c.response().status for c in busy], [200] * 3, "the others end well")
     ok(alive(busy[0]), "and go on")
+
+
+@story
+def connections_of_one_listener(lab):
+    # Its limits count its own connections, not those of its neighbours; and the top's hold for all together.
+    up = lab.upstream()
+    own = {"bind": address(), "to": "app", "limits": {"connections": 2, "connections_per_client": 1}}
+    w = lab.weir(up, workers=2, listeners={"web": {"bind": address(), "to": "app"}, "own": own})
+    others = [w.client("web", source="127.0.0.9") for _ in range(5)]
+    ok(all(alive(c) for c in others), "another listener has many")
+    mine = w.client("own", source="127.0.0.9")
+    ok(alive(mine), "the first of this one is served")
+    ok(shut_out(w, listener="own", source="127.0.0.9"), "a second of its client is not")
+    ok(alive(w.client("own", source="127.0.0.10")), "of another client it is")
+    ok(all(alive(c) for c in others), "nobody else had to go")
+
+
+@story
+def connections_idle_elsewhere(lab):
+    # The idle ones are of another listener and other workers: they make room nevertheless.
+    w = lab.weir(lab.upstream(), workers=2, limits={"connections": 12},
+                 listeners={"a": {"bind": address(), "to": "app"}, "b": {"bind": address(), "to": "app"}})
+    idle = [w.client("a") for _ in range(12)]
+    ok(all(alive(c) for c in idle), "idle ones")
+    fresh = [w.client("b") for _ in range(10)]
+    eq([alive(c) for c in fresh], [True] * 10, "newcomers at the other listener are served")
+    wait(lambda: w.status()["connections"] <= 12, "the limit holds")
+    eq(w.metric("weir_connections_refused_total", reason="limit"), 0, "nobody was refused")
 
 
 @story
@@ -179,23 +207,57 @@ def who_asks_does_not_ban_himself(lab):
 
 @story
 def no_descriptors(lab):
-    # EMFILE: weir goes on serving those it has, says so, does not spin, and serves newcomers when there is room again.
-    up = lab.upstream()
-    w = lab.weir(up, workers=1)
-    first = w.client()
-    ok(alive(first), "before")
+    # EMFILE: who is served is served on, the log says so, nothing spins, and newcomers are served when there is room again.
+    go = threading.Event()
+
+    def reply(c, r):
+        if r.target == "/slow":
+            go.wait(20)
+        c.send(answer(200, "x"))
+    w = lab.weir(lab.upstream(reply), workers=1)
+    first = w.client().send(text_of("GET /slow"))
+    wait(lambda: w.metric("weir_requests_in_flight") == 1, "it is on its way")
     resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (w.fds() + 6, w.fds() + 6))
-    conns = [w.client() for _ in range(12)]
+    conns = [w.client() for _ in range(12)]  # which say nothing: they are not idle
     wait(lambda: "no file descriptor is free" in w.log(), "the log says so")
-    ok(alive(first), "who has a connection, and one to the upstream, is served")
     for _ in range(3):
         ok(w.metric("weir_connections_refused_total", reason="descriptors") > 0, "the admin answers, just now")
     cpu = cpu_seconds(w)
     time.sleep(1)
     ok(cpu_seconds(w) - cpu < 0.4 * SLOW, "it does not spin", cpu_seconds(w) - cpu)
+    ok(w.status()["memory_bytes"] > 1 << 20, "memory is still known", w.status())
+    go.set()
+    eq(first.response().status, 200, "what ran has ended well")
     for c in conns[1:]:
         c.close()
     wait(lambda: alive(w.client()), "newcomers are served again")
+
+
+@story
+def no_descriptors_but_idle_ones(lab):
+    # What holds them all only waits for its next request, on both sides: newcomers are served at once.
+    w = lab.weir(lab.upstream(), workers=2)
+    resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (w.fds() + 40, w.fds() + 40))
+    idle = []
+    for _ in range(60):
+        idle.append(w.client())
+        if not alive(idle[-1]):
+            raise Wrong("newcomer %d was not served" % len(idle))
+
+
+@story
+def descriptors_bound_connections(lab):
+    # `ulimit -n` allows less than limits.connections: no more are accepted than can be served.
+    bound = ["prlimit", "--nofile=128:128"]
+    if os.geteuid() == 0:  # which could raise it again
+        bound = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", *bound]
+    w = lab.weir(lab.upstream(), workers=2, wrap=bound)
+    crowd = [w.client() for _ in range(120)]  # they say nothing yet, so none can go for another
+    wait(lambda: w.metric("weir_connections_accepted_total") + w.metric("weir_connections_refused_total") >= 120, "all came")
+    accepted = w.metric("weir_connections_accepted_total")
+    ok(10 < accepted < 60, "as many as descriptors allow", accepted)
+    eq(sum(alive(c) for c in crowd), accepted, "each of them is served")
+    ok(all(alive(w.client()) for _ in range(60)), "and newcomers, now that those are idle")
 
 
 def cpu_seconds(w):

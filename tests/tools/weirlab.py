@@ -462,7 +462,7 @@ class Names:
 class Weir:
     """A running daemon."""
 
-    def __init__(self, lab, config, wait_ready=True, path=None):
+    def __init__(self, lab, config, wait_ready=True, path=None, wrap=()):
         self.lab, self.config, self.stopped = lab, config, False
         self.dir = tempfile.mkdtemp(prefix="weir", dir=lab.dir)
         os.chmod(self.dir, 0o777)
@@ -476,7 +476,7 @@ class Weir:
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
             self.env[name] = (self.env.get(name, "") + ":log_path=" + os.path.join(self.dir, "san")).strip(":")
         with open(os.path.join(self.dir, "err"), "wb") as err, open(os.path.join(self.dir, "out"), "wb") as out:
-            self.process = subprocess.Popen([BINARY, "run", "-c", self.file], stdout=out, stderr=err, env=self.env,
+            self.process = subprocess.Popen([*wrap, BINARY, "run", "-c", self.file], stdout=out, stderr=err, env=self.env,
                                             stdin=subprocess.DEVNULL)
         self.pid = self.process.pid
         binds = [b for l in config["listeners"].values() for b in ([l["bind"]] if isinstance(l["bind"], str) else l["bind"])]
@@ -665,9 +665,9 @@ class Lab:
                 config[section] = value
         return config
 
-    def weir(self, *ups, wait_ready=True, path=None, **kw):
-        """A running weir in front of these upstreams; see `config`."""
-        w = Weir(self, self.config(*ups, **kw), wait_ready, path)
+    def weir(self, *ups, wait_ready=True, path=None, wrap=(), **kw):
+        """A running weir in front of these upstreams; see `config`. `wrap`: what starts it, as in `nice weir run`."""
+        w = Weir(self, self.config(*ups, **kw), wait_ready, path, wrap)
         self.weirs.append(w)
         return w
 

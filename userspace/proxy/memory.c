@@ -26,6 +26,8 @@
 
 #include "proxy/worker.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,18 +35,22 @@
 
 enum { LOOK_MS = 1000, LOOK_NEAR_MS = 100 };
 
-static uint64_t resident_bytes(void)
+/* Read through a descriptor that is always open: out of descriptors, memory still has its ceiling. */
+static uint64_t resident_bytes(const struct weir_service *service)
 {
-    FILE *f = fopen("/proc/self/statm", "re");
-    unsigned long size, resident = 0;
+    unsigned long size, resident;
+    char text[128];
+    ssize_t len = pread(service->statm_fd, text, sizeof(text) - 1, 0);
 
-    if (!f)
+    if (len <= 0)
         return 0;
-    if (fscanf(f, "%lu %lu", &size, &resident) != 2)
-        resident = 0;
-    fclose(f);
+    text[len] = 0;
+    if (sscanf(text, "%lu %lu", &size, &resident) != 2)
+        return 0;
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
+
+#define UNREAD (UINT64_MAX - 1)
 
 static uint64_t number_in(const char *path)
 {
@@ -52,7 +58,7 @@ static uint64_t number_in(const char *path)
     unsigned long long value = 0;
 
     if (!f)
-        return 0;
+        return errno == EMFILE || errno == ENFILE ? UNREAD : 0;
     if (fscanf(f, "%llu", &value) != 1)
         value = 0;
     fclose(f);
@@ -60,7 +66,7 @@ static uint64_t number_in(const char *path)
 }
 
 /* The tightest memory.max (v2) or memory.limit_in_bytes (v1) of this process's group and those
- * above it. */
+ * above it; 0: no descriptor is free to look with. */
 static uint64_t cgroup_limit(void)
 {
     FILE *f = fopen("/proc/self/cgroup", "re");
@@ -68,7 +74,7 @@ static uint64_t cgroup_limit(void)
     uint64_t best = UINT64_MAX;
 
     if (!f)
-        return best;
+        return errno == EMFILE || errno == ENFILE ? 0 : best;
     while (fgets(line, sizeof(line), f)) {
         char *names = strchr(line, ':'), *dir = names ? strchr(names + 1, ':') : NULL;
         bool v2, v1;
@@ -89,6 +95,10 @@ static uint64_t cgroup_limit(void)
                         : "/sys/fs/cgroup/memory%s/memory.limit_in_bytes",
                      dir);
             value = number_in(path);
+            if (value == UNREAD) {
+                fclose(f);
+                return 0;
+            }
             if (value && value < best)
                 best = value;
             if (!up || !dir[0])
@@ -100,8 +110,9 @@ static uint64_t cgroup_limit(void)
     return best;
 }
 
-static uint64_t limit_bytes(const struct weir_limit_conf *conf)
+static uint64_t limit_bytes(const struct weir_service *service)
 {
+    const struct weir_limit_conf *conf = &service->conf->limits;
     uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), group;
 
     if (conf->memory == WEIR_UNLIMITED)
@@ -109,13 +120,15 @@ static uint64_t limit_bytes(const struct weir_limit_conf *conf)
     if (conf->memory > 0)
         return (uint64_t)conf->memory;
     group = cgroup_limit();
+    if (!group) /* as it was, if it was ever known */
+        return atomic_load(&service->limit_bytes) ?: host;
     return (uint64_t)((double)(group < host ? group : host) *
                       (conf->memory_share > 0 ? conf->memory_share : 0.75));
 }
 
 static void look(struct weir_service *service)
 {
-    uint64_t resident = resident_bytes(), limit = limit_bytes(&service->conf->limits);
+    uint64_t resident = resident_bytes(service), limit = limit_bytes(service);
     bool was = atomic_load(&service->pressure),
          now = was ? resident > limit / 100 * 95 : resident > limit;
 
@@ -181,6 +194,7 @@ static void on_look(struct weir_timer *timer, void *arg)
 
 void weir_memory_start(struct weir_service *service)
 {
+    service->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     look(service);
     weir_loop_timer(&service->workers[0].loop, &service->memory_timer, LOOK_NEAR_MS, on_look,
                     service);
@@ -189,6 +203,9 @@ void weir_memory_start(struct weir_service *service)
 void weir_memory_stop(struct weir_service *service)
 {
     weir_timer_stop(&service->workers[0].loop.wheel, &service->memory_timer);
+    if (service->statm_fd >= 0)
+        close(service->statm_fd);
+    service->statm_fd = -1;
 }
 
 bool weir_service_memory(const struct weir_service *service, uint64_t *resident, uint64_t *limit)

@@ -3,7 +3,7 @@
  * does is session.c. */
 #include "proxy/service.h"
 
-#include "proxy/client_count.h"
+#include "proxy/descriptors.h"
 #include "proxy/memory.h"
 #include "proxy/worker.h"
 
@@ -158,6 +158,24 @@ static int compile_via(struct weir_listener *listener)
     return 0;
 }
 
+/* Said by the listener, and stricter than what holds for all. */
+static int64_t own_limit(int64_t own, int64_t all)
+{
+    return own > 0 && (all <= 0 || own < all) ? own : 0;
+}
+
+static int compile_gate(struct weir_service *service, struct weir_listener *listener)
+{
+    const struct weir_limit_conf *own = &listener->conf->limits, *all = &service->conf->limits;
+    int64_t connections = own_limit(own->connections, all->connections),
+            per_client = own_limit(own->connections_per_client, all->connections_per_client);
+
+    if (!connections && !per_client)
+        return 0;
+    listener->gate = calloc(1, sizeof(*listener->gate));
+    return listener->gate ? weir_gate_init(listener->gate, connections, per_client) : WEIR_ENOMEM;
+}
+
 static int compile_listener(struct weir_service *service, unsigned i, unsigned *slot,
                             struct weir_tls_fault *fault)
 {
@@ -180,10 +198,8 @@ static int compile_listener(struct weir_service *service, unsigned i, unsigned *
         listener->tls = weir_tls_server_new(&listener->conf->tls, listener->conf->name, fault);
         err = listener->tls ? 0 : WEIR_ECONFIG;
     }
-    if (limits->connections_per_client > 0 && !service->clients && !err) {
-        service->clients = weir_client_counts_new();
-        err = service->clients ? 0 : WEIR_ENOMEM;
-    }
+    if (!err)
+        err = compile_gate(service, listener);
     return err ? fault_of(fault, "listener", listener->conf->name, err) : 0;
 }
 
@@ -227,6 +243,10 @@ static int compile(struct weir_service *service, struct weir_tls_fault *fault)
     service->workers = calloc(service->worker_count, sizeof(*service->workers));
     if (!service->logs || !service->listeners || !service->clusters || !service->workers)
         return WEIR_ENOMEM;
+    err = weir_gate_init(&service->gate, conf->limits.connections,
+                         conf->limits.connections_per_client);
+    if (err)
+        return err;
     service->access = weir_access_new(&conf->access, fault);
     if (!service->access)
         return WEIR_ECONFIG;
@@ -369,8 +389,10 @@ int weir_service_start(struct weir_service *service)
 
     for (unsigned i = 0; i < service->worker_count && !err; i++)
         err = weir_worker_open(&service->workers[i]);
-    if (!err)
+    if (!err) {
+        weir_descriptors_bound(service);
         weir_memory_start(service);
+    }
     for (unsigned i = 0; i < service->worker_count && !err; i++) {
         err = pthread_create(&service->workers[i].thread, NULL, worker_main, &service->workers[i])
                   ? WEIR_ESYS
@@ -398,7 +420,7 @@ void weir_service_drain(struct weir_service *service)
 
 bool weir_service_idle(const struct weir_service *service)
 {
-    return atomic_load((_Atomic int64_t *)&service->connections) <= 0;
+    return atomic_load((_Atomic int64_t *)&service->gate.connections) <= 0;
 }
 
 bool weir_service_drain_cut(const struct weir_service *service)
@@ -498,6 +520,10 @@ static void listener_free(struct weir_service *service, struct weir_listener *li
     free(listener->fds);
     free(listener->addrs);
     free(listener->trusted);
+    if (listener->gate) {
+        weir_gate_fini(listener->gate);
+        free(listener->gate);
+    }
     if (listener->tls)
         weir_tls_server_put(listener->tls);
 }
@@ -520,7 +546,7 @@ void weir_service_free(struct weir_service *service)
     for (unsigned i = 0; i < service->log_count; i++)
         weir_access_log_close(service->logs[i]);
     weir_access_free(service->access);
-    weir_client_counts_free(service->clients);
+    weir_gate_fini(&service->gate);
     free(service->logs);
     free(service->listeners);
     free(service->clusters);

@@ -11,6 +11,8 @@
 
 void weir_session_set_state(struct weir_session *session, enum weir_session_state next)
 {
+    weir_count(&session->wl->idle, (uint64_t)(next == WEIR_SESSION_IDLE) -
+                                       (uint64_t)(session->state == WEIR_SESSION_IDLE));
     session->state = (uint8_t)next;
     session->since_ms = session->wl->worker->loop.now_ms;
     weir_list_remove(&session->link);

@@ -35,7 +35,6 @@ struct weir_session {
     bool broken : 1; /* the stream has failed */
     bool closed : 1; /* weir_stream_close was called */
     bool feeding : 1;
-    bool counted_client : 1;
     bool sniffed : 1;     /* which protocol it is is known */
     bool multiplexed : 1; /* h2: `mux` is in force, not `h1` */
     bool peer_v4 : 1, peer_unix : 1;
@@ -105,8 +104,6 @@ void weir_session_set_state(struct weir_session *session, enum weir_session_stat
 void weir_session_linger(struct weir_session *session);
 /** No request is in progress: goes, at once when nothing is on its way to the client. */
 void weir_session_end(struct weir_session *session);
-/** The oldest idle one with nothing on the way; NULL: none among the first ones. */
-struct weir_session *weir_sessions_oldest_quiet(struct weir_wlistener *wl);
 
 /* session_accept.c */
 /** It counts no more. */

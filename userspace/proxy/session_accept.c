@@ -4,26 +4,21 @@
  * streams that it gets; and how it leaves the counts again.
  */
 #include "net/tls.h"
-#include "proxy/client_count.h"
+#include "proxy/room.h"
 #include "proxy/session.h"
 
 #include <unistd.h>
 
-enum { LOOKS_MAX = 64 }; /* at idle sessions, for one that may go */
-
 /* --- who it is ----------------------------------------------------------------------------------
  */
 
-static void peer_set(struct weir_session *session, const struct sockaddr *peer, socklen_t len)
+static void peer_set(struct weir_session *session, const struct weir_addr *peer)
 {
-    struct weir_addr addr = { .len = len < sizeof(addr.un) ? len : sizeof(addr.un) };
-
-    memcpy(&addr.sa, peer, addr.len);
-    session->peer_unix = !weir_addr_bytes(&addr, session->peer.ip);
+    session->peer_unix = !weir_addr_bytes(peer, session->peer.ip);
     if (session->peer_unix)
         return;
     session->peer_v4 = !memcmp(session->peer.ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
-    session->peer.port = weir_addr_port(&addr);
+    session->peer.port = weir_addr_port(peer);
 }
 
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr)
@@ -48,46 +43,47 @@ void weir_session_addr(const struct weir_session *session, struct weir_addr *add
 /* --- who may ------------------------------------------------------------------------------------
  */
 
-/* Nothing of it is on the way: the oldest of those that wait for their next request. NULL: none
- * among the first ones. */
-struct weir_session *weir_sessions_oldest_quiet(struct weir_wlistener *wl)
+/* Past one gate, or told why not. */
+static bool pass(struct weir_wlistener *wl, struct weir_gate *gate, bool own,
+                 const struct weir_addr *client)
 {
-    int looks = LOOKS_MAX;
-
-    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
-    {
-        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
-
-        if (!weir_stream_pending(session->stream))
-            return session;
-        if (--looks == 0)
-            break;
-    }
-    return NULL;
-}
-
-/* The oldest connection that waits for its next request makes room for a newcomer. */
-static bool make_room(struct weir_wlistener *wl)
-{
-    struct weir_session *session = weir_sessions_oldest_quiet(wl);
-
-    if (!session)
+    switch (weir_gate_enter(gate, client)) {
+    case WEIR_GATE_OPEN:
+        return true;
+    case WEIR_GATE_PER_CLIENT:
+        weir_worker_refused(wl, WEIR_REFUSED_per_client,
+                            "limits.connections_per_client is reached");
         return false;
-    weir_session_close(session, false);
-    return true;
+    default:
+        break;
+    }
+    if (weir_room_make(wl, own))
+        return true;
+    weir_gate_leave(gate, client);
+    if (!own && wl->worker->service->fds_bound)
+        weir_worker_refused(wl, WEIR_REFUSED_descriptors,
+                            "file descriptors allow no more connections and none is idle; raise "
+                            "`ulimit -n` (LimitNOFILE=)");
+    else
+        weir_worker_refused(
+            wl, WEIR_REFUSED_limit,
+            "limits.connections is reached and none is idle; raise it, or add hosts");
+    return false;
 }
 
-/* 0 when the connection may stay; else why it goes. */
-static bool admit(struct weir_wlistener *wl, const struct sockaddr *peer, socklen_t len,
-                  bool *counted)
+static void leave(const struct weir_wlistener *wl, const struct weir_addr *client)
+{
+    weir_gate_leave(&wl->worker->service->gate, client);
+    if (wl->listener->gate)
+        weir_gate_leave(wl->listener->gate, client);
+}
+
+/* May the connection stay? Else it was told and counted why not. */
+static bool admit(struct weir_wlistener *wl, const struct weir_addr *client)
 {
     struct weir_service *service = wl->worker->service;
-    const struct weir_limit_conf *limits = &wl->listener->conf->limits;
-    struct weir_addr addr = { .len = len < sizeof(addr.un) ? len : sizeof(addr.un) };
-    int64_t now;
 
-    memcpy(&addr.sa, peer, addr.len);
-    switch (weir_access_check(service->access, &addr, wl->worker->loop.now_ms)) {
+    switch (weir_access_check(service->access, client, wl->worker->loop.now_ms)) {
     case WEIR_ACCESS_DENIED:
         weir_worker_refused(wl, WEIR_REFUSED_denied, "denied by access");
         return false;
@@ -97,41 +93,24 @@ static bool admit(struct weir_wlistener *wl, const struct sockaddr *peer, sockle
     default:
         break;
     }
-    if (limits->connections_per_client > 0 && service->clients) {
-        if (!weir_client_count_add(service->clients, &addr,
-                                   (uint64_t)limits->connections_per_client)) {
-            weir_worker_refused(wl, WEIR_REFUSED_per_client,
-                                "limits.connections_per_client is reached");
-            return false;
-        }
-        *counted = true;
-    }
-    now = atomic_fetch_add_explicit(&service->connections, 1, memory_order_relaxed) + 1;
-    if (limits->connections > 0 && now > limits->connections && !make_room(wl)) {
-        atomic_fetch_sub_explicit(&service->connections, 1, memory_order_relaxed);
-        if (*counted)
-            weir_client_count_remove(service->clients, &addr);
-        weir_worker_refused(
-            wl, WEIR_REFUSED_limit,
-            "limits.connections is reached and none is idle; raise it, or add hosts");
+    /* Its own first: one of this listener that makes room makes room in both. */
+    if (wl->listener->gate && !pass(wl, wl->listener->gate, true, client))
         return false;
-    }
-    return true;
+    if (pass(wl, &service->gate, false, client))
+        return true;
+    if (wl->listener->gate)
+        weir_gate_leave(wl->listener->gate, client);
+    return false;
 }
 
 void weir_session_leave(struct weir_session *session)
 {
-    struct weir_service *service = session->wl->worker->service;
+    struct weir_addr addr;
 
-    atomic_fetch_sub_explicit(&service->connections, 1, memory_order_relaxed);
+    weir_session_addr(session, &addr);
+    leave(session->wl, &addr);
     weir_count(&session->wl->stats->connections, (uint64_t)-1);
     session->wl->worker->session_count--;
-    if (session->counted_client) {
-        struct weir_addr addr;
-
-        weir_session_addr(session, &addr);
-        weir_client_count_remove(service->clients, &addr);
-    }
 }
 
 /* --- coming ------------------------------------------------------------------------------------
@@ -144,30 +123,25 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     struct weir_worker *worker = wl->worker;
     struct weir_session *session;
     struct weir_stream *stream;
-    bool counted = false;
+    struct weir_addr client = { .len = len < sizeof(client.un) ? len : sizeof(client.un) };
 
-    if (!admit(wl, peer, len, &counted)) {
+    memcpy(&client.sa, peer, client.len);
+    if (!admit(wl, &client)) {
         close(fd);
         return;
     }
     session = weir_slab_get(&worker->sessions);
     if (!session) {
-        struct weir_addr addr = { .len = len < sizeof(addr.un) ? len : sizeof(addr.un) };
-
-        memcpy(&addr.sa, peer, addr.len);
-        if (counted)
-            weir_client_count_remove(worker->service->clients, &addr);
-        atomic_fetch_sub_explicit(&worker->service->connections, 1, memory_order_relaxed);
+        leave(wl, &client);
         weir_worker_refused(wl, WEIR_REFUSED_memory, "out of memory");
         close(fd);
         return;
     }
     session->magic = WEIR_SESSION_MAGIC;
     session->wl = wl;
-    session->counted_client = counted;
     session->born_ms = worker->loop.now_ms;
     weir_list_init(&session->link);
-    peer_set(session, peer, len);
+    peer_set(session, &client);
     session->local_port = weir_addr_port(&wl->listener->addrs[lsock - wl->socks]);
     weir_count(&wl->stats->accepted, 1);
     weir_count(&wl->stats->connections, 1);

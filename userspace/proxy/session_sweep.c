@@ -5,6 +5,7 @@
  * what it closes.
  */
 #include "proxy/req.h"
+#include "proxy/room.h"
 #include "proxy/session.h"
 
 enum { PRESSURE_CLOSES = 256 }; /* in one sweep */
@@ -136,13 +137,7 @@ void weir_sessions_sweep(struct weir_wlistener *wl)
     sweep_state(wl, WEIR_SESSION_CLOSING, WEIR_DRAIN_LINGER_MS);
     if (!atomic_load_explicit(&wl->worker->service->pressure, memory_order_relaxed))
         return;
-    for (int i = 0; i < PRESSURE_CLOSES; i++) {
-        struct weir_session *s = weir_sessions_oldest_quiet(wl);
-
-        if (!s)
-            break;
-        weir_session_close(s, false);
-    }
+    weir_room_close_idle(wl, PRESSURE_CLOSES);
 }
 
 void weir_sessions_press(struct weir_wlistener *wl)

@@ -2,6 +2,7 @@
 #include "proxy/worker.h"
 
 #include "proxy/req.h"
+#include "proxy/room.h"
 #include "proxy/session.h"
 
 #include <stdlib.h>
@@ -161,6 +162,8 @@ static void on_accept_fail(struct weir_lsock *lsock, int sys)
 {
     struct weir_wlistener *wl = lsock->arg;
 
+    if (weir_err_from_errno(sys) == WEIR_EMFILE)
+        weir_room_starved(wl->worker);
     weir_worker_refused(
         wl,
         weir_err_from_errno(sys) == WEIR_EMFILE ? WEIR_REFUSED_descriptors : WEIR_REFUSED_memory,
@@ -203,6 +206,7 @@ static void on_sweep(struct weir_timer *timer, void *arg)
     follow_pressure(worker);
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_sweep(&worker->listeners[i]);
+    weir_room_sweep(worker);
     if (atomic_exchange_explicit(&worker->wakes_lost, false, memory_order_relaxed))
         weir_park_lost(worker);
     trim = ++worker->sweeps % TRIM_SWEEPS == 0;

@@ -12,6 +12,7 @@
 #include "net/listener.h"
 #include "net/loop.h"
 #include "net/tcp.h"
+#include "proxy/gate.h"
 #include "proxy/retry.h"
 #include "proxy/route.h"
 #include "proxy/service.h"
@@ -30,7 +31,7 @@ enum weir_session_state {
     WEIR_SESSION_STATES,
 };
 
-/** A listener as compiled: shared, immutable but for its descriptors. */
+/** A listener as compiled: shared, immutable but for its descriptors and its gate. */
 struct weir_listener {
     const struct weir_listener_conf *conf;
     unsigned index;
@@ -45,6 +46,7 @@ struct weir_listener {
     uint16_t port;          /* of the first address, as bound */
     struct weir_str via[3]; /* of what came by 1.1, 1.0, 2: "1.1 weir" …; absent: off */
     struct weir_h2_limits h2;
+    struct weir_gate *gate; /* its own limits; NULL: those of the proxy are as strict */
 };
 
 /** A listener on one worker. */
@@ -54,6 +56,9 @@ struct weir_wlistener {
     struct weir_lsock *socks;
     struct weir_list sessions[WEIR_SESSION_STATES];
     struct weir_listener_stats *stats;
+    weir_counter idle; /* sessions between requests */
+    _Atomic uint64_t
+        room_wanted; /* as many of them are to go, for newcomers elsewhere: any thread */
 };
 
 enum { WEIR_PARKED_BUCKETS = 64 };
@@ -81,11 +86,12 @@ struct weir_worker {
     unsigned session_count;
     size_t req_count; /* with those whose offloaded work has not returned */
     bool draining, stopping;
-    bool tight;        /* memory is short, as this worker knows it */
-    uint64_t drain_ms; /* when draining began */
-    uint64_t told_ms;  /* when the last complaint about accepting was logged */
-    uint64_t untold;   /* and how many were not */
-    struct weir_mail mail;
+    bool tight;               /* memory is short, as this worker knows it */
+    uint64_t drain_ms;        /* when draining began */
+    uint64_t told_ms;         /* when the last complaint about accepting was logged */
+    uint64_t untold;          /* and how many were not */
+    struct weir_mail room;    /* room_wanted of a listener has been raised */
+    _Atomic bool room_posted; /* it is on its way: any thread */
 };
 
 /** Everything of a service that workers look at. */
@@ -99,19 +105,21 @@ struct weir_service {
     struct weir_worker *workers;
     unsigned worker_count;
     struct weir_access *access;
-    struct weir_client_counts *clients; /* NULL: connections_per_client is off */
     struct weir_access_log **logs;
     unsigned log_count;
     struct weir_guard_limits answer_limits;
     struct weir_upstreams_opts upstreams;
     struct weir_resolver *resolver; /* on worker 0 */
-    _Atomic int64_t connections;
-    _Atomic bool pressure; /* above limits.memory */
+    struct weir_gate gate;          /* of all listeners together */
+    bool fds_bound; /* gate: as many as file descriptors allow, not as limits.connections */
+    _Atomic uint64_t starved_ms; /* when one was missing last */
+    _Atomic bool pressure;       /* above limits.memory */
     _Atomic uint64_t resident_bytes, limit_bytes;
     struct weir_timer memory_timer; /* on worker 0, as the next three */
     uv_work_t memory_trim;
     uint64_t memory_trim_ms; /* not before */
     bool memory_trimming;
+    int statm_fd;
     _Atomic bool draining;
     _Atomic bool drain_cut; /* the end of a drain has closed something */
     bool opened, started, unclean;

@@ -6,6 +6,7 @@
  *         ──▶ asking: another worker says that it has one; 20 ms, then on
  *         ──▶ sharing: others are connecting, and it is HTTP/2, or not known yet
  *         ──▶ connecting ◀──▶ queued: connections_max is reached
+ *                        ◀──▶ starved: no file descriptor is free; every 20 ms again
  *
  *   any of them ──▶ ready | failed ──end of turn──▶ fn
  *
@@ -19,6 +20,8 @@
 static void acquire_go_on(struct weir_acquire *acq);
 static void acquire_connect(struct weir_acquire *acq);
 static void acquire_connect_now(struct weir_acquire *acq);
+
+enum { STARVED_RETRY_MS = 20 };
 
 static void on_timer(struct weir_timer *timer, void *arg);
 
@@ -155,6 +158,11 @@ static uint32_t connect_timeout(const struct weir_acquire *acq)
     return acq->opts.connect_timeout_ms ? acq->opts.connect_timeout_ms : WEIR_CONNECT_TIMEOUT_MS;
 }
 
+static uint64_t queue_timeout(const struct weir_acquire *acq)
+{
+    return acq->opts.queue_timeout_ms ? acq->opts.queue_timeout_ms : UPSTREAM_QUEUE_MS;
+}
+
 static bool acquire_slot(struct weir_acquire *acq)
 {
     return !weir_upmux_full(server_view(acq->view, acq->server)) && weir_slot_take(acq->server);
@@ -165,8 +173,7 @@ static bool acquire_slot(struct weir_acquire *acq)
 static void acquire_queue(struct weir_acquire *acq)
 {
     struct weir_server_view *sv = server_view(acq->view, acq->server);
-    uint64_t limit = acq->opts.queue_timeout_ms ? acq->opts.queue_timeout_ms : UPSTREAM_QUEUE_MS;
-    uint64_t age = acquire_age_ms(acq);
+    uint64_t limit = queue_timeout(acq), age = acquire_age_ms(acq);
 
     acquire_set_state(acq, ACQUIRE_QUEUED);
     if (acquire_slot(acq)) {
@@ -179,6 +186,18 @@ static void acquire_queue(struct weir_acquire *acq)
     if (sv->speaks != UPSPEAKS_H1)
         weir_upmux_ask_slot(acq->view, sv, acq->opts.fresh);
     weir_loop_timer(acq->view->loop, &acq->timer, age < limit ? limit - age : 0, on_timer, acq);
+}
+
+/* What idles makes room meanwhile: ours at once, that of others at their next sweep. */
+static bool acquire_starve(struct weir_acquire *acq, const struct weir_error *error)
+{
+    uint64_t limit = queue_timeout(acq);
+
+    if (error->code != WEIR_EMFILE || acquire_age_ms(acq) >= limit)
+        return false;
+    acquire_set_state(acq, ACQUIRE_STARVED);
+    weir_loop_timer(acq->view->loop, &acq->timer, STARVED_RETRY_MS, on_timer, acq);
+    return true;
 }
 
 static void acquire_connect(struct weir_acquire *acq)
@@ -238,7 +257,8 @@ static void acquire_connect_now(struct weir_acquire *acq)
     } while (!conn && of_one_address(&error) && acquire_try_next(acq));
     if (!conn) {
         weir_slot_put(acq->view, acq->server);
-        acquire_fail(acq, error);
+        if (!acquire_starve(acq, &error))
+            acquire_fail(acq, error);
         return;
     }
     acq->conn = conn;
@@ -279,8 +299,8 @@ static void on_timer(struct weir_timer *timer, void *arg)
 {
     struct weir_acquire *acq = arg;
 
-    if (acq->state == ACQUIRE_ASKING) /* its answer is still welcome */
-        acquire_connect(acq);
+    if (acq->state == ACQUIRE_ASKING || acq->state == ACQUIRE_STARVED)
+        acquire_connect(acq); /* what others may give or release is still welcome */
     else if (acq->state == ACQUIRE_SHARING)
         acquire_fail(acq, weir_connect_error(WEIR_ECONNTIME, 0));
     else if (acq->state == ACQUIRE_QUEUED)

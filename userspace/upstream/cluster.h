@@ -98,8 +98,11 @@ void weir_cluster_view_close(struct weir_cluster_view *view);
 void weir_cluster_view_free(struct weir_cluster_view *view);
 /** Gives back memory that a burst has left: call it now and then, beside weir_loop_trim. */
 void weir_cluster_view_trim(struct weir_cluster_view *view);
-/** Closes up to `max` idle connections, those first that have waited longest: memory is short. */
-void weir_cluster_view_shed(struct weir_cluster_view *view, unsigned max);
+/** Closes up to `max` idle connections, those first that have waited longest: memory or descriptors
+ * are short. How many. */
+unsigned weir_cluster_view_shed(struct weir_cluster_view *view, unsigned max);
+/** Has a connection wanted a file descriptor and found none, since this was asked last? */
+bool weir_cluster_view_starved(struct weir_cluster_view *view);
 /** Connections that are not closed yet, idle ones and tunnels too: 0 when the view may be freed. */
 unsigned weir_cluster_view_conns(const struct weir_cluster_view *view);
 

@@ -113,8 +113,10 @@ struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_ser
     if (!conn->stream) {
         weir_count(&sv->failed, 1);
         weir_upconn_free(conn);
-        if (sys == EMFILE) /* room for the next try */
+        if (sys == EMFILE || sys == ENFILE) { /* room for the next try */
             weir_cluster_view_shed(view, 1);
+            view->starved = true;
+        }
         *error = weir_connect_error(sys ? weir_err_from_errno(sys) : WEIR_ENOMEM, sys);
         return NULL;
     }

@@ -114,6 +114,7 @@ struct weir_cluster_view {
     struct weir_mail kick;
     uint64_t version;
     struct weir_slab conns, muxes;
+    bool starved;                /* a connect has found no descriptor */
     unsigned tokens;             /* tunnels over what were connections of this view */
     struct weir_list lru;        /* idle, newest first */
     struct weir_list busy;       /* all others */
@@ -150,7 +151,8 @@ enum weir_acquire_state {
     ACQUIRE_CONNECTING,
     ACQUIRE_SHARING, /* others are connecting: HTTP/2, or it is not known yet */
     ACQUIRE_QUEUED, /* connections_max is reached, or as many connections of HTTP/2 as make sense */
-    ACQUIRE_READY,  /* not in the server's waiting list from here on */
+    ACQUIRE_STARVED, /* no file descriptor is free: idle connections go meanwhile */
+    ACQUIRE_READY,   /* not in the server's waiting list from here on */
     ACQUIRE_FAILED,
 };
 

@@ -123,12 +123,23 @@ void weir_cluster_view_trim(struct weir_cluster_view *view)
     weir_slab_trim(&view->muxes);
 }
 
-void weir_cluster_view_shed(struct weir_cluster_view *view, unsigned max)
+unsigned weir_cluster_view_shed(struct weir_cluster_view *view, unsigned max)
 {
-    for (; max && !weir_list_empty(&view->lru); max--)
+    unsigned closed = 0;
+
+    for (; closed < max && !weir_list_empty(&view->lru); closed++)
         weir_upconn_close(weir_list_entry(view->lru.prev, struct weir_upconn, lru));
-    for (; max && !weir_list_empty(&view->idle_muxes); max--)
+    for (; closed < max && !weir_list_empty(&view->idle_muxes); closed++)
         weir_upmux_close(weir_list_entry(view->idle_muxes.prev, struct weir_upmux, idle));
+    return closed;
+}
+
+bool weir_cluster_view_starved(struct weir_cluster_view *view)
+{
+    bool starved = view->starved;
+
+    view->starved = false;
+    return starved;
 }
 
 void weir_cluster_view_free(struct weir_cluster_view *view)

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/room.h"
+
+#include "proxy/session.h"
+
+enum {
+    LOOKS_MAX = 64,     /* at idle sessions, for one that may go */
+    STARVED_SHEDS = 16, /* connections to servers of one upstream, or of clients, at a time */
+    STARVED_MS = 500,   /* how long others go on making room */
+};
+
+/* Nothing of it is on the way: the oldest of those that wait for their next request. NULL: none
+ * among the first ones. */
+static struct weir_session *oldest_quiet(struct weir_wlistener *wl)
+{
+    int looks = LOOKS_MAX;
+
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        if (!weir_stream_pending(session->stream))
+            return session;
+        if (--looks == 0)
+            break;
+    }
+    return NULL;
+}
+
+unsigned weir_room_close_idle(struct weir_wlistener *wl, unsigned max)
+{
+    unsigned closed = 0;
+
+    while (closed < max) {
+        struct weir_session *session = oldest_quiet(wl);
+
+        if (!session)
+            break;
+        weir_session_close(session, false);
+        closed++;
+    }
+    return closed;
+}
+
+static struct weir_session *oldest_of_worker(struct weir_worker *worker)
+{
+    struct weir_session *best = NULL;
+
+    for (unsigned i = 0; i < worker->service->listener_count; i++) {
+        struct weir_session *session = oldest_quiet(&worker->listeners[i]);
+
+        if (session && (!best || session->since_ms < best->since_ms))
+            best = session;
+    }
+    return best;
+}
+
+/* --- other workers ------------------------------------------------------------------------------
+ */
+
+static void on_room(struct weir_loop *loop, void *arg)
+{
+    struct weir_worker *worker = arg;
+
+    (void)loop;
+    atomic_store(&worker->room_posted, false); /* what is asked for from here on comes anew */
+    for (unsigned i = 0; i < worker->service->listener_count; i++) {
+        struct weir_wlistener *wl = &worker->listeners[i];
+
+        weir_room_close_idle(wl, (unsigned)atomic_exchange(&wl->room_wanted, 0));
+    }
+}
+
+/* No more are asked to go than are idle. */
+static bool ask(struct weir_wlistener *wl)
+{
+    struct weir_worker *worker = wl->worker;
+    uint64_t wanted = atomic_load(&wl->room_wanted);
+
+    do {
+        if (wanted >= weir_counter_read(&wl->idle))
+            return false;
+    } while (!atomic_compare_exchange_weak(&wl->room_wanted, &wanted, wanted + 1));
+    if (!atomic_exchange(&worker->room_posted, true)) {
+        worker->room.fn = on_room;
+        worker->room.arg = worker;
+        weir_loop_post(&worker->loop, &worker->room);
+    }
+    return true;
+}
+
+static bool ask_others(const struct weir_wlistener *wl, bool own)
+{
+    struct weir_service *service = wl->worker->service;
+
+    for (unsigned w = 0; w < service->worker_count; w++) {
+        struct weir_worker *worker = &service->workers[w];
+
+        if (worker == wl->worker || !worker->started)
+            continue;
+        for (unsigned i = 0; i < service->listener_count; i++)
+            if ((!own || worker->listeners[i].listener == wl->listener) &&
+                ask(&worker->listeners[i]))
+                return true;
+    }
+    return false;
+}
+
+bool weir_room_make(struct weir_wlistener *wl, bool own)
+{
+    struct weir_session *session = own ? oldest_quiet(wl) : oldest_of_worker(wl->worker);
+
+    if (!session)
+        return ask_others(wl, own);
+    weir_session_close(session, false);
+    return true;
+}
+
+/* --- file descriptors ---------------------------------------------------------------------------
+ */
+
+static void give_descriptors(struct weir_worker *worker)
+{
+    unsigned closed = 0;
+
+    for (unsigned i = 0; i < worker->service->cluster_count; i++)
+        closed += weir_cluster_view_shed(worker->views[i], STARVED_SHEDS);
+    for (unsigned i = 0; !closed && i < worker->service->listener_count; i++)
+        closed = weir_room_close_idle(&worker->listeners[i], STARVED_SHEDS);
+}
+
+void weir_room_starved(struct weir_worker *worker)
+{
+    atomic_store_explicit(&worker->service->starved_ms, worker->loop.now_ms, memory_order_relaxed);
+    give_descriptors(worker);
+}
+
+void weir_room_sweep(struct weir_worker *worker)
+{
+    uint64_t last = atomic_load_explicit(&worker->service->starved_ms, memory_order_relaxed);
+
+    for (unsigned i = 0; i < worker->service->cluster_count; i++)
+        if (weir_cluster_view_starved(worker->views[i]))
+            last = worker->loop.now_ms;
+    if (!last || worker->loop.now_ms > last + STARVED_MS)
+        return;
+    if (last == worker->loop.now_ms)
+        weir_room_starved(worker);
+    else
+        give_descriptors(worker);
+}
