@@ -60,7 +60,7 @@ struct weir_conf_list {
 #define WEIR_CONF_SECRET   16u  /* STR, MAP: may be {file: PATH}; such a text is never printed */
 #define WEIR_CONF_ALIAS    32u  /* another way to say what a row says: accepted, not printed */
 #define WEIR_CONF_INHERIT  64u  /* SECTION: what is not said is WEIR_INHERIT, not the default */
-#define WEIR_CONF_TEMPLATE 128u /* STR: $names are replaced at run time; `$$` is left to that */
+#define WEIR_CONF_TEMPLATE 128u /* STR, MAP: $names are for run time; `$$` is left to it */
 
 struct weir_conf_custom;
 

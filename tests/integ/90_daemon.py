@@ -306,15 +306,22 @@ def check_effective_reads_back(lab):
 def includes_secrets_environment(lab):
     up = lab.upstream()
     secret = lab.write("secret.txt", "hush\n")
+    lab.write("price.txt", "Bearer hush$5 $path\n")
     os.environ["WEIRLAB_BIND"] = bind = address()
     lab.write("part.yaml", "upstreams: { app: { servers: [ '%s' ] } }\n" % up.address)
     path = lab.write("main.yaml", "include: part.yaml\ninstance: lab-inc-%d\nadmin: { socket: %s }\nshutdown: { announce: 0 }\n"
                      "listeners:\n  web:\n    bind: ${WEIRLAB_BIND}\n    routes:\n      - { match: { path: /s }, reply: { body: { file: secret.txt } } }\n"
+                     "      - { match: { path: /h, header: { x-key: { file: secret.txt } } }, to: app,\n"
+                     "          filters: [ headers: { request: { set: { authorization: { file: price.txt } } } } ] }\n"
+                     "      - { match: { path: /h }, reply: { status: 403 } }\n"
                      "      - { to: app }\n" % (os.getpid(), lab.path("inc.sock")))
     from weirlab import Weir
     w = Weir(lab, {"instance": "lab-inc-%d" % os.getpid(), "admin": {"socket": lab.path("inc.sock")}, "listeners": {"web": {"bind": bind}}}, path=path)
     lab.weirs.append(w)
     eq((w.ask("GET /").status, w.ask("GET /s").body.strip()), (200, b"hush"), "all three")
+    eq(w.ask("GET /h", [("X-Key", "other")]).status, 403, "another key than the file's")
+    eq(w.ask("GET /h", [("X-Key", "hush")]).status, 200, "the file's key")
+    eq(up.requests[-1].get("authorization"), "Bearer hush$5 $path", "a field from a file, as it is there")
     ok("hush" not in w.cli("show", "config", check=0)[1], "a secret is not shown")
     ok("hush" not in lab.cli("check", "--effective", "-c", path, check=0)[1], "nor printed")
     ok(os.path.exists(secret), "its file is there")

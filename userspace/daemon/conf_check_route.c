@@ -59,9 +59,13 @@ static void check_target(struct conf_load *load, const struct weir_route_conf *r
 
 /* ---- what it matches ---- */
 
+/* `text`: "~" and the pattern. */
 static void check_pattern(struct conf_load *load, const struct conf_mark *mark,
-                          struct weir_str pattern)
+                          struct weir_str text)
 {
+    struct weir_str pattern = { text.ptr + 1, text.len - 1 };
+    struct weir_str shown =
+        conf_secret_find(load->conf, text.ptr) ? WEIR_STR("of the file") : pattern;
     int error;
     PCRE2_SIZE offset;
     char why[160];
@@ -73,7 +77,7 @@ static void check_pattern(struct conf_load *load, const struct conf_mark *mark,
         return;
     }
     pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof(why));
-    conf_error(load, mark, "pattern '%.*s': %s at offset %zu", CONF_QUOTE(pattern), why,
+    conf_error(load, mark, "pattern '%.*s': %s at offset %zu", CONF_QUOTE(shown), why,
                (size_t)offset);
 }
 
@@ -89,7 +93,7 @@ static void check_paths(struct conf_load *load, const struct weir_strs *paths)
         struct weir_str path = paths->at[i];
 
         if (path.len && path.ptr[0] == '~')
-            check_pattern(load, mark, tail(path, 1));
+            check_pattern(load, mark, path);
         else if (!weir_str_starts(path, WEIR_STR("/")) && !weir_str_starts(path, WEIR_STR("=/")) &&
                  !weir_str_eq(path, WEIR_STR("=*")))
             conf_error(load, mark, "'%.*s' is no path: write /prefix/, =/exact or ~pattern",
@@ -151,7 +155,7 @@ static void check_named(struct conf_load *load, const struct weir_pairs *pairs, 
         if (pair->name.len == 0 || (tokens && !weir_guard_name(pair->name)))
             conf_error(load, mark, "'%.*s' is no name of a %s", CONF_QUOTE(pair->name), name);
         if (pair->value.len && pair->value.ptr[0] == '~')
-            check_pattern(load, mark, tail(pair->value, 1));
+            check_pattern(load, mark, pair->value);
     }
 }
 

@@ -322,6 +322,9 @@ const char *conf_plugin_filter_fault(struct conf_load *load, const struct weir_f
 
 /* ---- printing (conf_print.c) ---- */
 
+/** Where a text of the snapshot came from: NULL when not from a file. */
+const struct conf_secret *conf_secret_find(const struct weir_conf *conf, const char *text);
+
 struct conf_printer {
     FILE *out;
     const struct weir_conf *conf;

@@ -67,9 +67,9 @@ static const struct weir_conf_item match_items[] = {
     { "host", WEIR_CONF_STRS, AT(host), 0, 0, NULL, "names without port; \"*.example.com\": one label or more before it", LIVE },
     { "path", WEIR_CONF_STRS, AT(path), 0, 0, NULL, "/v1/ a prefix at a '/' boundary, =/v1 exact, ~re PCRE2", LIVE },
     { "method", WEIR_CONF_STRS, AT(method), 0, 0, NULL, "methods", LIVE },
-    { "header", WEIR_CONF_MAP, AT(header), 0, 0, NULL, "header fields: exact, ~re, or no value: is there", LIVE },
-    { "query", WEIR_CONF_MAP, AT(query), 0, 0, NULL, "parameters of the query, likewise", LIVE },
-    { "cookie", WEIR_CONF_MAP, AT(cookie), 0, 0, NULL, "cookies, likewise", LIVE },
+    { "header", WEIR_CONF_MAP, AT(header), 0, 0, NULL, "header fields: exact, ~re, or no value: is there; or { file: PATH }", WEIR_CONF_SECRET | LIVE },
+    { "query", WEIR_CONF_MAP, AT(query), 0, 0, NULL, "parameters of the query, likewise", WEIR_CONF_SECRET | LIVE },
+    { "cookie", WEIR_CONF_MAP, AT(cookie), 0, 0, NULL, "cookies, likewise", WEIR_CONF_SECRET | LIVE },
     { "client", WEIR_CONF_STRS, AT(client), 0, 0, NULL, "prefixes of client addresses", LIVE },
     { "port", WEIR_CONF_STRS, AT(port), 0, 0, NULL, "local ports", LIVE },
     { "sni", WEIR_CONF_STRS, AT(sni), 0, 0, NULL, "names that the client asked for in its TLS handshake", LIVE },
@@ -92,7 +92,7 @@ static const struct weir_conf_item retry_items[] = {
 #define AT(field) offsetof(struct weir_route_conf, field)
 static const struct weir_conf_item reply_items[] = {
     { "status", WEIR_CONF_INT, AT(reply_status), 200, 599, "200", "the status", LIVE },
-    { "body", WEIR_CONF_STR, AT(reply_body), 0, 0, NULL, "the body, with $path $query $host $client $id; or { file: PATH }", WEIR_CONF_TEMPLATE | WEIR_CONF_SECRET | LIVE },
+    { "body", WEIR_CONF_STR, AT(reply_body), 0, 0, NULL, "the body, with $path $query $host $client $id; or { file: PATH }, as it is", WEIR_CONF_TEMPLATE | WEIR_CONF_SECRET | LIVE },
     { 0 },
 };
 static const struct weir_conf_item redirect_items[] = {

@@ -69,7 +69,7 @@ void conf_print_text(struct conf_printer *printer, struct weir_str text, bool te
         fputc('\n', printer->out);
 }
 
-static const struct conf_secret *secret_find(const struct weir_conf *conf, const char *text)
+const struct conf_secret *conf_secret_find(const struct weir_conf *conf, const char *text)
 {
     const struct conf_secret *secrets = conf->secrets.at;
 
@@ -84,7 +84,7 @@ static void print_str(struct conf_printer *printer, const struct weir_conf_item 
                       struct weir_str text)
 {
     const struct conf_secret *secret =
-        item->flags & WEIR_CONF_SECRET ? secret_find(printer->conf, text.ptr) : NULL;
+        item->flags & WEIR_CONF_SECRET ? conf_secret_find(printer->conf, text.ptr) : NULL;
 
     if (!secret) {
         conf_print_text(printer, text, item->flags & WEIR_CONF_TEMPLATE);

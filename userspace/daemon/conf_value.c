@@ -221,8 +221,28 @@ static void expand(struct expansion *x)
     }
 }
 
+/* What came from outside is no template: `$` is doubled for what will read it as one. */
+static struct weir_str secret_copy(struct conf_load *load, struct weir_str text, bool template)
+{
+    size_t len = text.len;
+    char *copy;
+
+    for (size_t i = 0; i < text.len; i++)
+        len += template && text.ptr[i] == '$';
+    copy = conf_alloc(load, len + 1);
+    if (!copy)
+        return (struct weir_str){ NULL, 0 };
+    for (size_t i = 0, at = 0; i < text.len; i++) {
+        if (template && text.ptr[i] == '$')
+            copy[at++] = '$';
+        copy[at++] = text.ptr[i];
+    }
+    return (struct weir_str){ copy, len };
+}
+
 /* { file: PATH }: the content, without the newline at its end. */
-static bool secret_text(struct conf_load *load, const struct conf_node *node, struct weir_str *text)
+static bool secret_text(struct conf_load *load, const struct weir_conf_item *item,
+                        const struct conf_node *node, struct weir_str *text)
 {
     struct conf_pair *pair = node->count == 1 ? conf_node_find(node, WEIR_STR("file")) : NULL;
     struct weir_str name, path;
@@ -248,7 +268,7 @@ static bool secret_text(struct conf_load *load, const struct conf_node *node, st
     }
     if (text->len && text->ptr[text->len - 1] == '\n')
         text->len--;
-    *text = conf_copy(load, *text);
+    *text = secret_copy(load, *text, item->flags & WEIR_CONF_TEMPLATE);
     secret = conf_list_add(load, &load->conf->secrets, sizeof(*secret));
     if (secret)
         *secret = (struct conf_secret){ text->ptr, path };
@@ -263,7 +283,7 @@ bool conf_value_text(struct conf_load *load, const struct weir_conf_item *item,
                            .template = item && item->flags & WEIR_CONF_TEMPLATE };
 
     if (node->kind == CONF_MAP && item && item->flags & WEIR_CONF_SECRET)
-        return secret_text(load, node, text);
+        return secret_text(load, item, node, text);
     if (node->kind != CONF_SCALAR) {
         conf_error(load, &node->mark, "%s%s%smust be a text, not %s", item ? "'" : "",
                    item ? item->name : "", item ? "' " : "", conf_kind_name(node->kind));

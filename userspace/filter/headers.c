@@ -227,16 +227,16 @@ static const struct weir_filter headers_filter = {
     .fini = headers_fini,
 };
 
-#define EDIT_ROW(field, kind, sentence)                      \
-    {                                                        \
-        .name = #field, .type = (kind), .text = (sentence),  \
-        .offset = offsetof(struct weir_headers_edit, field), \
-    }
+#define EDIT_ROW(field, ...) .offset = offsetof(struct weir_headers_edit, field), __VA_ARGS__
+#define VALUES               WEIR_CONF_TEMPLATE | WEIR_CONF_SECRET
 static const struct weir_conf_item edit_rows[] = {
-    EDIT_ROW(set, WEIR_CONF_MAP,
-             "fields that replace all of their name; $client $id $host $path $query"),
-    EDIT_ROW(add, WEIR_CONF_MAP, "fields that are added to those that are there"),
-    EDIT_ROW(remove, WEIR_CONF_STRS, "names of fields that are removed, before `set` and `add`"),
+    { "set", EDIT_ROW(set, .type = WEIR_CONF_MAP, .flags = VALUES,
+                      .text = "fields that replace all of their name; $client $id $host $path "
+                              "$query, or { file: PATH }") },
+    { "add", EDIT_ROW(add, .type = WEIR_CONF_MAP, .flags = VALUES,
+                      .text = "fields that are added to those that are there; likewise") },
+    { "remove", EDIT_ROW(remove, .type = WEIR_CONF_STRS,
+                         .text = "names of fields that are removed, before `set` and `add`") },
     { 0 },
 };
 

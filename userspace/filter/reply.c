@@ -79,7 +79,7 @@ static const struct weir_conf_item reply_rows[] = {
                           .text = "the status") },
     { "body", REPLY_ROW(body, .type = WEIR_CONF_STR, .flags = WEIR_CONF_TEMPLATE | WEIR_CONF_SECRET,
                         .text = "the body, with $path $query $host $client $id; or { file: "
-                                "PATH }") },
+                                "PATH }, as it is") },
     { 0 },
 };
 

@@ -106,12 +106,49 @@ static void test_environment_and_secret(void **state)
     assert_str(t.conf->user, "a${X}$");
     assert_str(((struct weir_listener_conf *)t.conf->proxy.listeners.at)->bind.at[0], ":8080");
     route = ((struct weir_listener_conf *)t.conf->proxy.listeners.at)->routes.at;
-    assert_str(route[0].reply_body, "s3cret $path");
-    assert_str(route[1].reply_body, "5$$ $path"); /* a variable's value is no template */
+    assert_str(route[0].reply_body, "s3cret $$path"); /* what a file says is no template */
+    assert_str(route[1].reply_body, "5$$ $path");     /* a variable's value is no template */
     effective = conf_test_effective(t.conf);
     assert_null(strstr(effective, "s3cret"));
     assert_non_null(strstr(effective, "/secret"));
     free(effective);
+    conf_test_end(&t);
+}
+
+/* Wherever a text may be a secret, its file is read, and what is in it is told nowhere. */
+static void test_secrets_in_maps(void **state)
+{
+    const struct weir_route_conf *route;
+    struct conf_test t;
+    char *effective;
+
+    write_file("secret", "s3cret $5\n");
+    write_file("main.yaml",
+               "listeners: { web: { bind: ':1', routes: [ { to: a,\n"
+               "  match: { header: { x-key: { file: secret }, x-there: },\n"
+               "           cookie: { k: { file: secret } }, query: { q: { file: secret } } },\n"
+               "  filters: [ headers: { request: { set: { authorization: { file: secret } } },\n"
+               "                        response: { add: { x: { file: secret }, y: '$$5' } } } ]\n"
+               "} ] } }\n"
+               "upstreams: { a: { servers: [ 'a:1' ] } }\n");
+    if (conf_test_load(&t, path_of("main.yaml"), NULL))
+        fail_msg("%s", t.said);
+    route = ((struct weir_listener_conf *)t.conf->proxy.listeners.at)->routes.at;
+    assert_str(route->match.header.at[0].value, "s3cret $5");
+    assert_str(route->match.cookie.at[0].value, "s3cret $5");
+    assert_str(route->match.query.at[0].value, "s3cret $5");
+    effective = conf_test_effective(t.conf);
+    assert_null(strstr(effective, "s3cret"));
+    assert_non_null(strstr(effective, "authorization: { file: "));
+    assert_non_null(strstr(effective, "x-key: { file: "));
+    assert_non_null(strstr(effective, "y: \"$$5\""));
+    free(effective);
+    conf_test_end(&t);
+
+    write_file("secret", "~s3cret(\n");
+    assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
+    assert_non_null(strstr(t.said, "pattern 'of the file': missing closing parenthesis"));
+    assert_null(strstr(t.said, "s3cret"));
     conf_test_end(&t);
 }
 
@@ -197,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_source_here),
         cmocka_unit_test(test_include_wrong),
         cmocka_unit_test(test_environment_and_secret),
+        cmocka_unit_test(test_secrets_in_maps),
         cmocka_unit_test(test_files_that_are_missing),
         cmocka_unit_test(test_files_of_the_start),
     };
