@@ -128,6 +128,11 @@ static void tls_parse(struct conf_load *load, const struct weir_conf_item *item,
                    conf_where_text(load, &here));
     conf_fill(load, item->rows, &listener->tls, node, &here);
     certs_complete(load, &listener->tls);
+    if (conf_place(load, &listener->tls.client_verify, "client_verify") &&
+        !conf_place(load, &listener->tls.client_ca, "client_ca"))
+        conf_error(load, conf_at_key(load, &listener->tls.client_verify, "client_verify"),
+                   "'client_verify' needs 'client_ca': without it no client is asked for a "
+                   "certificate");
     if (load->diags->errors == errors)
         conf_place_add(load, &listener->tls, CONF_TLS_READ, pair);
 }
@@ -157,6 +162,32 @@ static void tls_print(struct conf_printer *printer, const struct weir_conf_item 
 
 const struct weir_conf_custom conf_tls_custom = { tls_parse, tls_print,
                                                   CONF_SHAPE_OFF | CONF_SHAPE_MAP };
+
+/* ---- client_verify: says something where there is a client_ca ---- */
+
+static void client_verify_parse(struct conf_load *load, const struct weir_conf_item *item,
+                                const struct conf_pair *pair, void *base,
+                                const struct conf_where *where)
+{
+    struct weir_conf_item word = *item;
+
+    word.type = WEIR_CONF_ENUM;
+    (void)conf_value(load, &word, pair->value, (char *)base + item->offset);
+}
+
+static void client_verify_print(struct conf_printer *printer, const struct weir_conf_item *item,
+                                const void *base)
+{
+    const struct weir_tls_server_conf *tls = base;
+
+    if (weir_str_absent(tls->client_ca))
+        return;
+    conf_print_key(printer, weir_str(item->name));
+    conf_print_text(printer, weir_str(item->words[tls->client_verify]), false);
+}
+
+const struct weir_conf_custom conf_client_verify_custom = { client_verify_parse,
+                                                            client_verify_print, CONF_SHAPE_WORDS };
 
 /* ---- tls of an upstream ---- */
 

@@ -275,9 +275,9 @@ const struct weir_conf_item *conf_item_find(const struct weir_conf_item *rows,
 
 /* Code of rows: conf_custom.c, conf_custom_route.c. */
 extern const struct weir_conf_custom conf_word_custom, conf_include_custom, conf_tls_custom,
-    conf_upstream_tls_custom, conf_health_custom, conf_memory_custom, conf_mode_custom,
-    conf_access_log_custom, conf_access_format_custom, conf_access_to_custom, conf_log_to_custom,
-    conf_plugins_custom;
+    conf_client_verify_custom, conf_upstream_tls_custom, conf_health_custom, conf_memory_custom,
+    conf_mode_custom, conf_access_log_custom, conf_access_format_custom, conf_access_to_custom,
+    conf_log_to_custom, conf_plugins_custom;
 extern const struct weir_conf_custom conf_to_custom, conf_listener_routes_custom,
     conf_top_routes_custom, conf_filters_custom, conf_when_custom, conf_methods_custom,
     conf_host_custom, conf_reply_custom, conf_redirect_custom;

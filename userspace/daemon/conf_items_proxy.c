@@ -24,7 +24,7 @@ const struct weir_conf_item conf_tls_items[] = {
     { "key", WEIR_CONF_FILE, 0, 0, 0, NULL, "short for a single element of certs", WEIR_CONF_ALIAS | LIVE },
     { "dir", WEIR_CONF_DIR, 0, 0, 0, NULL, "short for a single element of certs", WEIR_CONF_ALIAS | LIVE },
     { "client_ca", WEIR_CONF_FILE, AT(client_ca), 0, 0, NULL, "who may sign certificates of clients (PEM); default: clients show none", LIVE },
-    { "client_verify", WEIR_CONF_ENUM, AT(client_verify), 0, 0, "require", "must a client show a certificate?", LIVE, client_verify_words },
+    { "client_verify", WEIR_CONF_CUSTOM, AT(client_verify), 0, 0, "require", "must a client show a certificate, where there is a client_ca?", LIVE, client_verify_words, .custom = &conf_client_verify_custom },
     { "min_version", WEIR_CONF_ENUM, AT(min_version), 0, 0, "1.2", "the oldest TLS that is spoken", LIVE, version_words },
     { "alpn", WEIR_CONF_STRS, AT(alpn), 0, 0, "[h2, http/1.1]", "protocols that are offered, the preferred one first", LIVE },
     { "tickets", WEIR_CONF_BOOL, AT(tickets), 0, 0, "on", "resume sessions by tickets", LIVE },

@@ -197,12 +197,40 @@ static void test_aliases(void **state)
     conf_test_end(&t);
 }
 
+/* What is printed is what counts: without a client_ca no client is asked for a certificate. */
+static void test_client_verify(void **state)
+{
+    struct conf_test t;
+    char *text;
+
+    assert_int_equal(conf_test_load(&t, NULL,
+                                    "listeners:\n"
+                                    "  a: { bind: ':1', to: app, tls: { cert: c } }\n" UPSTREAM),
+                     0);
+    text = conf_test_effective(t.conf);
+    assert_null(strstr(text, "client_verify"));
+    free(text);
+    conf_test_end(&t);
+    assert_int_equal(conf_test_load(&t, NULL,
+                                    "listeners:\n"
+                                    "  a: { bind: ':1', to: app, tls: { cert: c, client_ca: d, "
+                                    "client_verify: optional } }\n"
+                                    "  b: { bind: ':2', to: app, tls: { cert: c, client_ca: d } "
+                                    "}\n" UPSTREAM),
+                     0);
+    text = conf_test_effective(t.conf);
+    assert_non_null(strstr(text, "client_verify: optional"));
+    assert_non_null(strstr(text, "client_verify: require"));
+    free(text);
+    conf_test_end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_smallest),   cmocka_unit_test(test_filter_switches),
         cmocka_unit_test(test_everything), cmocka_unit_test(test_effective_is_a_fix_point),
-        cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_aliases),    cmocka_unit_test(test_client_verify),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
