@@ -33,6 +33,14 @@ static bool host_name(struct weir_str host)
     return at > 0 && (at == host.len || host.ptr[at - 1] != '.');
 }
 
+/* It was said, with a value: what has none was told already. */
+static bool said(const struct conf_load *load, const void *field, const char *name)
+{
+    const struct conf_pair *pair = conf_place(load, field, name);
+
+    return pair && !conf_node_null(pair->value);
+}
+
 /* ---- listeners ---- */
 
 struct bound {
@@ -187,7 +195,7 @@ static void check_servers(struct conf_load *load, const struct weir_cluster_conf
 {
     const struct weir_server_conf *servers = cluster->servers.at;
 
-    if (cluster->servers.count == 0 && conf_place(load, &cluster->servers, "servers"))
+    if (cluster->servers.count == 0 && said(load, &cluster->servers, "servers"))
         conf_error(load, conf_at(load, &cluster->servers, "servers"),
                    "upstream '%.*s' has no servers", CONF_QUOTE(cluster->name));
     if (cluster->servers.count > CONF_SERVERS_MAX)
@@ -377,7 +385,7 @@ void conf_check(struct conf_load *load)
     struct weir_conf_list bound = { NULL, 0 };
 
     check_names(load);
-    if (conf_place(load, &proxy->listeners, "listeners") && proxy->listeners.count == 0)
+    if (said(load, &proxy->listeners, "listeners") && proxy->listeners.count == 0)
         conf_error(load, conf_at_key(load, &proxy->listeners, "listeners"),
                    "there are no listeners");
     for (size_t i = 0; i < proxy->upstreams.count; i++)

@@ -38,7 +38,8 @@ static void check_target(struct conf_load *load, const struct weir_route_conf *r
     const struct conf_mark *mark = conf_at_key(load, route, "");
     int targets = (route->to.ptr != NULL) + route->has_reply + route->has_redirect;
 
-    if (targets == 0)
+    if (targets == 0 && !conf_place(load, &route->to, "to") && !conf_place(load, route, "reply") &&
+        !conf_place(load, route, "redirect"))
         conf_error(load, mark, "a route needs one of 'to', 'reply' and 'redirect'");
     if (targets > 1)
         conf_error(load, mark, "a route has only one of 'to', 'reply' and 'redirect'");

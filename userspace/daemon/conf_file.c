@@ -213,7 +213,7 @@ static void file_merge(struct conf_load *load, const struct conf_file *file)
         load->root = root;
     else
         merge_map(load, load->root, root, true);
-    if (include)
+    if (include && !conf_node_null(include->value)) /* the rows say what is wrong with that */
         include_all(load, file, include->value);
 }
 

@@ -271,9 +271,12 @@ void conf_fill_words(struct conf_load *load, const struct weir_conf_item *item,
         weir_str_eq(node->text, WEIR_STR("off")))
         count = 0;
     strs.at = conf_alloc(load, count * sizeof(*strs.at));
-    for (size_t i = 0; strs.at && i < count; i++)
-        if (conf_value(load, &word, items[i], &strs.at[strs.count]))
+    for (size_t i = 0; strs.at && i < count; i++) {
+        if (conf_node_null(items[i]))
+            conf_error(load, &items[i]->mark, "an element of '%s' has no value", item->name);
+        else if (conf_value(load, &word, items[i], &strs.at[strs.count]))
             strs.count++;
+    }
     *(struct weir_strs *)field = strs;
 }
 
@@ -469,15 +472,18 @@ void conf_fill(struct conf_load *load, const struct weir_conf_item *rows, void *
             continue;
         }
         conf_place_add(load, (char *)base + item->offset, item->name, pair);
-        if (!conf_node_null(pair->value))
+        /* what somebody began to say and did not is no default: it could be one that lets in all */
+        if (conf_node_null(pair->value))
+            conf_error(load, &pair->mark, "'%s' has no value: give it one, or leave it out",
+                       item->name);
+        else
             fill_item(load, item, base, pair, where);
     }
     for (const struct weir_conf_item *item = rows; item->name; item++) {
         struct conf_pair *pair =
             item->flags & WEIR_CONF_REQUIRED ? conf_node_find(node, weir_str(item->name)) : NULL;
 
-        if (item->flags & WEIR_CONF_REQUIRED && (!pair || conf_node_null(pair->value)) &&
-            !misspelt(node, rows, item->name))
+        if (item->flags & WEIR_CONF_REQUIRED && !pair && !misspelt(node, rows, item->name))
             conf_error(load, &node->mark, "%s needs '%s'", conf_where_text(load, where),
                        item->name);
     }

@@ -42,7 +42,9 @@ static void filter_make(struct conf_load *load, const struct conf_pair *pair,
     struct conf_use *made;
     void *conf;
 
-    if (!type || !value || is_word(value, "off"))
+    if (type && conf_node_null(pair->value))
+        conf_error(load, &pair->mark, "filter '%s' has no value: 'on' is all defaults", type->name);
+    if (!type || !value || conf_node_null(value) || is_word(value, "off"))
         return;
     conf = conf_alloc(load, type->bytes);
     made = conf ? conf_list_add(load, &load->conf->uses, sizeof(*made)) : NULL;
@@ -173,7 +175,7 @@ static void filters_print(struct conf_printer *printer, const struct weir_conf_i
             continue;
         printer->item = true;
         conf_print_key(printer, weir_str(use->type->name));
-        fputc('\n', printer->out);
+        fputs(conf_print_empty(use->type->rows, use->conf) ? " on\n" : "\n", printer->out);
         printer->indent += 2;
         conf_print_rows(printer, use->type->rows, use->conf);
         printer->indent -= 2;

@@ -335,6 +335,8 @@ struct conf_printer {
 };
 void conf_print_rows(struct conf_printer *printer, const struct weir_conf_item *rows,
                      const void *base);
+/** Would conf_print_rows print nothing? A key with nothing below it has no value: it is left out. */
+bool conf_print_empty(const struct weir_conf_item *rows, const void *base);
 /** "key:" with its indent; the value follows. */
 void conf_print_key(struct conf_printer *printer, struct weir_str key);
 /** " value\n", quoted as YAML needs it. `template`: `$` is left alone. */

@@ -250,13 +250,15 @@ static void print_value(struct conf_printer *printer, const struct weir_conf_ite
     }
 }
 
-/* A section in which nothing would stand is left out: "match:" with nothing below would be one that
- * matches all. */
-static bool section_empty(const struct weir_conf_item *rows, const void *base)
+bool conf_print_empty(const struct weir_conf_item *rows, const void *base)
 {
-    for (const struct weir_conf_item *item = rows; item->name; item++)
-        if (item->type == WEIR_CONF_SECTION || !is_absent(item, (const char *)base + item->offset))
+    for (const struct weir_conf_item *item = rows; item->name; item++) {
+        const void *field = (const char *)base + item->offset;
+
+        if (item->type == WEIR_CONF_SECTION ? !conf_print_empty(item->rows, field)
+                                            : !is_absent(item, field))
             return false;
+    }
     return true;
 }
 
@@ -277,7 +279,7 @@ static void print_item(struct conf_printer *printer, const struct weir_conf_item
         print_named(printer, item, field);
         break;
     case WEIR_CONF_SECTION:
-        if (section_empty(item->rows, field))
+        if (conf_print_empty(item->rows, field))
             break;
         conf_print_key(printer, weir_str(item->name));
         fputc('\n', printer->out);

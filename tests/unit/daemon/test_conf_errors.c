@@ -90,6 +90,20 @@ static const struct refusal {
       "t.yaml:1:59: error: 'client_verify' needs 'client_ca'" },
     { LISTENER("bind: ':80', to: app, tls: { cert: a, client_ca: b, client_verify: on }"),
       "'on' is no value of 'client_verify': it must be one of require, optional" },
+    /* a key without a value is no default: each of these would let more through than was meant */
+    { LISTENER("bind: ':80', to: app, tls: "), "t.yaml:1:43: error: 'tls' has no value: give it" },
+    { LISTENER("bind: ':80', to: app, tls: { cert: a, client_ca: }"), "'client_ca' has no value" },
+    { LISTENER("bind: ':80', to: "), "'to' has no value" },
+    { LISTENER("bind: , to: app"), "'bind' has no value" },
+    { LISTENER("bind: ':80', to: app, access_log: ~"), "'access_log' has no value" },
+    { MATCH("path: "), "'path' has no value" },
+    { MATCH("client: null"), "'client' has no value" },
+    { MATCH("path: [ ~ ]"), "an element of 'path' has no value" },
+    { ROUTE("to: app, match: "), "'match' has no value" },
+    { ROUTE("to: app, filters: [ headers: ]"), "filter 'headers' has no value" },
+    { TOP("limits: "), "'limits' has no value" },
+    { TOP("include: "), "'include' has no value" },
+    { "listeners: \nupstreams: \n", "t.yaml:1:1: error: 'listeners' has no value" },
     { UP("servers: []"), "upstream 'app' has no servers" },
     { UP("balance: round-robin"), "upstream 'app' needs 'servers'" },
     { "listeners:\n\tweb: 1\n", "t.yaml:2:1: error: YAML syntax: a tab: indent by spaces alone" },
@@ -156,6 +170,23 @@ static void test_refusals(void **state)
             fail_msg("%s\nwanted: %s\nsaid: %s", refusals[i].text, refusals[i].said, t.said);
         conf_test_end(&t);
     }
+}
+
+/* What has no value is told once, at its key. */
+static void test_no_value(void **state)
+{
+    struct conf_test t;
+
+    assert_int_equal(conf_test_load(&t, NULL,
+                                    "listeners:\n"
+                                    "  web: { bind: ':80', tls: , to: }\n"
+                                    "  api: { bind: , routes: [ { reply: } ] }\n"
+                                    "upstreams: { app: { servers: } }\n"),
+                     WEIR_ECONFIG);
+    assert_int_equal(t.diags.errors, 5);
+    for (size_t i = 0; i < t.diags.count; i++)
+        assert_non_null(strstr(t.diags.at[i].message.ptr, "' has no value"));
+    conf_test_end(&t);
 }
 
 static void test_form(void **state)
@@ -289,10 +320,11 @@ static void test_many_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_form),
-        cmocka_unit_test(test_json),        cmocka_unit_test(test_warnings),
-        cmocka_unit_test(test_laughs),      cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_many_errors), cmocka_unit_test(test_misspelt),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_value),
+        cmocka_unit_test(test_form),     cmocka_unit_test(test_json),
+        cmocka_unit_test(test_warnings), cmocka_unit_test(test_laughs),
+        cmocka_unit_test(test_depth),    cmocka_unit_test(test_many_errors),
+        cmocka_unit_test(test_misspelt),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
