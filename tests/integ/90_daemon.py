@@ -292,6 +292,19 @@ def more_bad_files(lab):
 
 
 @story
+def check_says_what_run_would(lab):
+    # Nothing is good for `check` and refused by `run`: each has its line in the file.
+    port = address().rsplit(":", 1)[1]
+    for what in ({"bind": [":" + port, "127.0.0.1:" + port]}, {"bind": "unix:%s/none/x" % lab.path("")}, {"bind": "192.0.2.1:" + port},
+                 {"device": "weir-none0"}, {"bind": []}, {"access_log": {"format": "$nope"}}, {"access_log": {"redact": ["qurey"]}}):
+        path = lab.write("weir.yaml", json.dumps(lab.config(lab.upstream(), listener=what), indent=1))
+        for verb in ("check", "run"):
+            status, _, err = lab.cli(verb, "-c", path)
+            eq(status, 2, "%s %s: %s" % (verb, what, err))
+            ok(re.search(r"weir\.yaml:\d+:\d+: error: ", err), "with its place", err)
+
+
+@story
 def check_effective_reads_back(lab):
     # What --effective prints is a configuration that means the same.
     up = lab.upstream()

@@ -7,8 +7,6 @@
 #include "net/addr.h"
 #include "upstream/health.h"
 
-#include <net/if.h>
-
 enum { ADMIN_SOCKET_BYTES_MAX = 107 };
 
 void conf_check_prefixes(struct conf_load *load, const struct weir_strs *strs, const char *name)
@@ -43,68 +41,6 @@ static bool said(const struct conf_load *load, const void *field, const char *na
 
 /* ---- listeners ---- */
 
-struct bound {
-    struct weir_addr addr;
-    const struct conf_mark *mark;
-};
-
-/* The same address, or any address of one port twice. */
-static bool same_address(const struct weir_addr *a, const struct weir_addr *b)
-{
-    uint8_t left[16], right[16];
-    static const uint8_t any6[16], any4[16] = { [10] = 0xff, [11] = 0xff };
-
-    if (!weir_addr_bytes(a, left) || !weir_addr_bytes(b, right))
-        return weir_addr_eq(a, b);
-    if (weir_addr_port(a) == 0 || weir_addr_port(a) != weir_addr_port(b))
-        return false;
-    if (!memcmp(left, any4, 16))
-        memcpy(left, any6, 16);
-    if (!memcmp(right, any4, 16))
-        memcpy(right, any6, 16);
-    return !memcmp(left, right, 16);
-}
-
-static void check_unix_path(struct conf_load *load, const struct conf_mark *mark,
-                            struct weir_str address)
-{
-    if (weir_str_starts(address, WEIR_STR("unix:")) &&
-        !weir_str_starts(address, WEIR_STR("unix:/")))
-        conf_error(load, mark, "'%.*s': the path of a socket must begin with '/'",
-                   CONF_QUOTE(address));
-}
-
-static void check_bind(struct conf_load *load, const struct weir_listener_conf *listener,
-                       struct weir_conf_list *bound)
-{
-    for (size_t i = 0; i < listener->bind.count; i++) {
-        const struct conf_mark *mark = conf_at_item(load, &listener->bind, "bind", i);
-        struct weir_str text = listener->bind.at[i];
-        const struct bound *others = bound->at;
-        struct bound *mine;
-        struct weir_addr addr;
-
-        check_unix_path(load, mark, text);
-        if (weir_addr_parse(&addr, text)) {
-            conf_error(load, mark,
-                       "'%.*s' is no address to listen on: write :80, 192.0.2.1:80, "
-                       "[2001:db8::1]:80 or unix:/path",
-                       CONF_QUOTE(text));
-            continue;
-        }
-        for (size_t j = 0; j < bound->count; j++) {
-            if (same_address(&addr, &others[j].addr)) {
-                conf_error(load, mark, "the address '%.*s' is bound twice; first at %s",
-                           CONF_QUOTE(text), conf_mark_text(load, others[j].mark));
-                break;
-            }
-        }
-        mine = conf_list_add(load, bound, sizeof(*mine));
-        if (mine)
-            *mine = (struct bound){ addr, mark };
-    }
-}
-
 static void check_header_name(struct conf_load *load, const void *field, const char *name,
                               struct weir_str text)
 {
@@ -135,16 +71,13 @@ static void check_listener(struct conf_load *load, struct weir_listener_conf *li
     bool to = conf_place(load, &listener->routes, "to"),
          routes = conf_place(load, &listener->routes, "routes");
 
-    check_bind(load, listener, bound);
+    conf_check_bind(load, listener, bound);
     if (to && routes)
         conf_error(load, mark, "listener '%.*s' has both 'to' and 'routes'",
                    CONF_QUOTE(listener->name));
     if (!to && !routes)
         conf_error(load, mark, "listener '%.*s' needs 'to' or 'routes'",
                    CONF_QUOTE(listener->name));
-    if (listener->device.len >= IFNAMSIZ)
-        conf_error(load, conf_at(load, &listener->device, "device"),
-                   "'%.*s' is no name of a network interface", CONF_QUOTE(listener->device));
     check_header_name(load, &listener->via, "via", listener->via);
     check_header_name(load, &listener->request_id, "request_id", listener->request_id);
     conf_check_prefixes(load, &listener->trusted_proxies, "trusted_proxies");
@@ -173,7 +106,7 @@ static void check_address(struct conf_load *load, const struct weir_server_conf 
     uint16_t port = 0;
     bool good;
 
-    check_unix_path(load, mark, text);
+    conf_check_unix_path(load, mark, text);
     if (weir_str_starts(text, WEIR_STR("srv:")))
         good = text.len > 4;
     else if (weir_str_starts(text, WEIR_STR("unix:")))
@@ -344,9 +277,13 @@ static void check_admin(struct conf_load *load)
                    CONF_QUOTE(admin->listen));
         return;
     }
+    if (!conf_addr_here(load, &addr))
+        conf_error(load, conf_at(load, &admin->listen, "listen"),
+                   "'%.*s': no interface of this host has this address", CONF_QUOTE(admin->listen));
     for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)
         for (size_t j = 0; j < listeners[i].bind.count; j++)
-            if (!weir_addr_parse(&other, listeners[i].bind.at[j]) && same_address(&addr, &other))
+            if (!weir_addr_parse(&other, listeners[i].bind.at[j]) &&
+                conf_addr_overlap(&addr, &other))
                 conf_error(load, conf_at(load, &admin->listen, "listen"),
                            "listener '%.*s' has this address as well",
                            CONF_QUOTE(listeners[i].name));
@@ -398,6 +335,7 @@ void conf_check(struct conf_load *load)
     conf_check_prefixes(load, &proxy->access.never_ban, "never_ban");
     conf_check_deny_file(load);
     check_admin(load);
+    conf_check_accounts(load);
     check_dns(load);
     conf_check_tls(load);
 }

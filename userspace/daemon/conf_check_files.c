@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conf_check_files.c: what this host must have. Files that are opened when the daemon starts: what is
  * in them is right, and those that will be written can be. So `check` says what `run` would fail
- * with; and of addresses that `source` names, which ones cannot be used now. */
+ * with; and of addresses and accounts, which ones this host does not have. */
 #include "daemon/conf_internal.h"
 
 #include "net/addr.h"
 #include "proxy/access.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -62,12 +64,17 @@ void conf_check_deny_file(struct conf_load *load)
     weir_access_free(access_made);
 }
 
-/* May a socket be bound to it? What cannot be found out is no fault. */
-static bool address_here(const struct weir_addr *addr)
+bool conf_addr_here(const struct conf_load *load, const struct weir_addr *addr)
 {
-    int fd = socket(addr->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool here = fd < 0 || bind(fd, &addr->sa, addr->len) == 0 || errno != EADDRNOTAVAIL;
+    struct weir_addr any_port = *addr; /* whether a port is free is another question */
+    bool here;
+    int fd;
 
+    if (load->no_files || addr->sa.sa_family == AF_UNIX)
+        return true;
+    weir_addr_set_port(&any_port, 0);
+    fd = socket(addr->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    here = fd < 0 || bind(fd, &any_port.sa, any_port.len) == 0 || errno != EADDRNOTAVAIL;
     if (fd >= 0)
         close(fd);
     return here;
@@ -80,12 +87,28 @@ void conf_check_source_here(struct conf_load *load, const struct weir_cluster_co
     char text[64];
     int n = snprintf(text, sizeof(text), v6 ? "[%.*s]:0" : "%.*s:0", WEIR_FMT(cluster->source));
 
-    if (load->no_files || n < 0 || (size_t)n >= sizeof(text) ||
-        weir_addr_parse(&addr, weir_str(text)) || addr.sa.sa_family == AF_UNIX)
+    if (n < 0 || (size_t)n >= sizeof(text) || weir_addr_parse(&addr, weir_str(text)))
         return;
-    if (!address_here(&addr))
+    if (!conf_addr_here(load, &addr))
         conf_warn(load, conf_at(load, &cluster->source, "source"),
                   "'%.*s' is not an address of this host now: until it is, nothing reaches "
                   "upstream '%.*s'",
                   CONF_QUOTE(cluster->source), CONF_QUOTE(cluster->name));
+}
+
+/* As the daemon will look them up: the user only where it may become another. */
+void conf_check_accounts(struct conf_load *load)
+{
+    const struct weir_conf *conf = load->conf;
+    const char *user = weir_arena_copy(&load->scratch, conf->user).ptr;
+    const char *group = weir_arena_copy(&load->scratch, conf->admin.group).ptr;
+
+    if (load->no_files || !user || (conf->admin.group.len && !group))
+        return;
+    if (conf->admin.group.len && !getgrnam(group))
+        conf_error(load, conf_at(load, &conf->admin.group, "group"), "there is no group '%.*s'",
+                   CONF_QUOTE(conf->admin.group));
+    if (conf->user.len && geteuid() == 0 && !getpwnam(user))
+        conf_warn(load, conf_at(load, &conf->user, "user"),
+                  "there is no user '%.*s': weir will run as 'nobody'", CONF_QUOTE(conf->user));
 }

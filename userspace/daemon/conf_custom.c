@@ -3,6 +3,8 @@
  * kinds. */
 #include "daemon/conf_internal.h"
 
+#include "proxy/access_log.h"
+
 static bool is_text(const struct conf_node *node, const char *text)
 {
     return node->kind == CONF_SCALAR && weir_str_eq(node->text, weir_str(text));
@@ -486,6 +488,20 @@ void conf_access_log_fill(struct conf_load *load, const struct conf_pair *pair,
         conf_fill(load, conf_access_log_items, log, pair->value, &here);
 }
 
+/* What the log itself would refuse when it is opened, where it was said. */
+static void access_log_check(struct conf_load *load, const struct weir_access_log_conf *log)
+{
+    struct weir_access_log_conf format = { .format = log->format,
+                                           .template_text = log->template_text };
+    struct weir_access_log_conf redact = { .redact = log->redact };
+    struct weir_tls_fault fault = { "" };
+
+    if (conf_place(load, &log->format, "format") && weir_access_log_check(&format, &fault))
+        conf_error(load, conf_at(load, &log->format, "format"), "%s", fault.text);
+    if (conf_place(load, &log->redact, "redact") && weir_access_log_check(&redact, &fault))
+        conf_error(load, conf_at(load, &log->redact, "redact"), "%s", fault.text);
+}
+
 static void access_log_parse(struct conf_load *load, const struct weir_conf_item *item,
                              const struct conf_pair *pair, void *base,
                              const struct conf_where *where)
@@ -495,6 +511,7 @@ static void access_log_parse(struct conf_load *load, const struct weir_conf_item
     conf_defaults(load, item->rows, log, false);
     conf_access_log_fill(load, pair, log, where);
     log->set = pair->mark.file != NULL; /* not by a default */
+    access_log_check(load, log);
 }
 
 static void access_log_print(struct conf_printer *printer, const struct weir_conf_item *item,

@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "daemon/conf.h"
+#include "net/addr.h"
 #include "weir/plugin.h"
 
 #include <sys/types.h>
@@ -292,7 +293,7 @@ extern const struct weir_filter_type *const conf_filter_types[];
 
 /* ---- after the fill ---- */
 
-/** Cross references and meanings (conf_check.c, conf_check_route.c, conf_check_tls.c, conf_check_files.c). */
+/** Cross references and meanings (conf_check*.c). */
 void conf_check(struct conf_load *load);
 void conf_check_listener_routes(struct conf_load *load, struct weir_listener_conf *listener);
 void conf_check_route_lists(struct conf_load *load);
@@ -303,6 +304,18 @@ void conf_check_tls(struct conf_load *load);
 void conf_check_deny_file(struct conf_load *load);
 /** A warning where `source`, an address, is none of this host (not with no_files). */
 void conf_check_source_here(struct conf_load *load, const struct weir_cluster_conf *cluster);
+/** Do two sockets that listen on these addresses meet? Those of two devices do not. */
+bool conf_addr_overlap(const struct weir_addr *a, const struct weir_addr *b);
+/** What can be wrong with `bind` and `device`; `bound` grows by the addresses of this listener. */
+void conf_check_bind(struct conf_load *load, const struct weir_listener_conf *listener,
+                     struct weir_conf_list *bound);
+/** An error where the path of "unix:PATH" is none. */
+void conf_check_unix_path(struct conf_load *load, const struct conf_mark *mark,
+                          struct weir_str address);
+/** Has this host the address? Yes where that cannot be found out, and with no_files. */
+bool conf_addr_here(const struct conf_load *load, const struct weir_addr *addr);
+/** `user` and `admin.group`: are they there? (not with no_files) */
+void conf_check_accounts(struct conf_load *load);
 /** An error where a file cannot be made or written to (not with no_files). */
 void conf_check_writable(struct conf_load *load, const struct conf_mark *mark,
                          struct weir_str path);

@@ -111,6 +111,16 @@ struct weir_access_log *weir_access_log_open(const struct weir_access_log_conf *
     return log;
 }
 
+int weir_access_log_check(const struct weir_access_log_conf *conf, struct weir_tls_fault *fault)
+{
+    struct weir_log_style style;
+    int err = weir_log_style_init(&style, conf, false, fault);
+
+    if (!err)
+        weir_log_style_fini(&style);
+    return err;
+}
+
 void weir_access_log_set_log(struct weir_access_log *log, struct weir_log *to)
 {
     log->log = to;

@@ -27,6 +27,9 @@ struct weir_access_record {
 
 struct weir_access_log;
 
+/** Is the format one, and does `redact` name fields? 0, or WEIR_EINVAL with *fault. */
+int weir_access_log_check(const struct weir_access_log_conf *conf,
+                          struct weir_tls_fault *fault) WEIR_MUST_CHECK;
 /** Opens the target. Logs of one file are descriptors of their own that append whole lines. NULL
  * with *fault. `conf` outlives it. */
 struct weir_access_log *weir_access_log_open(const struct weir_access_log_conf *conf,

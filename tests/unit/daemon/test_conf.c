@@ -197,6 +197,21 @@ static void test_aliases(void **state)
     conf_test_end(&t);
 }
 
+/* Addresses of one port that do not meet: of two families, and of two devices. */
+static void test_bind_apart(void **state)
+{
+    struct conf_test t;
+
+    if (conf_test_load(&t, NULL,
+                       "listeners:\n"
+                       "  a: { bind: [ '0.0.0.0:1', '[::]:1', '127.0.0.1:2', '127.0.0.2:2', "
+                       "'127.0.0.1:0', '127.0.0.1:0' ], to: app }\n"
+                       "  b: { bind: ':3', device: lo, to: app }\n"
+                       "  c: { bind: ':3', device: eth1, to: app }\n" UPSTREAM))
+        fail_msg("%s", t.said);
+    conf_test_end(&t);
+}
+
 /* What is printed is what counts: without a client_ca no client is asked for a certificate. */
 static void test_client_verify(void **state)
 {
@@ -231,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_smallest),   cmocka_unit_test(test_filter_switches),
         cmocka_unit_test(test_everything), cmocka_unit_test(test_effective_is_a_fix_point),
         cmocka_unit_test(test_aliases),    cmocka_unit_test(test_client_verify),
+        cmocka_unit_test(test_bind_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,17 @@ static const struct refusal {
     { "listeners: { a: { bind: ':1', to: u }, b: { bind: '0.0.0.0:1', to: u } }\nupstreams: { u: { "
       "servers: 'x:1' } }\n",
       "bound twice" },
+    /* what the kernel would refuse, as one address covers the other; ports and families apart do not */
+    { LISTENER("bind: [ ':1', '127.0.0.1:1' ], to: app"),
+      "t.yaml:1:35: error: the address '127.0.0.1:1' is bound twice; ':1' at t.yaml:1 has it" },
+    { LISTENER("bind: [ '[::1]:1', ':1' ], to: app"), "the address ':1' is bound twice" },
+    { LISTENER("bind: [ '127.0.0.1:1', '0.0.0.0:1' ], to: app"), "'0.0.0.0:1' is bound twice" },
+    { LISTENER("bind: [], to: app"), "t.yaml:1:27: error: listener 'web' has no address" },
+    { TOP("access_log: { format: '$nope' }"),
+      "t.yaml:3:23: error: access_log: format: there is no '$nope'" },
+    { TOP("access_log: { redact: [ query, qurey ] }"),
+      "t.yaml:3:23: error: access_log: redact: 'qurey' is not one of query" },
+    { LISTENER("bind: ':80', to: app, access_log: { redact: pth }"), "redact: 'pth' is not one" },
     { "listeners: { a: 1, a: 2 }\n", "the key 'a' is there twice; first at t.yaml:1" },
     { LISTENER("to: app"), "listener 'web' needs 'bind'" },
     { LISTENER("bind: ':80'"), "listener 'web' needs 'to' or 'routes'" },

@@ -208,6 +208,38 @@ static void test_files_of_the_start(void **state)
     conf_test_end(&t);
 }
 
+/* What this host lacks is said by the check, where the start would fail with it. */
+static void test_host_of_the_start(void **state)
+{
+    struct conf_test t;
+
+    write_file("secret", "");
+    write_file("main.yaml", "user: weir-none\n"
+                            "listeners:\n"
+                            "  a: { bind: '192.0.2.1:1', to: a }\n"
+                            "  b: { bind: 'unix:/nonexistent/x', to: a }\n"
+                            "  c: { bind: ':2', device: weir-none0, to: a }\n"
+                            "  d: { bind: '192.0.2.1:3', freebind: on, to: a }\n"
+                            "  e: { bind: 'unix:${WEIR_TEST_DIR}/secret', to: a }\n"
+                            "upstreams: { a: { servers: [ 'a:1' ] } }\n"
+                            "admin: { group: weir-none, listen: '192.0.2.1:4' }\n");
+    setenv("WEIR_TEST_DIR", dir, 1);
+    assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
+    assert_int_equal(t.diags.errors, 6);
+    assert_non_null(strstr(t.said, "main.yaml:3:14: error: '192.0.2.1:1': no interface of this "
+                                   "host has this address; 'freebind: on'"));
+    assert_non_null(strstr(t.said, "main.yaml:4:14: error: cannot write '/nonexistent/x': its "
+                                   "folder does not exist"));
+    assert_non_null(strstr(t.said, "main.yaml:5:28: error: there is no network interface "
+                                   "'weir-none0'"));
+    assert_non_null(strstr(t.said, "/secret' is there, and is no socket"));
+    assert_non_null(strstr(t.said, "main.yaml:9:17: error: there is no group 'weir-none'"));
+    assert_non_null(strstr(t.said, "main.yaml:9:36: error: '192.0.2.1:4': no interface"));
+    if (geteuid() == 0)
+        assert_non_null(strstr(t.said, "main.yaml:1:7: warning: there is no user 'weir-none'"));
+    conf_test_end(&t);
+}
+
 /* What is not here now may be later: it is no error. */
 static void test_source_here(void **state)
 {
@@ -232,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_include),
         cmocka_unit_test(test_source_here),
+        cmocka_unit_test(test_host_of_the_start),
         cmocka_unit_test(test_include_wrong),
         cmocka_unit_test(test_environment_and_secret),
         cmocka_unit_test(test_secrets_in_maps),
