@@ -402,7 +402,7 @@ def retries_with_bodies(lab):
 
 @story
 def memory_of_many_slow_streams(lab):
-    # 100 streams that are not read: what the proxy holds is bounded (64 KiB a stream, 8 MiB a connection).
+    # 100 streams that are not read: what the proxy holds is bounded (64 KiB a stream: what no one reads is given no more).
     def reply(x):
         x.begin(200)
         try:

@@ -358,7 +358,6 @@ static int submit_settings(struct weir_h2 *h2)
                                 is_server ? sizeof(server) / sizeof(server[0])
                                           : sizeof(client) / sizeof(client[0])))
         return WEIR_ENOMEM;
-    h2->conn_window = H2_CONN_WINDOW_BYTES;
     h2->peer_window = NGHTTP2_INITIAL_WINDOW_SIZE;
     return nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
                                                  H2_CONN_WINDOW_BYTES)

@@ -82,6 +82,9 @@ struct weir_h2 *weir_h2_new_client(struct weir_h2_shared *shared,
 void weir_h2_free(struct weir_h2 *h2);
 struct weir_codec *weir_h2_codec(struct weir_h2 *h2);
 
+/** How long a way to the peer and back takes, when it is known before HTTP/2 begins (0: it is not): it says how much of a
+ * body may be on its way. */
+void weir_h2_set_rtt(struct weir_h2 *h2, uint32_t rtt_ms);
 /** Client role: the scheme of requests is https; else http. */
 void weir_h2_secure(struct weir_h2 *h2, bool secure);
 /** Server role: the preface has not come whole, or a header block is not whole: for the head's deadline. */

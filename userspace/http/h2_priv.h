@@ -23,11 +23,10 @@ enum {
     H2_LEND_BYTES_MIN = 4096,   /* a body from this on is framed at once, and not copied */
     H2_WINDOW_BYTES = 65535,    /* of a stream, at first */
     H2_WINDOW_BYTES_LEAST = 16384, /* while memory is short: one frame */
-    H2_CONN_WINDOW_BYTES = 1 << 20,
-    H2_CONN_WINDOW_BYTES_MAX = 8 << 20,
+    H2_CONN_WINDOW_BYTES = 32 << 20,
     H2_STREAM_WINDOW_BYTES_MAX = 16 << 20,
     H2_EXTRA_BYTES_MAX =
-        8 << 20,     /* what the windows of all streams may be above H2_WINDOW_BYTES each */
+        32 << 20,    /* what the windows of all streams may be above H2_WINDOW_BYTES each */
     H2_FAR_OVER = 4, /* a head so many times over its limit ends the connection */
     H2_STREAMS_UNSETTLED =
         100,               /* that we open before the peer's SETTINGS have come (RFC 9113 6.5.2) */
@@ -181,9 +180,10 @@ struct weir_h2_stream {
     struct weir_error why; /* H2_DUE_RESET */
     uint32_t unread;       /* body bytes handed out and not consumed yet */
     uint32_t window;       /* that the peer was given */
-    uint32_t round_bytes;  /* received in this round of the BDP estimate */
-    uint32_t round;
+    uint32_t half_bytes;   /* consumed since half_ms: up to half a window */
+    uint64_t half_ms;      /* 0: no body has come yet */
     uint8_t in, out, out_body, due, informationals;
+    uint8_t halves; /* of the window that were consumed fast, one after the other */
     bool length_in; /* left_in counts */
     bool deferred;  /* nghttp2 waits to be told of more body */
     bool answered;  /* client role: the final head has come */
@@ -217,20 +217,19 @@ struct weir_h2 {
     size_t queued;       /* bytes in the queues of all streams */
     size_t extra;        /* of stream windows, above H2_WINDOW_BYTES each */
     struct weir_h2_watch watch;
-    unsigned open; /* streams that are neither closed nor (client role) unsent */
-    /* BDP: bytes that came since our PING left */
-    uint32_t round, round_bytes, conn_window;
-    uint64_t round_ms, round_delay_ms;
-    int64_t widest;       /* window of the peer's that a stream has, as SETTINGS begin */
-    uint32_t peer_window; /* that its streams begin with */
+    unsigned open;         /* streams that are neither closed nor (client role) unsent */
+    uint32_t rtt_ms;       /* a round trip to the peer; 0: not known */
+    uint64_t rtt_asked_ms; /* when the PING went that asks for it */
+    int64_t widest;        /* window of the peer's that a stream has, as SETTINGS begin */
+    uint32_t peer_window;  /* that its streams begin with */
     struct weir_h2_priorities priorities;
     uint8_t role, depth;
     bool feeding, framing, wanted;
     bool magic;   /* client role: the preface is to be sent */
     bool settled; /* the peer's SETTINGS have come */
     bool takes_upgrade;
-    bool secure;     /* client role: the scheme of requests that have none is https */
-    bool round_open; /* our PING is out */
+    bool secure; /* client role: the scheme of requests that have none is https */
+    bool rtt_asked;
     bool goaway;     /* the peer's GOAWAY has come */
     bool leaving;    /* server role: the first GOAWAY is out, or queued */
     bool left_asked; /* and the PING behind it */

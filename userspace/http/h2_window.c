@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * h2_window.c: what the peer may send. The connection's window is given back at once, so that a stream that nobody reads
- * holds no other back; a stream's window follows what its holder consumes.
+ * h2_window.c: what the peer may send. The connection's window is wide and given back at once, so that a stream that
+ * nobody reads holds no other back; a stream's window follows what its holder consumes.
  *
- * Windows grow by the bandwidth-delay product: a PING goes out while data flows, and what came until its ACK is what the
- * path holds. A stream that filled two thirds of its window in such a round, and whose holder took it, gets twice as
- * much; so does the connection. Rounds that change nothing come ever more seldom.
+ * A stream begins with 64 KiB. When its holder took half of its window within a round trip, it is the window that holds
+ * the peer back: then the stream gets at once what a fast line carries in a round trip, since over a long way each step of
+ * a slow growth would cost one. Over a short way that costs nothing, and what an upstream sends goes to a client that may
+ * stand still behind a window of 64 KiB: there first more than a whole window has to be taken. A stream gets no more than what is still to come, and at most half of
+ * what its connection has left for such streams. The round trip is that of the TLS handshake (weir_h2_set_rtt), or of one
+ * PING.
  *
  * While memory is short (shared->tight) nothing grows, and a stream that gets credit gets it for the least window. What it
  * was granted before cannot be taken back: that much may still come, once. The window is as it was with the first credit
@@ -14,38 +17,33 @@
 #include "http/h2_priv.h"
 
 enum {
-    ROUND_BYTES_MIN = 16 * 1024, /* no PING for less */
-    ROUND_DELAY_MS = 100,
-    ROUND_DELAY_MS_MAX = 10 * 1000,
+    LINE_BYTES_PER_MS = 320 * 1024, /* 2.6 Gbit/s: H2_STREAM_WINDOW_BYTES_MAX in 51 ms */
+    FAR_MS = 10,
+    HALVES = 4, /* that must be taken fast, one after the other */
 };
 
-static const uint8_t round_ping[8] = { 'w', 'e', 'i', 'r', '-', 'b', 'd', 'p' };
+static const uint8_t rtt_ping[8] = { 'w', 'e', 'i', 'r', '-', 'r', 't', 't' };
 
-static int begin_round(struct weir_h2 *h2)
+void weir_h2_set_rtt(struct weir_h2 *h2, uint32_t rtt_ms)
 {
-    if (nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, round_ping))
-        return WEIR_ENOMEM;
-    h2->round_open = true;
-    h2->round_bytes = 0;
-    h2->round++;
-    return 0;
+    h2->rtt_ms = rtt_ms;
 }
 
-int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t bytes)
+static void ask_rtt(struct weir_h2 *h2)
 {
-    if (nghttp2_session_consume_connection(h2->session, bytes))
-        return WEIR_ENOMEM;
-    h2->round_bytes += (uint32_t)bytes;
-    if (s) {
-        if (s->round != h2->round)
-            s->round_bytes = 0;
-        s->round = h2->round;
-        s->round_bytes += (uint32_t)bytes;
-    }
-    if (h2->round_open || h2->round_bytes < ROUND_BYTES_MIN || h2->left ||
-        weir_h2_now(h2) - h2->round_ms < h2->round_delay_ms)
-        return 0;
-    return begin_round(h2);
+    if (h2->rtt_asked || h2->left || nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, rtt_ping))
+        return;
+    h2->rtt_asked = true;
+    h2->rtt_asked_ms = weir_h2_now(h2);
+}
+
+bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque)
+{
+    if (!h2->rtt_asked || memcmp(opaque, rtt_ping, sizeof(rtt_ping)) != 0)
+        return false;
+    if (!h2->rtt_ms)
+        h2->rtt_ms = (uint32_t)(weir_h2_now(h2) - h2->rtt_asked_ms) + 1;
+    return true;
 }
 
 static uint32_t extra_of(uint32_t window)
@@ -53,16 +51,15 @@ static uint32_t extra_of(uint32_t window)
     return window > H2_WINDOW_BYTES ? window - H2_WINDOW_BYTES : 0;
 }
 
-static bool set_window(struct weir_h2_stream *s, uint32_t window)
+static void set_window(struct weir_h2_stream *s, uint32_t window)
 {
     struct weir_h2 *h2 = s->h2;
 
     if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, s->id,
                                               (int32_t)window))
-        return false;
+        return;
     h2->extra = h2->extra - extra_of(s->window) + extra_of(window);
     s->window = window;
-    return true;
 }
 
 /* Smaller: nghttp2 holds back as much of the credit that follows. */
@@ -71,9 +68,61 @@ static void fit_window(struct weir_h2_stream *s)
     bool tight = s->h2->shared->tight;
 
     if (tight && s->window > H2_WINDOW_BYTES_LEAST)
-        (void)set_window(s, H2_WINDOW_BYTES_LEAST);
+        set_window(s, H2_WINDOW_BYTES_LEAST);
     else if (!tight && s->window < H2_WINDOW_BYTES)
-        (void)set_window(s, H2_WINDOW_BYTES);
+        set_window(s, H2_WINDOW_BYTES);
+}
+
+/* What the stream would need to keep a fast line busy, as far as it may have that. */
+static uint32_t window_for(const struct weir_h2_stream *s)
+{
+    const struct weir_h2 *h2 = s->h2;
+    uint64_t want = (uint64_t)h2->rtt_ms * LINE_BYTES_PER_MS;
+    uint64_t have = s->window + (H2_EXTRA_BYTES_MAX - h2->extra) / 2;
+
+    if (want > H2_STREAM_WINDOW_BYTES_MAX)
+        want = H2_STREAM_WINDOW_BYTES_MAX;
+    if (s->length_in && want > s->left_in)
+        want = s->left_in;
+    return (uint32_t)(want < have ? want : have);
+}
+
+static void grow(struct weir_h2_stream *s)
+{
+    uint32_t window = window_for(s);
+
+    if (s->in == H2_IN_BODY && window > s->window && !s->h2->shared->tight)
+        set_window(s, window);
+}
+
+/* An upload from far away. */
+static bool is_far(const struct weir_h2 *h2)
+{
+    return h2->role == H2_SERVER && h2->rtt_ms >= FAR_MS;
+}
+
+/* Half a window has been consumed: was that fast? */
+static void judge(struct weir_h2_stream *s)
+{
+    uint64_t now_ms = weir_h2_now(s->h2);
+
+    if (!s->h2->rtt_ms)
+        ask_rtt(s->h2);
+    else if (now_ms - s->half_ms > s->h2->rtt_ms)
+        s->halves = 0;
+    else if (is_far(s->h2) || ++s->halves == HALVES) {
+        s->halves = 0;
+        grow(s);
+    }
+    s->half_bytes = 0;
+    s->half_ms = now_ms;
+}
+
+int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t bytes)
+{
+    if (s && !s->half_ms)
+        s->half_ms = weir_h2_now(h2);
+    return nghttp2_session_consume_connection(h2->session, bytes) ? WEIR_ENOMEM : 0;
 }
 
 void weir_h2_window_consume(struct weir_h2_stream *s, size_t bytes)
@@ -81,72 +130,13 @@ void weir_h2_window_consume(struct weir_h2_stream *s, size_t bytes)
     if (s->closed || !s->id)
         return;
     fit_window(s);
-    if (nghttp2_session_consume_stream(s->h2->session, s->id, bytes) == 0 &&
-        nghttp2_session_want_write(s->h2->session))
+    if (nghttp2_session_consume_stream(s->h2->session, s->id, bytes))
+        return;
+    s->half_bytes += (uint32_t)bytes;
+    if (s->half_bytes >= s->window / 2)
+        judge(s);
+    if (nghttp2_session_want_write(s->h2->session))
         weir_h2_want(s->h2);
-}
-
-static bool filled(uint32_t bytes, uint32_t window)
-{
-    return (uint64_t)bytes * 3 >= (uint64_t)window * 2;
-}
-
-static bool grow_stream(struct weir_h2_stream *s)
-{
-    struct weir_h2 *h2 = s->h2;
-    uint32_t more = s->window;
-
-    if (s->closed || s->in != H2_IN_BODY || s->round != h2->round ||
-        !filled(s->round_bytes, s->window) || !s->hs || s->unread > s->window / 8)
-        return false;
-    if (more > H2_STREAM_WINDOW_BYTES_MAX - s->window)
-        more = H2_STREAM_WINDOW_BYTES_MAX - s->window;
-    if (more > H2_EXTRA_BYTES_MAX - h2->extra)
-        more = (uint32_t)(H2_EXTRA_BYTES_MAX - h2->extra);
-    return more && set_window(s, s->window + more);
-}
-
-static bool grow_connection(struct weir_h2 *h2)
-{
-    uint32_t window = 2 * h2->conn_window;
-
-    if (!filled(h2->round_bytes, h2->conn_window) || h2->conn_window >= H2_CONN_WINDOW_BYTES_MAX)
-        return false;
-    if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0, (int32_t)window))
-        return false;
-    h2->conn_window = window;
-    return true;
-}
-
-static bool grow(struct weir_h2 *h2)
-{
-    bool grown;
-
-    if (h2->shared->tight)
-        return false;
-    grown = grow_connection(h2);
-    weir_list_each(link, next, &h2->streams) grown |=
-        grow_stream(weir_list_entry(link, struct weir_h2_stream, link));
-    return grown;
-}
-
-bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque)
-{
-    bool grown;
-
-    if (!h2->round_open || memcmp(opaque, round_ping, sizeof(round_ping)) != 0)
-        return false;
-    grown = grow(h2);
-    h2->round_open = false;
-    h2->round_bytes = 0;
-    h2->round_ms = weir_h2_now(h2);
-    if (grown)
-        h2->round_delay_ms = 0;
-    else
-        h2->round_delay_ms = h2->round_delay_ms ? 4 * h2->round_delay_ms : ROUND_DELAY_MS;
-    if (h2->round_delay_ms > ROUND_DELAY_MS_MAX)
-        h2->round_delay_ms = ROUND_DELAY_MS_MAX;
-    return true;
 }
 
 void weir_h2_window_forget(struct weir_h2_stream *s)

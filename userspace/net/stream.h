@@ -36,6 +36,7 @@ struct weir_stream_sink {
 struct weir_tls_info {
     struct weir_str version, cipher, sni, alpn; /* "TLSv1.3"; alpn and sni may be absent */
     bool resumed;
+    uint32_t rtt_ms; /* our last flight of the handshake and its answer, rounded up; 0: not known */
     struct weir_str
         client_subject; /* of a verified client certificate (RFC 2253), absent without one */
     const void *policy; /* which certificate policy answered: a request for another host gets 421 */

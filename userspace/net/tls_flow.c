@@ -180,6 +180,20 @@ static bool tls_step_is_cheap(const struct weir_tls *tls)
            SSL_get_finished(tls->ssl, &none, 0) > 0;
 }
 
+/* All that came has been used, and our flight, if there is one, has left. */
+static void tls_flight_sent(struct weir_tls *tls)
+{
+    tls->flight_ms = (uint32_t)tls->stream.loop->now_ms ?: 1;
+}
+
+/* The first bytes that follow a flight are its answer. */
+static void tls_flight_answered(struct weir_tls *tls)
+{
+    if (tls->flight_ms)
+        tls->info.rtt_ms = (uint32_t)tls->stream.loop->now_ms - tls->flight_ms + 1;
+    tls->flight_ms = 0;
+}
+
 /* In an event of the lower stream: go on when there is something to go on with. */
 static void tls_advance(struct weir_tls *tls)
 {
@@ -234,8 +248,10 @@ void tls_step(void *arg)
         tls_opened(tls);
     else if (!waits)
         tls_handshake_failed(tls);
-    else
+    else {
+        tls_flight_sent(tls);
         tls_advance(tls);
+    }
 }
 
 /* ---- data ---- */
@@ -385,10 +401,12 @@ static void on_lower_data(void *arg, const uint8_t *data, size_t len)
         tls_fail(tls, WEIR_ENOMEM, 0);
         return;
     }
-    if (handshake)
-        tls_advance(tls);
-    else
+    if (!handshake) {
         tls->stalled = true;
+        return;
+    }
+    tls_flight_answered(tls);
+    tls_advance(tls);
 }
 
 static void on_lower_eof(void *arg)

@@ -67,6 +67,7 @@ struct weir_tls {
     struct weir_buf held;               /* ciphertext that could not be used yet */
     uint8_t *owed; /* a ticket, encrypted: goes out with what is written next */
     uint32_t owed_len;
+    uint32_t flight_ms; /* when our flight of the handshake left (loop time); 0: it is answered */
     struct weir_timer quiet; /* while something is owed */
     struct weir_later later;
     char *sni;

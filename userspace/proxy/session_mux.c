@@ -21,6 +21,7 @@ int weir_session_sniff(struct weir_session *session, const uint8_t *data, size_t
 int weir_session_multiplex(struct weir_session *session)
 {
     struct weir_wlistener *wl = session->wl;
+    const struct weir_tls_info *tls = weir_stream_tls(session->stream);
     struct weir_h2 *h2 = weir_h2_new_server(&wl->worker->h2, &wl->listener->guard,
                                             &wl->listener->h2, &weir_session_codec_sink, session);
 
@@ -29,6 +30,7 @@ int weir_session_multiplex(struct weir_session *session)
     weir_h1_fini(&session->h1);
     memset(&session->mux, 0, sizeof(session->mux));
     session->mux.h2 = h2;
+    weir_h2_set_rtt(h2, tls ? tls->rtt_ms : 0);
     weir_stream_limit_unsent(session->stream, WEIR_SHARED_UNSENT_BYTES);
     session->multiplexed = session->sniffed = true;
     weir_session_codec_sink.on_wanted(session); /* said inside weir_h2_new_server, in vain */

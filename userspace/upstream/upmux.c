@@ -410,6 +410,7 @@ static struct weir_upmux *mux_new(struct weir_upconn *conn)
 {
     struct weir_cluster_view *view = conn->view;
     struct weir_upmux *mux = weir_slab_get(&view->muxes);
+    const struct weir_tls_info *tls;
 
     if (!mux)
         return NULL;
@@ -431,6 +432,8 @@ static struct weir_upmux *mux_new(struct weir_upconn *conn)
     weir_h2_secure(mux->h2, view->cluster->tls != NULL);
     mux->slot = conn->slot;
     mux->stream = conn->stream;
+    tls = weir_stream_tls(mux->stream);
+    weir_h2_set_rtt(mux->h2, tls ? tls->rtt_ms : 0);
     weir_stream_set_sink(mux->stream, &stream_sink, mux);
     return mux;
 }

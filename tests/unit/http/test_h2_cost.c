@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** What a connection may cost: budgets of frames, windows that grow and whom they hold back, memory of an idle session. */
+/** What a connection may cost: budgets of frames, memory of an idle session. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -232,151 +232,6 @@ static void test_unread_acks(void **state)
     h2_log_free(log);
 }
 
-/* ---- windows ---- */
-
-static void test_stream_window_follows_the_holder(void **state)
-{
-    struct h2_log *log = h2_server_new(NULL);
-    struct h2_wire wire;
-
-    log->manual = log->slow = true;
-    h2_wire_init(&wire);
-    h2_put_headers(&wire, 1, false, H2_POST);
-    for (int i = 0; i < 4; i++)
-        h2_put_zeros(&wire, 1, i < 3 ? 16384 : 16383, false);
-    assert_true(h2_log_feed_wire(log, &wire) > 0);
-    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_WINDOW_UPDATE, 1, NULL), 0);
-    weir_hstream_consume(log->exchanges[0].hs, 40000);
-    h2_log_turn(log);
-    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_WINDOW_UPDATE, 1, NULL), 1);
-    weir_hstream_consume(log->exchanges[0].hs, SIZE_MAX);
-    assert_int_equal(((struct weir_h2_stream *)log->exchanges[0].hs->impl)->unread, 0);
-    h2_wire_fini(&wire);
-    h2_log_free(log);
-}
-
-/* Streams that nobody reads use up the connection's window, and it is given back all the same. */
-static void test_unread_streams_hold_nobody_back(void **state)
-{
-    struct h2_log *log = h2_server_new(NULL);
-    struct h2_frame frame = { .len = 0 };
-    struct h2_wire wire;
-    size_t given = 0;
-
-    log->manual = log->slow = true;
-    h2_wire_init(&wire);
-    for (uint32_t id = 1; id < 61; id += 2) {
-        h2_put_headers(&wire, id, false, H2_POST);
-        for (int i = 0; i < 4; i++)
-            h2_put_zeros(&wire, id, i < 3 ? 16384 : 16383, false);
-        assert_true(h2_log_feed_wire(log, &wire) > 0);
-    }
-    for (size_t at = 0; h2_next_frame(&log->out, &at, &frame);)
-        if (frame.type == NGHTTP2_WINDOW_UPDATE && frame.id == 0)
-            given += h2_u32_at(frame.payload);
-    assert_in_range(given, 30 * 65535 - (1 << 20), 30 * 65535);
-    h2_wire_fini(&wire);
-    h2_log_free(log);
-}
-
-/* As a peer with a long way: answers our PING when a window's worth has come. */
-static void test_windows_grow(void **state)
-{
-    struct h2_log *log = h2_server_new(NULL);
-    struct h2_frame frame = { .len = 0 };
-    struct h2_wire wire;
-    size_t window = 65535;
-
-    log->manual = true;
-    h2_wire_init(&wire);
-    h2_put_headers(&wire, 1, false, H2_POST);
-    for (int round = 0; round < 12; round++) {
-        for (size_t at = 0; at < window; at += 16384)
-            h2_put_zeros(&wire, 1, window - at < 16384 ? window - at : 16384, false);
-        assert_true(h2_log_feed_wire(log, &wire) > 0);
-        assert_int_equal(h2_count_frames(&log->out, NGHTTP2_GOAWAY, 0, NULL), 0);
-        if (h2_count_frames(&log->out, NGHTTP2_PING, 0, &frame))
-            h2_put_frame(&wire, NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, frame.payload, 8);
-        log->now_ms += 100;
-        assert_true(h2_log_feed_wire(log, &wire) > 0);
-        window = 0;
-        for (size_t at = 0; h2_next_frame(&log->out, &at, &frame);)
-            if (frame.type == NGHTTP2_WINDOW_UPDATE && frame.id == 1)
-                window += h2_u32_at(frame.payload);
-        log->out.len = 0;
-        if (window > 900000)
-            break;
-    }
-    assert_in_range(window, 900000, (16 << 20));
-    h2_wire_fini(&wire);
-    h2_log_free(log);
-}
-
-/* What has been granted for stream 1 since the last look. */
-static size_t granted(struct h2_log *log)
-{
-    struct h2_frame frame = { .len = 0 };
-    size_t sum = 0;
-
-    h2_log_turn(log);
-    for (size_t at = 0; h2_next_frame(&log->out, &at, &frame);)
-        if (frame.type == NGHTTP2_WINDOW_UPDATE && frame.id == 1)
-            sum += h2_u32_at(frame.payload);
-    log->out.len = 0;
-    return sum;
-}
-
-static void send_zeros(struct h2_log *log, size_t bytes)
-{
-    struct h2_wire wire;
-
-    h2_wire_init(&wire);
-    for (; bytes; bytes -= bytes < 16384 ? bytes : 16384)
-        h2_put_zeros(&wire, 1, bytes < 16384 ? bytes : 16384, false);
-    assert_true(h2_log_feed_wire(log, &wire) > 0);
-    h2_wire_fini(&wire);
-}
-
-/* While memory is short a stream gets credit for 16 KiB at a time, and never none; afterwards what it had before. */
-static void test_windows_shrink(void **state)
-{
-    struct h2_log *log = h2_server_new(NULL);
-    struct weir_hstream *hs;
-    struct h2_wire wire;
-    size_t window = 65535;
-
-    log->manual = log->slow = true;
-    h2_wire_init(&wire);
-    h2_put_headers(&wire, 1, false, H2_POST);
-    assert_true(h2_log_feed_wire(log, &wire) > 0);
-    hs = log->exchanges[0].hs;
-    send_zeros(log, 40000); /* 25535 are granted, and cannot be taken back */
-    window -= 40000;
-    log->shared.tight = true;
-    weir_hstream_hold(hs, true);
-    assert_int_equal(granted(log), 0);
-    weir_hstream_consume(hs, 40000);
-    assert_int_equal(granted(log), 0);
-    for (int i = 0; i < 10; i++) {
-        send_zeros(log, window);
-        weir_hstream_consume(hs, window);
-        window = granted(log);
-        assert_in_range(window, 1, 16384);
-    }
-    send_zeros(log, window); /* and is not read any more */
-    log->shared.tight = false;
-    assert_int_equal(granted(log), 0);
-    weir_hstream_hold(hs, false);
-    assert_int_equal(granted(log), 65535 - window);
-    weir_hstream_consume(hs, window);
-    send_zeros(log, 65535 - window);
-    weir_hstream_consume(hs, 65535 - window);
-    assert_in_range(granted(log), 65535 / 2, 65535);
-    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_GOAWAY, 0, NULL), 0);
-    h2_wire_fini(&wire);
-    h2_log_free(log);
-}
-
 /* ---- memory ---- */
 
 static void test_idle_memory(void **state)
@@ -423,10 +278,6 @@ int main(void)
         cmocka_unit_test(test_credit_by_message),
         cmocka_unit_test(test_pings_that_measure),
         cmocka_unit_test(test_unread_acks),
-        cmocka_unit_test(test_stream_window_follows_the_holder),
-        cmocka_unit_test(test_unread_streams_hold_nobody_back),
-        cmocka_unit_test(test_windows_grow),
-        cmocka_unit_test(test_windows_shrink),
         cmocka_unit_test(test_idle_memory),
     };
 

@@ -360,6 +360,30 @@ static void test_handshakes_take_turns(void **state)
     }
 }
 
+/* Time passes between the server's flight and the client's answer: that is the way there and back. */
+static void test_the_way_is_timed(void **state)
+{
+    enum { AWAY_MS = 40, MUCH = 60 * 1000 };
+    struct kit_conn conn;
+
+    start(&conn);
+    while (!conn.up.out.len) /* hello */
+        weir_loop_turn(&loop, 0);
+    kit_deliver(&conn.down, SIZE_MAX);
+    while (!conn.down.out.len) /* the server's flight */
+        weir_loop_turn(&loop, 0);
+    kit_deliver(&conn.up, SIZE_MAX);
+    while (!conn.up.out.len) /* what finishes it */
+        weir_loop_turn(&loop, 0);
+    loop.now_ms += AWAY_MS;
+    kit_deliver(&conn.down, SIZE_MAX);
+    loop.now_ms -= AWAY_MS;
+    kit_conn_run(&conn);
+    assert_in_range(conn.server.info.rtt_ms, AWAY_MS + 1, MUCH);
+    assert_in_range(conn.client.info.rtt_ms, 1, MUCH);
+    kit_conn_end(&conn);
+}
+
 static void test_close_while_a_step_waits(void **state)
 {
     struct kit_conn conn;
@@ -410,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_close_inside_every_event),
         cmocka_unit_test(test_no_memory_below),
         cmocka_unit_test(test_handshakes_take_turns),
+        cmocka_unit_test(test_the_way_is_timed),
         cmocka_unit_test(test_close_while_a_step_waits),
         cmocka_unit_test(test_idle_holds_no_buffer),
     };
