@@ -6,8 +6,8 @@
 
 Every figure is a ratio within one run of the bench, or counted (bytes, system calls, connections), or a median of 20
 starts. Run it as root from the repository root, with a release build, on a machine that does nothing else.
---print only prints what an earlier run left in DIR. Parts: cost rate storm idle reuse calls start pingora
-(its contender is built by cargo, some minutes, the first time).
+--print only prints what an earlier run left in DIR. Parts: cost rate storm idle reuse calls start h2, and pingora (its
+contender is built by cargo, some minutes, the first time). h2 runs h2_beside.py and h2_far.py as well.
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile, time, socket
 
@@ -15,6 +15,7 @@ ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDe
 ap.add_argument("--bench", default="../shared/bench"); ap.add_argument("--out", default="/tmp/weir-measure")
 ap.add_argument("--quick", action="store_true"); ap.add_argument("--only"); ap.add_argument("--print", action="store_true", dest="show")
 a = ap.parse_args()
+import h2_beside, h2_far, contest
 WEIR = os.path.abspath(os.environ.get("WEIR", "build/release/weir"))
 COST = "h1-small h1-1k-64conn scale-1000 h1-body-64k h1-body-1m h1-close tls-h1-small tls-h1-1m tls-full-rsa tls-full-ecdsa tls-resumed"
 RATE = "h1-small h1-1k-64conn h1-chunked-1k h1-body-64k h1-body-1m h1-close tls-h1-small tls-h1-1m tls-full-rsa tls-full-ecdsa tls-resumed h1-small-w2"
@@ -30,6 +31,9 @@ ROWS = [
     ("CPU a GB", "tls-h1-1m", "closed", "cost", "nginx", 1.0, .9),
     ("CPU a handshake", "tls-full-rsa", "closed", "cost", "nginx", 1.0, .95), ("CPU a handshake", "tls-full-ecdsa", "closed", "cost", "nginx", 1.0, .95),
     ("CPU a handshake", "tls-resumed", "closed", "cost", "nginx", .80, .72),
+    ("CPU a request", "h2-m1", "closed", "h2", "haproxy", .95, .75), ("CPU a request", "h2-m10", "closed", "h2", "haproxy", .95, .75),
+    ("CPU a request", "h2-m100", "closed", "h2", "haproxy", .95, .75), ("CPU a request", "h2-to-h2", "closed", "h2", "nghttpx", 1.0, .80),
+    ("CPU a request", "grpc-unary", "closed", "h2", "haproxy", .95, .75),
     ("p99 of others", "storm-w1", "rate", "p99", "haproxy", 1.0, .5), ("p99 of others", "storm-w2", "rate", "p99", "haproxy", 1.0, .5),
 ] + [("p99 at a fixed rate", s, "rate", "p99", b, 1.2, .9) for s in RATE.split() for b in ("nginx", "haproxy")]
 
@@ -90,26 +94,28 @@ def p99_ratio(part, scenario, base):
 def table():
     if os.path.isdir(os.path.join(a.out, "cost", "results")):     # one summary of what several runs have left
         subprocess.run([sys.executable, os.path.join(a.bench, "bench.py"), "report", "-o", os.path.join(a.out, "cost"), "-b", "nginx,haproxy,h2o,pingora"], check=True, stdout=subprocess.DEVNULL)
-    cost, calls = summary("cost"), summary("calls", "syscalls")
+    cost, h2, calls = summary("cost"), summary("h2"), summary("calls", "syscalls")
     idle, reuse = summary("idle"), summary("reuse")
     print("| what | scenario | against | ratio | bar | aim | |\n|---|---|---|---|---|---|---|")
     for name, s, mode, key, base, bar, aim in ROWS:
-        if key == "cost":
-            d = cost.get((s, mode, "weir"), {})
+        if key in ("cost", "h2"):
+            d = (h2 if key == "h2" else cost).get((s, mode, "weir"), {})
             v, more = d.get("vs_" + base), ("±%.2f" % d["vs_%s_pm" % base]) if "vs_%s_pm" % base in d else ""
         else:
             r = p99_ratio("storm" if s.startswith("storm") else "rate", s, base)
             v, more = (r[0], "%.1f ms : %.1f ms" % (r[1] / 1e3, r[2] / 1e3)) if r else (None, "")
         if v is not None:
             print("| %s | %s | %s | %.2f | %.2f | %.2f | %s %s |" % (name, s, base, v, bar, aim, "aim" if v <= aim else "bar" if v <= bar else "**short**", more))
-    for s, bar, aim in (("idle-h1", 512, 256), ("idle-tls", 15400, 14600)):
-        w, n = idle.get((s, "closed", "weir"), {}).get("pss_per_conn"), idle.get((s, "closed", "nginx"), {}).get("pss_per_conn")
+    for s, bar, aim in (("idle-h1", 512, 256), ("idle-tls", 15400, 14600), ("idle-h2", 26500, 24500)):
+        w, n = ((h2 if s == "idle-h2" else idle).get((s, "closed", p), {}).get("pss_per_conn") for p in ("weir", "nginx"))
         if w: print("| bytes an idle connection | %s | (nginx %.0f) | %.0f | %d | %d | %s |" % (s, n or 0, w, bar, aim, "aim" if w <= aim else "bar" if w <= bar else "**short**"))
     for s, bar in (("reuse-w2", 2), ("reuse-many-w2", 2), ("reuse-sparse-w2", 8)):
         w, n = reuse.get((s, "closed", "weir"), {}).get("new_per_1k"), reuse.get((s, "closed", "nginx"), {}).get("new_per_1k")
         if w is not None: print("| upstream connections opened per 1000 requests | %s | (nginx %.1f) | %.1f | %d | 0 | %s |" % (s, n or 0, w, bar, "aim" if not w else "bar" if w <= bar else "**short**"))
     w, h = (calls.get(("h1-1k-64conn", "syscalls", p), {}).get("calls", {}).get("all") for p in ("weir", "haproxy"))
     if w and h: print("| system calls a request | h1-1k-64conn | haproxy (%.2f) | %.2f (%.2f) | 1.05 | 1.00 | %s |" % (h, w / h, w, "aim" if w <= h else "bar" if w <= 1.05 * h else "**short**"))
+    h2_beside.table(contest.load(a.out, "h2_beside"))
+    h2_far.table(contest.load(a.out, "h2_far"))
     try: s = json.load(open(os.path.join(a.out, "start.json")))
     except OSError: return
     print("| exec to the first 200 | plain and TLS | | %.1f ms | 100 | 30 | %s |" % (s["ms"], "aim" if s["ms"] <= 30 else "bar" if s["ms"] <= 100 else "**short**"))
@@ -117,7 +123,7 @@ def table():
 
 
 def main():
-    parts = (a.only or "start,idle,reuse,calls,cost,storm,rate").split(",")
+    parts = (a.only or "start,idle,reuse,calls,cost,storm,rate,h2").split(",")
     os.makedirs(a.out, exist_ok=True)
     q = ["--quick"] if a.quick else []
     n = lambda full, quick: ["-n", str(quick if a.quick else full)]
@@ -128,6 +134,10 @@ def main():
         if p == "calls": bench(p, "-s", "h1-1k-64conn", "-p", "weir,haproxy", "--syscalls", *n(5, 2))
         if p == "cost": bench(p, "-s", ",".join(COST.split()), "-p", "weir,nginx,haproxy,h2o", "-b", "nginx,haproxy,h2o", "-m", "closed", *n(5, 3), *q)
         if p == "pingora": bench("cost", "-s", "h1-small,h1-1k-64conn", "-p", "weir,nginx,haproxy,h2o,pingora", "-b", "nginx,haproxy,h2o,pingora", "-m", "closed", *n(5, 3), *q)
+        if p == "h2":
+            bench(p, "-s", "h2-m1,h2-m10,h2-m100,h2-to-h2,grpc-unary,idle-h2", "-p", "weir,nginx,haproxy,nghttpx", "-b", "nginx,haproxy,nghttpx", "-m", "closed", *n(5, 2), *q)
+            for part, rounds in (("h2_beside.py", n(7, 2)), ("h2_far.py", n(5, 1))):  # what failed in them is in their output
+                subprocess.run([sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), part), "--bench", a.bench, "--out", a.out, *rounds], env=dict(os.environ, WEIR=WEIR))
         if p == "storm": bench(p, "-s", "storm-w1,storm-w2", "-p", "weir,haproxy", "-b", "haproxy", "-d", "3", *n(9, 3))
         if p == "rate": bench(p, "-s", ",".join(RATE.split()), "-p", "weir,nginx,haproxy", "-b", "nginx,haproxy", "-m", "rate", "-d", "3", "--retry", "0", *n(9, 3))
     table()
