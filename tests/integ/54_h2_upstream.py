@@ -8,9 +8,9 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from h2lab import (CANCEL, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, HEADER_TABLE_SIZE, HTTP_1_1_REQUIRED,  # noqa: E402
+from h2lab import (CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, HEADER_TABLE_SIZE, HTTP_1_1_REQUIRED,  # noqa: E402
                    INITIAL_WINDOW_SIZE, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, NO_ERROR, PING, PROTOCOL_ERROR, PUSH_PROMISE, REFUSED_STREAM,
-                   SETTINGS, RawPeer, block, frame, h2_client, h2_upstream)
+                   RST_STREAM, SETTINGS, WINDOW_UPDATE, RawPeer, block, frame, h2_client, h2_upstream)
 from weirlab import SLOW, Conn, Cut, answer, eq, main, ok, story, wait  # noqa: E402
 
 H2 = {"upstream": {"protocol": "h2"}}
@@ -302,6 +302,53 @@ def bad_connections(lab):
         eq(w.ask("POST /", body=b"x").status, 502, what)
     wait(lambda: len(goodbyes) == len(faults) - 1, "goodbyes")
     ok(all(g for g in goodbyes), "GOAWAY tells a fault", goodbyes)
+    up.faults.clear()
+
+
+@story
+def floods(lab):
+    # A server that sends frames without end: GOAWAY, 502 to who waits, counted.
+    def rst(i):
+        return frame(RST_STREAM, 0, 1, b"\0\0\0\x08") * 10
+
+    def answered(data):
+        return lambda i: data if i else frame(HEADERS, END_HEADERS, 1, block((":status", "200"))) + data
+
+    def headless(data):
+        return lambda i: data if i else frame(HEADERS, 0, 1, block((":status", "200"))) + data
+    kinds = {"pings": lambda i: frame(PING, 0, 0, b"12345678") * 10, "settings": lambda i: frame(SETTINGS) * 10, "resets": rst,
+             "window_updates": lambda i: frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\x01") * 100, "unknown_frames": lambda i: frame(0x99, 0, 0, b"what") * 10,
+             "empty_data": answered(frame(DATA, 0, 1) * 10), "continuations": headless(frame(CONTINUATION, 0, 1) * 10)}
+    now, goodbyes = [None], []
+
+    def serve(c):
+        peer = RawPeer(c.sock)
+        peer.take(24)
+        peer.send(frame(SETTINGS) + frame(SETTINGS, 1))
+        if not peer.until_frame(HEADERS):
+            return
+        try:
+            for i in range(1000):
+                peer.send(now[0](i))
+        except OSError:
+            pass
+        try:
+            got = peer.until_frame(GOAWAY)
+            goodbyes.append(got and int.from_bytes(got[3][4:8], "big"))
+        except OSError:
+            goodbyes.append(ENHANCE_YOUR_CALM)  # it was reset away
+    up = lab.upstream(script=serve)
+    w = lab.weir(up, workers=1, **H2)
+    for what, data in kinds.items():
+        now[0] = data
+        try:
+            eq(w.ask("POST /", body=b"x").status, 502, what)
+        except Cut:
+            eq(what, "empty_data", "cut in the middle of the body")  # its head has come
+        wait(lambda: w.metric("weir_upstream_h2_abuse_total", reason=what) == 1, what + " is counted")
+    wait(lambda: len(goodbyes) == len(kinds), "goodbyes")
+    eq(goodbyes, [ENHANCE_YOUR_CALM] * len(kinds), "GOAWAY tells why")
+    eq(w.metric("weir_upstream_h2_abuse_total"), len(kinds), "nothing else is counted")
     up.faults.clear()
 
 

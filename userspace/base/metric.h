@@ -25,6 +25,7 @@
     X(upstream_requests_total,      COUNTER,   "upstream,reused",         "requests sent to an upstream")                   \
     X(upstream_connections,         GAUGE,     "upstream,state",          "connections to an upstream, idle or active")     \
     X(upstream_connections_opened_total, COUNTER, "upstream",             "connections opened to an upstream")              \
+    X(upstream_h2_abuse_total,      COUNTER,   "upstream,reason",         "connections of HTTP/2 to an upstream ended for what its frames cost") \
     X(upstream_duration_seconds,    HISTOGRAM, "upstream",                "from sending a request to the end of its answer") \
     X(upstream_up,                  GAUGE,     "upstream,server",         "1 when the server is used, 0 when it is down or draining") \
     X(retries_total,                COUNTER,   "upstream,why",            "requests sent once more")                        \

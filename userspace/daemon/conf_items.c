@@ -38,7 +38,7 @@ const struct weir_conf_item conf_timeout_items[] = {
     { "replay", WEIR_CONF_BYTES, AT(replay), 1, 1 << 30, "64KiB", "of a body that is kept for a retry; off: none", WEIR_CONF_OFF | LIVE }, \
     { "keepalive_requests", WEIR_CONF_INT, AT(keepalive_requests), 1, INT64_MAX, "off", "requests on one client connection", WEIR_CONF_OFF | LIVE }, \
     { "streams", WEIR_CONF_INT, AT(streams), 1, 1000000, "100", "requests at a time on one connection of HTTP/2", LIVE }, \
-    { "resets", WEIR_CONF_RATE, AT(resets), 0, 0, "100/m", "streams of one connection of HTTP/2 that are reset, by the client or for its faults; more ends it", WEIR_CONF_OFF | LIVE }, \
+    { "resets", WEIR_CONF_RATE, AT(resets), 0, 0, "100/m", "streams of one connection of HTTP/2 that are reset, by the peer or for its faults (a server may reset each request); more ends it", WEIR_CONF_OFF | LIVE }, \
     { "pings", WEIR_CONF_RATE, AT(pings), 0, 0, "60/m", "frames of one connection of HTTP/2 that bring nothing (PING, SETTINGS, ...), of each kind; more ends it", WEIR_CONF_OFF | LIVE }
 const struct weir_conf_item conf_limit_items[] = { LIMIT_ROWS, { 0 } };
 const struct weir_conf_item conf_top_limit_items[] = {

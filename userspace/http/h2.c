@@ -247,9 +247,7 @@ static ssize_t h2_feed(struct weir_codec *codec, const uint8_t *data, size_t len
         return WEIR_ECLOSED;
     h2->alive_ms = weir_h2_now(h2);
     h2->depth++;
-    taken = h2->role == H2_SERVER ? weir_h2_watch_feed(&h2->watch, data, len, h2->abuse,
-                                                       block_bytes_max(h2), h2->alive_ms)
-                                  : len;
+    taken = weir_h2_watch_feed(&h2->watch, data, len, h2->abuse, block_bytes_max(h2), h2->alive_ms);
     h2->feeding = true;
     n = nghttp2_session_mem_recv(h2->session, data, taken);
     h2->feeding = false;

@@ -35,9 +35,10 @@
 
 /** What a peer may cost (INTERFACE, limits); per connection. 0: the default. */
 struct weir_h2_limits {
-    uint32_t streams; /* concurrent ones that the peer may open; 100 */
+    uint32_t streams; /* concurrent ones that a client may open; 100 */
     uint32_t
-        resets_per_minute; /* streams that end by RST_STREAM, the peer's or for its faults; 100 */
+        resets_per_minute;     /* streams that end by RST_STREAM, the peer's or for its faults; 100.
+                              Of a server's: what is more than one for each request */
     uint32_t pings_per_minute; /* PING, SETTINGS, PRIORITY_UPDATE and the like, each; 60 */
 };
 

@@ -4,6 +4,9 @@
  * has no callback for all of them (CONTINUATION, unknown types, frames of closed streams). A bucket fills over a minute
  * of loop time; where an honest peer answers to what we send (WINDOW_UPDATE to DATA, PING to measure while data flows)
  * sending fills it as well.
+ *
+ * Servers are held to the same. But their connection carries what all our clients ask for: each request that goes out
+ * fills every bucket by one, and pays for one reset, which is the only one that an honest server could answer it with.
  */
 #include "http/h2_priv.h"
 
@@ -89,6 +92,15 @@ bool weir_h2_watch_take(struct weir_h2_watch *watch, enum h2_bucket which,
     return false;
 }
 
+bool weir_h2_watch_reset(struct weir_h2_watch *watch, const struct weir_h2_limits *limits,
+                         uint64_t now_ms)
+{
+    if (!watch->asked)
+        return weir_h2_watch_take(watch, H2_B_RESETS, limits, now_ms);
+    watch->asked--;
+    return true;
+}
+
 static void earn(struct weir_h2_watch *watch, enum h2_bucket which, uint32_t tokens,
                  const struct weir_h2_limits *limits)
 {
@@ -110,9 +122,18 @@ void weir_h2_watch_sent(struct weir_h2_watch *watch, size_t bytes,
     watch->sent_bytes = all % WINDOW_UPDATE_WORTH;
 }
 
+void weir_h2_watch_asked(struct weir_h2_watch *watch, const struct weir_h2_limits *limits)
+{
+    if (watch->asked < UINT32_MAX)
+        watch->asked++;
+    for (int i = 0; i < H2_BUCKETS; i++)
+        earn(watch, (enum h2_bucket)i, 1, limits);
+}
+
 void weir_h2_watch_init(struct weir_h2_watch *watch, bool server)
 {
-    *watch = (struct weir_h2_watch){ .preface_left = server ? NGHTTP2_CLIENT_MAGIC_LEN : 0 };
+    *watch = (struct weir_h2_watch){ .preface_left = server ? NGHTTP2_CLIENT_MAGIC_LEN : 0,
+                                     .server = server };
 }
 
 /* A header block goes on, or begins. */
@@ -170,11 +191,13 @@ static void note_end(struct weir_h2_watch *watch, uint32_t id)
 }
 
 /* What goes on behind its own end is a fault (RFC 9113 5.1, closed); nghttp2 keeps no closed streams, and would take it for
- * what was on its way when we reset the stream. Only the last ends are known: older ones are passed over. */
+ * what was on its way when we reset the stream. Only the last ends are known: older ones are passed over. So are servers'. */
 static bool not_ended(struct weir_h2_watch *watch)
 {
     uint32_t id = id_of(watch);
 
+    if (!watch->server)
+        return true;
     for (int i = 0; i < H2_ENDED; i++)
         if (id && watch->ended[i] == id)
             return is_broken(watch, NGHTTP2_STREAM_CLOSED);
@@ -188,7 +211,7 @@ static bool take_headers(struct weir_h2_watch *watch, uint32_t len,
 {
     if (!not_ended(watch))
         return false;
-    if (!id_ok(watch, id_of(watch)))
+    if (watch->server && !id_ok(watch, id_of(watch))) /* answers come in any order */
         return is_broken(watch, NGHTTP2_PROTOCOL_ERROR);
     earn(watch, H2_B_PINGS, 1, limits);
     earn(watch, H2_B_PRIORITIES, 2, limits);
@@ -231,7 +254,7 @@ static bool take_frame(struct weir_h2_watch *watch, const struct weir_h2_limits 
         return take_block(watch, len, flags, block_bytes_max);
     case NGHTTP2_RST_STREAM:
         note_end(watch, id_of(watch));
-        return weir_h2_watch_take(watch, H2_B_RESETS, limits, now_ms);
+        return weir_h2_watch_reset(watch, limits, now_ms);
     case NGHTTP2_PING:
         return weir_h2_watch_take(watch, H2_B_PINGS, limits, now_ms);
     case NGHTTP2_SETTINGS:

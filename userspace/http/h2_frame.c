@@ -191,8 +191,7 @@ static void on_rst_sent(struct weir_h2 *h2, uint32_t code)
     case NGHTTP2_INTERNAL_ERROR:
         return;
     default: /* the peer made us do it */
-        if (h2->role == H2_SERVER &&
-            !weir_h2_watch_take(&h2->watch, H2_B_RESETS, h2->abuse, weir_h2_now(h2)))
+        if (!weir_h2_watch_reset(&h2->watch, h2->abuse, weir_h2_now(h2)))
             weir_h2_flood(h2, WEIR_H2_ABUSE_RESETS);
     }
 }
@@ -216,6 +215,8 @@ int weir_h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *
     case NGHTTP2_DATA:
     case NGHTTP2_HEADERS:
         weir_h2_watch_sent(&h2->watch, frame->hd.length, h2->abuse);
+        if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+            weir_h2_watch_asked(&h2->watch, h2->abuse);
         if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
             on_end_sent(h2, frame->hd.stream_id);
         return 0;

@@ -121,9 +121,11 @@ struct weir_h2_watch {
     uint32_t block_bytes; /* of the header block that comes */
     uint32_t sent_bytes;  /* not yet worth a WINDOW_UPDATE */
     uint32_t blocks;      /* header blocks begun */
+    uint32_t asked;       /* client role: requests sent, as many resets of which are paid for */
     uint16_t block_frames;
     uint8_t header[9], header_len;
     uint8_t preface_left;
+    bool server; /* our role */
     bool block;  /* HEADERS without END_HEADERS */
     bool broken; /* a frame that nghttp2 would pass over, and must not; for `code` */
     uint8_t ended_at;
@@ -139,6 +141,11 @@ size_t weir_h2_watch_feed(struct weir_h2_watch *watch, const uint8_t *data, size
 /** One event of that kind; false: that was too much. */
 bool weir_h2_watch_take(struct weir_h2_watch *watch, enum h2_bucket bucket,
                         const struct weir_h2_limits *limits, uint64_t now_ms);
+/** The same of a stream that ends by RST_STREAM, the peer's or for its fault. */
+bool weir_h2_watch_reset(struct weir_h2_watch *watch, const struct weir_h2_limits *limits,
+                         uint64_t now_ms);
+/** Client role: a request went out. */
+void weir_h2_watch_asked(struct weir_h2_watch *watch, const struct weir_h2_limits *limits);
 /** DATA or HEADERS went out: what the peer may answer to it. */
 void weir_h2_watch_sent(struct weir_h2_watch *watch, size_t bytes,
                         const struct weir_h2_limits *limits);

@@ -310,6 +310,22 @@ static void put_upstream_connections_opened_total(struct weir_metrics_out *out)
     }
 }
 
+static void put_upstream_h2_abuse_total(struct weir_metrics_out *out)
+{
+    EACH_CLUSTER(out, i)
+    {
+        struct weir_cluster_totals totals = { 0 };
+
+        weir_cluster_get_totals(cluster_of(out, i), &totals);
+        for (unsigned why = WEIR_H2_ABUSE_NONE + 1; why < WEIR_H2_ABUSE_COUNT; why++) {
+            sample_begin(out, "");
+            sample_label(out, "upstream", weir_cluster_name(cluster_of(out, i)));
+            sample_label(out, "reason", weir_str(weir_h2_abuse_name((enum weir_h2_abuse)why)));
+            sample_u64(out, totals.h2_abuse[why]);
+        }
+    }
+}
+
 static void labels_of_upstream(struct weir_metrics_out *out, const void *arg)
 {
     sample_label(out, "upstream", weir_cluster_name(arg));

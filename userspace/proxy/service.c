@@ -283,10 +283,12 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
     service->log = opts->log;
     service->worker_count = (unsigned)(workers < WEIR_WORKERS_MAX ? workers : WEIR_WORKERS_MAX);
     service->answer_limits = guard_limits(&conf->limits); /* connections are shared by routes */
+    service->answer_costs = h2_limits(&conf->limits);
     service->upstreams = (struct weir_upstreams_opts){ .log = opts->log,
                                                        .workers = service->worker_count,
                                                        .dns = &conf->dns,
-                                                       .limits = &service->answer_limits };
+                                                       .limits = &service->answer_limits,
+                                                       .h2 = &service->answer_costs };
     err = compile(service, fault);
     if (!err)
         return service;

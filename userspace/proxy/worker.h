@@ -108,6 +108,7 @@ struct weir_service {
     struct weir_access_log **logs;
     unsigned log_count;
     struct weir_guard_limits answer_limits;
+    struct weir_h2_limits answer_costs;
     struct weir_upstreams_opts upstreams;
     struct weir_resolver *resolver; /* on worker 0 */
     struct weir_gate gate;          /* of all listeners together */

@@ -95,6 +95,7 @@ struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
     cluster->conf = conf;
     cluster->log = opts->log;
     cluster->limits = opts->limits;
+    cluster->h2 = opts->h2;
     cluster->workers = opts->workers;
     pthread_mutex_init(&cluster->lock, NULL);
     if (cluster_source(cluster, fault) || cluster_servers(cluster, fault))

@@ -10,7 +10,7 @@
 #ifndef UPSTREAM_CLUSTER_H
 #define UPSTREAM_CLUSTER_H
 
-#include "http/codec.h"
+#include "http/h2.h"
 #include "net/resolve.h"
 #include "net/tls.h"
 #include "weir/balance.h"
@@ -60,6 +60,7 @@ struct weir_upstreams_opts {
     unsigned workers;
     const struct weir_dns_conf *dns;
     const struct weir_guard_limits *limits; /* of answers' heads; outlives the clusters */
+    const struct weir_h2_limits *h2; /* what a connection of HTTP/2 may cost; NULL: the defaults */
 };
 
 /** NULL with *fault filled when an address, a certificate or a combination is wrong. `conf`
@@ -128,7 +129,8 @@ struct weir_server_status {
 };
 struct weir_cluster_totals {
     uint64_t requests_new, requests_reused, opened, active, idle;
-    struct weir_histogram duration; /* summed */
+    uint64_t h2_abuse[WEIR_H2_ABUSE_COUNT]; /* connections that were ended for it */
+    struct weir_histogram duration;         /* summed */
 };
 void weir_server_get_status(const struct weir_server *server, struct weir_server_status *status);
 void weir_cluster_get_totals(const struct weir_cluster *cluster,

@@ -31,8 +31,6 @@ static const struct weir_codec_sink codec_sink = {
     .on_wanted = on_wanted,
 };
 
-static const struct weir_h2_limits limits = { 0 };
-
 /* What the servers' worker on this loop has of HTTP/2. */
 static struct weir_h2_shared *shared_of(const struct weir_health *health)
 {
@@ -66,8 +64,9 @@ static int codec_begin(struct weir_health *health, bool h2)
         return 0;
     }
     shared = shared_of(health);
-    health->h2 =
-        shared ? weir_h2_new_client(shared, cluster->limits, &limits, &codec_sink, health) : NULL;
+    health->h2 = shared
+                     ? weir_h2_new_client(shared, cluster->limits, cluster->h2, &codec_sink, health)
+                     : NULL;
     if (!health->h2)
         return WEIR_ENOMEM;
     weir_h2_secure(health->h2, cluster->tls != NULL);

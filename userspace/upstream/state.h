@@ -68,6 +68,7 @@ struct weir_cluster {
     const struct weir_cluster_conf *conf;
     struct weir_log *log;
     const struct weir_guard_limits *limits;
+    const struct weir_h2_limits *h2;
     struct weir_tls_client *tls; /* NULL: plain */
     struct weir_addr source;     /* len 0: the kernel's */
     _Atomic uint64_t version;
@@ -128,6 +129,7 @@ struct weir_cluster_view {
     struct weir_ask *asks_free;
     unsigned asks_out;
     struct weir_histogram duration;
+    weir_counter h2_abuse[WEIR_H2_ABUSE_COUNT];
     struct weir_server_view servers[];
 };
 #define WEIR_VIEW_MAGIC 0x77766965u

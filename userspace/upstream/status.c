@@ -46,6 +46,8 @@ static void totals_add(struct weir_cluster_totals *totals, const struct weir_clu
         totals->active += weir_counter_read(&sv->active);
         totals->idle += weir_counter_read(&sv->idle_count);
     }
+    for (int i = 0; i < WEIR_H2_ABUSE_COUNT; i++)
+        totals->h2_abuse[i] += weir_counter_read(&view->h2_abuse[i]);
     for (unsigned i = 0; i < WEIR_HISTOGRAM_BUCKETS; i++)
         weir_count(&totals->duration.bucket[i], weir_counter_read(&view->duration.bucket[i]));
     weir_count(&totals->duration.sum_us, weir_counter_read(&view->duration.sum_us));

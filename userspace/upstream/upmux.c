@@ -9,12 +9,6 @@
  */
 #include "upstream/upmux.h"
 
-/* What a server may cost us: it answers who asks it, and gRPC servers measure by many PINGs. Bounds, not budgets. */
-static const struct weir_h2_limits upstream_limits = {
-    .resets_per_minute = 1000000,
-    .pings_per_minute = 60000,
-};
-
 static void count_down(weir_counter *counter)
 {
     weir_count(counter, UINT64_MAX); /* + -1 */
@@ -40,6 +34,7 @@ static bool mux_is_idle(const struct weir_upmux *mux)
 
 static void mux_free(struct weir_upmux *mux)
 {
+    weir_count(&mux->view->h2_abuse[weir_h2_abused(mux->h2)], 1);
     weir_h2_free(mux->h2);
     weir_slab_put(&mux->view->muxes, mux);
 }
@@ -423,7 +418,7 @@ static struct weir_upmux *mux_new(struct weir_upconn *conn)
     mux->connect_us = conn->connect_us;
     mux->addr = conn->addr;
     mux->h2 =
-        weir_h2_new_client(view->h2, view->cluster->limits, &upstream_limits, &codec_sink, mux);
+        weir_h2_new_client(view->h2, view->cluster->limits, view->cluster->h2, &codec_sink, mux);
     if (!mux->h2) {
         weir_later_cancel(&mux->flush);
         weir_slab_put(&view->muxes, mux);

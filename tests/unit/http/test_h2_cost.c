@@ -14,13 +14,18 @@
 
 /* ---- budgets ---- */
 
-static void flood(void (*unit)(struct h2_wire *wire, uint32_t i), enum weir_h2_abuse why,
-                  unsigned times)
+static const struct weir_h2_limits small = { .streams = 100,
+                                             .resets_per_minute = 10,
+                                             .pings_per_minute = 10 };
+
+typedef void (*flood_fn)(struct h2_wire *wire, uint32_t i);
+
+/* The log goes. */
+static void flood_into(struct h2_log *log, flood_fn unit, enum weir_h2_abuse why, unsigned times)
 {
-    static const struct weir_h2_limits limits = { .streams = 100,
-                                                  .resets_per_minute = 10,
-                                                  .pings_per_minute = 10 };
-    struct h2_log *log = h2_server_new(&limits);
+    enum weir_err name = log->exchanges[0].hs == &log->exchanges[0].own && log->count
+                             ? weir_upstream_name(WEIR_EFLOOD)
+                             : WEIR_EFLOOD;
     struct h2_wire wire;
     ssize_t n = 0;
     unsigned i = 0;
@@ -30,15 +35,34 @@ static void flood(void (*unit)(struct h2_wire *wire, uint32_t i), enum weir_h2_a
         unit(&wire, i);
         n = h2_log_feed_wire(log, &wire);
         if (n >= 0 && weir_codec_over(log->codec)) /* it showed in the flush */
-            n = WEIR_EFLOOD;
+            n = name;
     }
-    if (n != WEIR_EFLOOD || weir_h2_abused(log->h2) != why)
+    if (n != name || weir_h2_abused(log->h2) != why)
         fail_msg("%s: %zd after %u, abuse %s", weir_h2_abuse_name(why), n, i,
                  weir_h2_abuse_name(weir_h2_abused(log->h2)));
     assert_int_equal(h2_goaway_code(log), NGHTTP2_ENHANCE_YOUR_CALM);
     assert_true(weir_codec_over(log->codec));
     h2_wire_fini(&wire);
     h2_log_free(log);
+}
+
+static void flood(flood_fn unit, enum weir_h2_abuse why, unsigned times)
+{
+    flood_into(h2_server_new(&small), unit, why, times);
+}
+
+/* A server floods whom it owes the answer to stream 1. */
+static void flood_of_server(flood_fn unit, enum weir_h2_abuse why, unsigned times)
+{
+    struct h2_log *log = h2_log_new(false, NULL, &small, NULL);
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    h2_put_settings(&wire);
+    h2_log_request(log, "POST", WEIR_BODY_CHUNKED, false);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    h2_wire_fini(&wire);
+    flood_into(log, unit, why, times);
 }
 
 static void rapid_reset(struct h2_wire *w, uint32_t i)
@@ -151,6 +175,96 @@ static void test_floods(void **state)
     flood(bomb, WEIR_H2_ABUSE_HEADERS, 1);
     assert_string_equal(weir_h2_abuse_name(WEIR_H2_ABUSE_ACKS), "acks_unread");
     assert_string_equal(weir_h2_abuse_name((enum weir_h2_abuse)99), "unknown");
+}
+
+static void one_reset_after_the_other(struct h2_wire *w, uint32_t i)
+{
+    h2_put_rst(w, 1, NGHTTP2_CANCEL);
+}
+
+static void empty_answer(struct h2_wire *w, uint32_t i)
+{
+    if (i == 0)
+        h2_put_headers(w, 1, false, ":status: 200\n");
+    h2_put_data(w, 1, "", false);
+}
+
+static void padded_answer(struct h2_wire *w, uint32_t i)
+{
+    if (i == 0)
+        h2_put_headers(w, 1, false, ":status: 200\n");
+    h2_put_frame(w, NGHTTP2_DATA, NGHTTP2_FLAG_PADDED, 1, "\2\0\0", 3);
+}
+
+static void more_goaways(struct h2_wire *w, uint32_t i)
+{
+    h2_put_goaway(w, 1, 0); /* stream 1 is still to be answered */
+}
+
+static void test_floods_of_servers(void **state)
+{
+    flood_of_server(one_reset_after_the_other, WEIR_H2_ABUSE_RESETS, 13);
+    flood_of_server(pings, WEIR_H2_ABUSE_PINGS, 13);
+    flood_of_server(settings, WEIR_H2_ABUSE_SETTINGS, 13);
+    flood_of_server(priorities, WEIR_H2_ABUSE_PRIORITIES, 50);
+    flood_of_server(windows, WEIR_H2_ABUSE_WINDOWS, 120);
+    flood_of_server(empty_answer, WEIR_H2_ABUSE_EMPTY, 13);
+    flood_of_server(padded_answer, WEIR_H2_ABUSE_EMPTY, 13);
+    flood_of_server(unknown, WEIR_H2_ABUSE_UNKNOWN, 13);
+    flood_of_server(more_goaways, WEIR_H2_ABUSE_UNKNOWN, 13);
+    flood_of_server(continuations, WEIR_H2_ABUSE_CONTINUATIONS, 40);
+    flood_of_server(large_block, WEIR_H2_ABUSE_CONTINUATIONS, 40);
+}
+
+/* What a flood is called by whom it took the answer from. */
+static void test_flood_is_told(void **state)
+{
+    struct h2_log *log = h2_log_new(false, NULL, &small, NULL);
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    h2_put_settings(&wire);
+    h2_log_request(log, "GET", WEIR_BODY_NONE, true);
+    h2_log_request(log, "GET", WEIR_BODY_NONE, true);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    h2_put_headers(&wire, 3, false, ":status: 200\n"); /* in any order */
+    h2_put_headers(&wire, 1, true, ":status: 204\n");
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    for (int i = 0; i < 13; i++)
+        pings(&wire, 0);
+    assert_int_equal(h2_log_feed_wire(log, &wire), WEIR_EUPFRAMING);
+    assert_string_equal(h2_log_all(log),
+                        "204 none end | 200 chunked reset EUPFRAMING by upstream ");
+    assert_int_equal(log->exchanges[1].why.retry, WEIR_RETRY_NO);
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
+/* A server may refuse whatever it is asked for: each request pays for its own end. */
+static void test_refusals_are_no_flood(void **state)
+{
+    struct h2_log *log = h2_log_new(false, NULL, &small, NULL);
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    h2_put_settings(&wire);
+    for (uint32_t i = 0; i < 75; i++)
+        h2_log_request(log, "GET", WEIR_BODY_NONE, true);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    for (uint32_t i = 0; i < 75; i++)
+        h2_put_rst(&wire, 2 * i + 1, NGHTTP2_REFUSED_STREAM);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    for (uint32_t i = 75; i < 150; i++) { /* answers that we have to reset */
+        h2_log_request(log, "GET", WEIR_BODY_NONE, true);
+        h2_log_turn(log);
+        h2_put_headers(&wire, 2 * i + 1, true, ":status: 200\nconnection: close\n");
+        assert_true(h2_log_feed_wire(log, &wire) > 0);
+    }
+    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_RST_STREAM, UINT32_MAX, NULL), 75);
+    assert_int_equal(h2_goaway_code(log), UINT32_MAX);
+    assert_false(weir_codec_over(log->codec));
+    h2_wire_fini(&wire);
+    h2_log_free(log);
 }
 
 /* A minute brings a budget back, and DATA that goes allows the frames that answer to it. */
@@ -274,6 +388,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_floods_of_servers),
+        cmocka_unit_test(test_flood_is_told),
+        cmocka_unit_test(test_refusals_are_no_flood),
         cmocka_unit_test(test_budgets_come_back),
         cmocka_unit_test(test_credit_by_message),
         cmocka_unit_test(test_pings_that_measure),
