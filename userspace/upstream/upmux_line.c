@@ -5,6 +5,12 @@
  * The first with room, oldest first: so the others run empty and close. Nobody connects while a connection that is being
  * made will have room for all that wait; while it is not known what the server speaks, for any number: the first answer
  * tells (ALPN). What is done then depends on it: leases, or a connection each.
+ *
+ * Requests do not wait for the server's SETTINGS: until they have come a connection takes what the one before it took, and
+ * the first one 100, which is the least that RFC 9113 6.5.2 recommends (and what nghttp2, Go and HAProxy take). A server
+ * that allows fewer refuses the rest (REFUSED_STREAM), which is sent again at once, whatever the method, without a token
+ * of the retry budget; by then its SETTINGS are known, since they come first. Waiting would cost every connection a round
+ * trip, for what happens to the first connection of a worker to a server of that kind.
  */
 #include "upstream/upmux.h"
 
