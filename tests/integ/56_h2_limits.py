@@ -343,6 +343,41 @@ def pings_that_measure(lab):
 
 
 @story
+def streams_over_the_limit(lab):
+    # In the first flight a client may open more than it is allowed: the rest is refused, and what was taken is answered.
+    w = lab.weir(lab.upstream(), workers=1)
+    with raw_client(w) as c:
+        c.begin()
+        c.send(b"".join(frame(HEADERS, 5, 1 + 2 * i, block(*ask())) for i in range(300)))
+        served = set()
+        while len(served) < 100:
+            got = c.until_frame(HEADERS)
+            ok(got is not None, "the connection goes on", len(served))
+            served.add(got[2])
+        eq(served, set(range(1, 200, 2)), "streams answered")
+    # One that never says that it knows the limit, and reads nothing, makes answers wait: not without end.
+    up = h2_upstream(lab, lambda x: x.reply(200, b"b" * (32 << 20)))
+    w = lab.weir(up, upstream={"protocol": "h2"}, workers=1, timeouts={"send": "1s"})
+    before = w.rss()
+    with raw_client(w) as c:
+        c.begin(b"\0\4\x7f\xff\xff\xff")
+        c.send(frame(WINDOW_UPDATE, 0, 0, b"\x7f\xfe\x00\x00") + frame(HEADERS, 5, 1, block(*ask())))
+        wait(lambda: up.requests, "the answer that is not read")
+        head = block(*ask())
+        try:
+            for i in range(1, 200000, 100):
+                c.send(b"".join(frame(HEADERS, 5, 1 + 2 * k, head) for k in range(i, i + 100)))
+        except OSError:
+            pass
+        else:
+            ok(False, "the connection is ended")
+    if SLOW == 1:
+        ok(w.rss() - before < 16 << 20, "memory", w.rss() - before)
+    w.settle()
+    wait(lambda: w.metric("weir_h2_abuse_total", reason="frames_unread") == 1, "counted")
+
+
+@story
 def hpack_bomb(lab):
     # A large entry named again and again: the decoded list is limited, not only the bytes.
     up = lab.upstream()

@@ -14,6 +14,16 @@
 static const uint8_t gone_ping[8] = { 'w', 'e', 'i', 'r', 'g', 'o', 'n', 'e' };
 static const uint8_t alive_ping[8] = { 'w', 'e', 'i', 'r', 'p', 'i', 'n', 'g' };
 
+enum {
+    UNREAD_FRAMES_MAX = 1000, /* of the connection; and */
+    UNREAD_OF_STREAM = 4,     /* of each stream: heads, credit, RST_STREAM */
+};
+
+static uint32_t streams_max(const struct weir_h2 *h2)
+{
+    return h2->abuse && h2->abuse->streams ? h2->abuse->streams : H2_STREAMS_UNSETTLED;
+}
+
 /* ---- how it ends ---- */
 
 void weir_h2_die(struct weir_h2 *h2, enum weir_err err)
@@ -227,6 +237,19 @@ static void stop_watching(struct weir_h2 *h2)
         weir_h2_flood(h2, why);
 }
 
+/* A client that does not read makes frames wait: RST_STREAM for each stream over the limit, which until it has ACKed our
+ * SETTINGS is no fault of the connection. Those of the streams that it may have are fair. It is read on meanwhile: a client
+ * that writes all before it reads would wait for us, as we for it. */
+static bool too_much_unread(struct weir_h2 *h2)
+{
+    size_t fair = UNREAD_FRAMES_MAX + (size_t)UNREAD_OF_STREAM * streams_max(h2);
+
+    if (h2->role == H2_CLIENT || nghttp2_session_get_outbound_queue_size(h2->session) <= fair)
+        return false;
+    weir_h2_frame(h2); /* what can go is not unread */
+    return nghttp2_session_get_outbound_queue_size(h2->session) > fair;
+}
+
 /* Whose head is not whole, and since when. */
 static void time_head(struct weir_h2 *h2)
 {
@@ -255,6 +278,8 @@ static ssize_t h2_feed(struct weir_codec *codec, const uint8_t *data, size_t len
         give_up(h2, n);
     else if (taken < len)
         stop_watching(h2);
+    else if (too_much_unread(h2))
+        weir_h2_flood(h2, WEIR_H2_ABUSE_FRAMES);
     if (h2->broken)
         return fail(h2);
     time_head(h2);
@@ -339,9 +364,8 @@ static uint32_t list_size(const struct weir_h2 *h2)
 
 static int submit_settings(struct weir_h2 *h2)
 {
-    uint32_t streams = h2->abuse && h2->abuse->streams ? h2->abuse->streams : H2_STREAMS_UNSETTLED;
     const nghttp2_settings_entry server[] = {
-        { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, streams },
+        { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, streams_max(h2) },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, list_size(h2) },
         { NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 },
         { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },

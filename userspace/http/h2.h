@@ -111,18 +111,19 @@ void weir_h2_ping(struct weir_h2 *h2);
 uint64_t weir_h2_alive_ms(const struct weir_h2 *h2);
 
 /** Why feed said WEIR_EFLOOD. One row each: id, name for a counter. */
-#define WEIR_H2_ABUSES(X)                                                            \
-    X(NONE, "none")     /* no budget is exceeded */                                  \
-    X(RESETS, "resets") /* streams reset, by the peer or for its faults */           \
-    X(PINGS, "pings")                                                                \
-    X(SETTINGS, "settings")                                                          \
-    X(PRIORITIES, "priorities")       /* PRIORITY, PRIORITY_UPDATE */                \
-    X(WINDOWS, "window_updates")      /* more than what we sent is worth */          \
-    X(EMPTY, "empty_data")            /* DATA without bytes or END_STREAM */         \
-    X(UNKNOWN, "unknown_frames")      /* and GOAWAY */                               \
-    X(CONTINUATIONS, "continuations") /* frames or bytes of one header block */      \
-    X(HEADERS, "header_list")         /* a head far over its limits, once decoded */ \
-    X(ACKS, "acks_unread")            /* SETTINGS and PING whose ACKs the peer does not read */
+#define WEIR_H2_ABUSES(X)                                                                       \
+    X(NONE, "none")     /* no budget is exceeded */                                             \
+    X(RESETS, "resets") /* streams reset, by the peer or for its faults */                      \
+    X(PINGS, "pings")                                                                           \
+    X(SETTINGS, "settings")                                                                     \
+    X(PRIORITIES, "priorities")       /* PRIORITY, PRIORITY_UPDATE */                           \
+    X(WINDOWS, "window_updates")      /* more than what we sent is worth */                     \
+    X(EMPTY, "empty_data")            /* DATA without bytes or END_STREAM */                    \
+    X(UNKNOWN, "unknown_frames")      /* and GOAWAY */                                          \
+    X(CONTINUATIONS, "continuations") /* frames or bytes of one header block */                 \
+    X(HEADERS, "header_list")         /* a head far over its limits, once decoded */            \
+    X(ACKS, "acks_unread")            /* SETTINGS and PING whose ACKs the peer does not read */ \
+    X(FRAMES, "frames_unread")        /* frames of any kind that it does not read */
 #define WEIR_H2_ABUSE_ENUM(id, name) WEIR_H2_ABUSE_##id,
 enum weir_h2_abuse { WEIR_H2_ABUSES(WEIR_H2_ABUSE_ENUM) WEIR_H2_ABUSE_COUNT };
 #undef WEIR_H2_ABUSE_ENUM

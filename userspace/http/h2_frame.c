@@ -189,6 +189,7 @@ static void on_rst_sent(struct weir_h2 *h2, uint32_t code)
     case NGHTTP2_NO_ERROR:
     case NGHTTP2_CANCEL:
     case NGHTTP2_INTERNAL_ERROR:
+    case NGHTTP2_REFUSED_STREAM: /* of a burst before it knew our SETTINGS, or for want of memory */
         return;
     default: /* the peer made us do it */
         if (!weir_h2_watch_reset(&h2->watch, h2->abuse, weir_h2_now(h2)))

@@ -289,6 +289,39 @@ static void test_budgets_come_back(void **state)
     h2_log_free(log);
 }
 
+static unsigned count_refused(struct h2_log *log)
+{
+    struct h2_frame frame;
+    unsigned n = 0;
+
+    for (size_t at = 0; h2_next_frame(&log->out, &at, &frame);)
+        n += frame.type == NGHTTP2_RST_STREAM && h2_u32_at(frame.payload) == NGHTTP2_REFUSED_STREAM;
+    return n;
+}
+
+/* A client that has not seen our SETTINGS may open more streams than they allow: those are refused, the others served. */
+static void test_burst(void **state)
+{
+    struct h2_log *log = h2_server_new(NULL);
+    struct h2_wire wire;
+
+    log->manual = true;
+    h2_wire_init(&wire);
+    for (uint32_t i = 0; i < 2000; i++)
+        h2_put_headers(&wire, 2 * i + 1, true, H2_GET);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    assert_int_equal(log->count, 100);
+    assert_int_equal(count_refused(log), 1900);
+    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_GOAWAY, 0, NULL), 0);
+    assert_false(weir_codec_over(log->codec));
+    for (unsigned i = 0; i < log->count; i++)
+        h2_answer(&log->exchanges[i]);
+    h2_log_turn(log);
+    assert_true(weir_codec_idle(log->codec));
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
 /* A client of gRPC gives credit for every message, however small the frames that brought them: that is no flood, for as
  * long as there are frames. */
 static void test_credit_by_message(void **state)
@@ -346,6 +379,26 @@ static void test_unread_acks(void **state)
     h2_log_free(log);
 }
 
+/* Nor are frames of another kind: here RST_STREAM for streams over a limit of which it says not to know yet. */
+static void test_unread_frames(void **state)
+{
+    struct h2_log *log = h2_server_new(NULL);
+    struct h2_wire wire;
+    ssize_t n = 0;
+
+    log->pending = 1 << 20;
+    h2_wire_init(&wire);
+    for (uint32_t i = 0; i < 3000 && n >= 0; i++) {
+        h2_put_headers(&wire, 2 * i + 1, true, H2_GET);
+        n = h2_log_feed_wire(log, &wire);
+        assert_true(n < 0 || i < 2000);
+    }
+    assert_int_equal(n, WEIR_EFLOOD);
+    assert_int_equal(weir_h2_abused(log->h2), WEIR_H2_ABUSE_FRAMES);
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
 /* ---- memory ---- */
 
 static void test_idle_memory(void **state)
@@ -392,9 +445,11 @@ int main(void)
         cmocka_unit_test(test_flood_is_told),
         cmocka_unit_test(test_refusals_are_no_flood),
         cmocka_unit_test(test_budgets_come_back),
+        cmocka_unit_test(test_burst),
         cmocka_unit_test(test_credit_by_message),
         cmocka_unit_test(test_pings_that_measure),
         cmocka_unit_test(test_unread_acks),
+        cmocka_unit_test(test_unread_frames),
         cmocka_unit_test(test_idle_memory),
     };
 
