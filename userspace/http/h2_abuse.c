@@ -3,7 +3,7 @@
  * h2_abuse.c: budgets of frames that cost us more than the peer. The headers of frames are read along with nghttp2, which
  * has no callback for all of them (CONTINUATION, unknown types, frames of closed streams). A bucket fills over a minute
  * of loop time; where an honest peer answers to what we send (WINDOW_UPDATE to DATA, PING to measure while data flows)
- * sending fills it as well.
+ * sending fills it as well, and streams that were served to their end allow some that are reset.
  *
  * Servers are held to the same. But their connection carries what all our clients ask for: each request that goes out
  * fills every bucket by one, and pays for one reset, which is the only one that an honest server could answer it with.
@@ -19,6 +19,7 @@ enum {
     WINDOWS_FRAME = 10, /* of them that may come for a frame that we send, as Envoy allows: gRPC
                            gives credit message by message */
     WINDOW_UPDATE_WORTH = 64, /* and for so many bytes one */
+    SERVED_OF_RESET = 10,     /* streams served that allow one more to be reset */
     BLOCK_FRAMES_MAX = 32,    /* HEADERS and its CONTINUATIONs */
     FRAME_HEADER_BYTES = 9,
     FLAG_END = 1,
@@ -128,6 +129,17 @@ void weir_h2_watch_asked(struct weir_h2_watch *watch, const struct weir_h2_limit
         watch->asked++;
     for (int i = 0; i < H2_BUCKETS; i++)
         earn(watch, (enum h2_bucket)i, 1, limits);
+}
+
+void weir_h2_watch_served(struct weir_h2_watch *watch, bool reset,
+                          const struct weir_h2_limits *limits)
+{
+    if (reset)
+        earn(watch, H2_B_RESETS, 1, limits);
+    if (++watch->served < SERVED_OF_RESET)
+        return;
+    watch->served = 0;
+    earn(watch, H2_B_RESETS, 1, limits);
 }
 
 void weir_h2_watch_init(struct weir_h2_watch *watch, bool server)

@@ -416,6 +416,8 @@ int weir_h2_on_close(nghttp2_session *session, int32_t id, uint32_t code, void *
         return 0;
     s->closed = true;
     s->h2->open--;
+    if (s->h2->role == H2_SERVER && s->end_sent)
+        weir_h2_watch_served(&s->h2->watch, s->peer_reset, s->h2->abuse);
     weir_h2_window_forget(s);
     if (weir_list_empty(&s->framed_link))
         weir_h2_drop_queue(s);

@@ -129,7 +129,8 @@ struct weir_h2_watch {
     bool block;  /* HEADERS without END_HEADERS */
     bool broken; /* a frame that nghttp2 would pass over, and must not; for `code` */
     uint8_t ended_at;
-    uint8_t abuse; /* enum weir_h2_abuse */
+    uint8_t served; /* streams, not yet worth a reset */
+    uint8_t abuse;  /* enum weir_h2_abuse */
 };
 
 void weir_h2_watch_init(struct weir_h2_watch *watch, bool server);
@@ -149,6 +150,10 @@ void weir_h2_watch_asked(struct weir_h2_watch *watch, const struct weir_h2_limit
 /** DATA or HEADERS went out: what the peer may answer to it. */
 void weir_h2_watch_sent(struct weir_h2_watch *watch, size_t bytes,
                         const struct weir_h2_limits *limits);
+
+/** A stream has closed whose answer went out whole; `reset`: by the peer, which then had no more to wait for. */
+void weir_h2_watch_served(struct weir_h2_watch *watch, bool reset,
+                          const struct weir_h2_limits *limits);
 
 /* ---- priorities (h2_priority.c) ---- */
 

@@ -289,6 +289,48 @@ static void test_budgets_come_back(void **state)
     h2_log_free(log);
 }
 
+/* Streams that are served allow that one in ten is reset, as deadlines of gRPC do; one whose answer was whole before is
+ * no cost at all. */
+static void test_served_streams_allow_resets(void **state)
+{
+    static const struct weir_h2_limits limits = { .resets_per_minute = 10 };
+    struct weir_h2_watch watch;
+    unsigned taken = 0;
+
+    weir_h2_watch_init(&watch, true);
+    for (int i = 0; i < 2000; i++) {
+        weir_h2_watch_served(&watch, false, &limits);
+        if (i % 10 == 0)
+            assert_true(weir_h2_watch_take(&watch, H2_B_RESETS, &limits, 1));
+    }
+    for (int i = 0; i < 100; i++) {
+        assert_true(weir_h2_watch_take(&watch, H2_B_RESETS, &limits, 1));
+        weir_h2_watch_served(&watch, true, &limits);
+    }
+    while (weir_h2_watch_take(&watch, H2_B_RESETS, &limits, 1))
+        assert_true(++taken <= 10);
+    assert_int_equal(watch.abuse, WEIR_H2_ABUSE_RESETS);
+}
+
+/* The same with frames: requests that are answered, and some that are given up. */
+static void test_resets_among_requests(void **state)
+{
+    static const struct weir_h2_limits limits = { .resets_per_minute = 10 };
+    struct h2_log *log = h2_server_new(&limits);
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    for (uint32_t i = 0; i < 150; i++) {
+        h2_put_headers(&wire, 2 * i + 1, i % 10 != 0, i % 10 ? H2_GET : H2_POST);
+        if (i % 10 == 0)
+            h2_put_rst(&wire, 2 * i + 1, NGHTTP2_CANCEL);
+        assert_true(h2_log_feed_wire(log, &wire) > 0);
+        assert_false(weir_codec_over(log->codec));
+    }
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
 static unsigned count_refused(struct h2_log *log)
 {
     struct h2_frame frame;
@@ -445,6 +487,8 @@ int main(void)
         cmocka_unit_test(test_flood_is_told),
         cmocka_unit_test(test_refusals_are_no_flood),
         cmocka_unit_test(test_budgets_come_back),
+        cmocka_unit_test(test_served_streams_allow_resets),
+        cmocka_unit_test(test_resets_among_requests),
         cmocka_unit_test(test_burst),
         cmocka_unit_test(test_credit_by_message),
         cmocka_unit_test(test_pings_that_measure),
