@@ -537,6 +537,11 @@ uint64_t weir_h2_alive_ms(const struct weir_h2 *h2)
     return h2->alive_ms;
 }
 
+uint64_t weir_h2_spoke_ms(const struct weir_h2 *h2)
+{
+    return h2->spoke_ms;
+}
+
 int weir_h2_preface(const uint8_t *data, size_t len)
 {
     /* "PRI *": no method of ours begins so, and the rest is nghttp2's to judge. */

@@ -106,9 +106,11 @@ bool weir_h2_settled(const struct weir_h2 *h2);
 bool weir_h2_takes_upgrade(const struct weir_h2 *h2);
 /** Client role: GOAWAY has come, or ids are used up: no new exchange will ever fit. */
 bool weir_h2_closing(const struct weir_h2 *h2);
-/** Sends a PING; weir_h2_alive_ms is when anything came last (loop time). */
+/** Sends a PING. */
 void weir_h2_ping(struct weir_h2 *h2);
+/** When anything came last (loop time); and when HEADERS or DATA did, 0: not yet. */
 uint64_t weir_h2_alive_ms(const struct weir_h2 *h2);
+uint64_t weir_h2_spoke_ms(const struct weir_h2 *h2);
 
 /** Why feed said WEIR_EFLOOD. One row each: id, name for a counter. */
 #define WEIR_H2_ABUSES(X)                                                                       \

@@ -355,9 +355,11 @@ int weir_h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, void 
 
     switch (frame->hd.type) {
     case NGHTTP2_DATA:
+        h2->spoke_ms = h2->alive_ms;
         on_data_frame(h2, frame);
         return 0;
     case NGHTTP2_HEADERS:
+        h2->spoke_ms = h2->alive_ms;
         s = stream_of(session, frame->hd.stream_id);
         if (s)
             on_headers(s, frame->hd.flags & NGHTTP2_FLAG_END_STREAM);

@@ -224,6 +224,7 @@ struct weir_h2 {
     struct weir_h2_stream *reading; /* whose header block came last, or comes */
     struct weir_h2_gather *gather;  /* during a framing */
     uint64_t alive_ms, shutdown_ms;
+    uint64_t spoke_ms;   /* when HEADERS or DATA came last; 0: not yet */
     uint64_t head_ms;    /* since when the header block that is not whole comes */
     uint32_t head_block; /* and its number */
     size_t queued;       /* bytes in the queues of all streams */

@@ -20,3 +20,18 @@ void weir_stream_limit_unsent(struct weir_stream *stream, unsigned bytes)
 {
     (void)setsockopt(weir_stream_fd(stream), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
 }
+
+static void set_option(int fd, int level, int name, unsigned value)
+{
+    (void)setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+void weir_stream_watch(struct weir_stream *stream, unsigned quiet_s)
+{
+    int fd = weir_stream_fd(stream);
+
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, quiet_s);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, quiet_s);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 2 * quiet_s * 1000);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}

@@ -102,6 +102,12 @@ size_t weir_stream_unacked(const struct weir_stream *stream);
  * what is urgent must not stand behind megabytes of what is not. Nothing happens on other sockets than TCP.
  */
 void weir_stream_limit_unsent(struct weir_stream *stream, unsigned bytes);
+/**
+ * The peer's host is asked by TCP after `quiet_s` seconds without a word of it, and the stream fails (WEIR_ETIMEDOUT) when
+ * it has acknowledged nothing, neither that nor what was written, for twice as long (tcp(7), TCP_USER_TIMEOUT). Whether a
+ * program still runs there TCP does not know. Nothing happens on other sockets than TCP.
+ */
+void weir_stream_watch(struct weir_stream *stream, unsigned quiet_s);
 /** No more writes: after what is pending, close_notify (TLS) and FIN. */
 static inline void weir_stream_shutdown(struct weir_stream *stream)
 {

@@ -155,7 +155,7 @@ static uint64_t mux_heard_ms(const struct weir_upmux *mux)
 static uint64_t mux_due_ms(const struct weir_upmux *mux)
 {
     int64_t age = mux->view->cluster->conf->pool.age_max_ms, limit;
-    uint64_t due = UINT64_MAX, heard;
+    uint64_t due = UINT64_MAX, heard, now = mux->view->loop->now_ms;
 
     if (mux_is_idle(mux)) {
         limit = mux_idle_ms(mux);
@@ -164,6 +164,8 @@ static uint64_t mux_due_ms(const struct weir_upmux *mux)
     } else {
         heard = mux_heard_ms(mux);
         due = (mux->pinged_ms > heard ? mux->pinged_ms : heard) + UPMUX_QUIET_MS;
+        if (due <= now) /* it has been looked at, and is left alone */
+            due = now + UPMUX_QUIET_MS;
     }
     if (age > 0 && !mux->retiring && due > mux->born_ms + (uint64_t)age)
         due = mux->born_ms + (uint64_t)age;
@@ -180,6 +182,15 @@ static void mux_arm(struct weir_upmux *mux)
     weir_loop_timer(mux->view->loop, &mux->timer, mux->due_ms - now, on_timer, mux);
 }
 
+/* Servers of gRPC count PINGs that come more often than every 5 minutes while they send no HEADERS and no DATA, and end the
+ * connection at the third (gRPC's A8; ENHANCE_YOUR_CALM, too_many_pings): a quiet stream would die of being asked. So a
+ * server is asked once for all that it says; whether its host is there TCP asks (mux_new). */
+static bool may_ping(const struct weir_upmux *mux)
+{
+    return !mux->pinged_ms || weir_h2_spoke_ms(mux->h2) > mux->pinged_ms ||
+           mux->view->loop->now_ms - mux->pinged_ms >= UPMUX_ASK_MS;
+}
+
 /* Is there anybody at the other end? */
 static void mux_probe(struct weir_upmux *mux)
 {
@@ -187,11 +198,12 @@ static void mux_probe(struct weir_upmux *mux)
 
     if (now - heard < UPMUX_QUIET_MS || mux->paused)
         return;
-    if (mux->pinged_ms <= heard) {
+    if (mux->pinged_ms > heard) {
+        if (now - mux->pinged_ms >= UPMUX_QUIET_MS)
+            mux_die(mux, WEIR_EUPTIME);
+    } else if (may_ping(mux)) {
         mux->pinged_ms = now;
         weir_h2_ping(mux->h2);
-    } else if (now - mux->pinged_ms >= UPMUX_QUIET_MS) {
-        mux_die(mux, WEIR_EUPTIME);
     }
 }
 
@@ -429,6 +441,7 @@ static struct weir_upmux *mux_new(struct weir_upconn *conn)
     mux->stream = conn->stream;
     tls = weir_stream_tls(mux->stream);
     weir_h2_set_rtt(mux->h2, tls ? tls->rtt_ms : 0);
+    weir_stream_watch(mux->stream, UPMUX_QUIET_MS / 1000);
     weir_stream_set_sink(mux->stream, &stream_sink, mux);
     return mux;
 }

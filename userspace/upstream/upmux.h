@@ -20,6 +20,7 @@ enum {
     UPMUX_MAX = 64,           /* to one server by one worker, retiring ones apart */
     UPMUX_ROOM = 100,         /* exchanges of a connection that is not there yet */
     UPMUX_QUIET_MS = 10000,   /* nothing heard: PING; so long again: dead */
+    UPMUX_ASK_MS = 310000,    /* another PING to a server that says nothing: see may_ping() */
     UPMUX_SPARE_MS = 5000,    /* an idle one beside others that have room */
     UPMUX_FRESH_MS = 1000,    /* one this young has not idled */
     UPMUX_TURN_MS = 100,      /* after which a slot goes to another worker that waits for one */

@@ -32,7 +32,9 @@ struct h2s_conn {
     int32_t hanging[H2S_HANGING_MAX];
     unsigned hanging_count;
     bool mute, end, reset;
-    int gone; /* the order of `goaway` that it has followed */
+    int gone;       /* the order of `goaway` that it has followed */
+    bool said;      /* HEADERS or DATA, since the last PING */
+    unsigned asked; /* PINGs while it said nothing */
 };
 
 struct h2s {
@@ -44,6 +46,7 @@ struct h2s {
     EVP_PKEY *key;
     const char *alpn; /* the server's choice, "h2" or "http/1.1"; NULL: none */
     _Atomic bool stop, go, h1;
+    _Atomic bool strict; /* it ends a connection that pings too much, as servers of gRPC do */
     _Atomic int accepted, requests, open, pings, goaways, max_streams, accept_delay_ms;
     struct h2s_conn conns[H2S_CONNS_MAX];
 };
@@ -101,13 +104,34 @@ static void h2s_script(struct h2s_conn *conn, int32_t id, const char *path)
     }
 }
 
+static int h2s_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
+{
+    struct h2s_conn *conn = arg;
+
+    if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)
+        conn->said = true;
+    return 0;
+}
+
+/* The first PING, and each after something was said, is free; of others the third is too many. No test waits for the five
+ * minutes after which one is free again. */
+static void h2s_pinged(struct h2s_conn *conn)
+{
+    if (conn->said)
+        conn->asked = 0;
+    conn->said = false;
+    atomic_fetch_add(&conn->server->pings, 1);
+    if (++conn->asked > 3 && atomic_load(&conn->server->strict))
+        nghttp2_session_terminate_session(conn->session, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
 static int h2s_on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     struct h2s_conn *conn = arg;
     char *path;
 
     if (frame->hd.type == NGHTTP2_PING && !(frame->hd.flags & NGHTTP2_FLAG_ACK))
-        atomic_fetch_add(&conn->server->pings, 1);
+        h2s_pinged(conn);
     if (frame->hd.type != NGHTTP2_HEADERS)
         return 0;
     path = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -168,6 +192,7 @@ static void h2s_serve(struct h2s_conn *conn)
     nghttp2_session_callbacks_set_send_callback(callbacks, h2s_send);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, h2s_on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, h2s_on_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, h2s_on_sent);
     nghttp2_session_server_new(&conn->session, callbacks, conn);
     nghttp2_session_callbacks_del(callbacks);
     nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, &max, 1);

@@ -3,6 +3,8 @@
  * connections_max. */
 #include "upmux_kit.h"
 
+#include <netinet/tcp.h>
+
 static int set_up(void **state)
 {
     kit_begin();
@@ -55,6 +57,7 @@ static void age(struct weir_upmux *mux, uint64_t ms)
     mux->idle_since_ms -= ms;
     mux->pinged_ms -= mux->pinged_ms ? ms : 0;
     mux->h2->alive_ms -= ms;
+    mux->h2->spoke_ms -= mux->h2->spoke_ms ? ms : 0;
     if (weir_timer_armed(&mux->timer))
         weir_loop_timer(&loop, &mux->timer, 1, mux->timer.fn, mux->timer.arg);
 }
@@ -410,6 +413,52 @@ static void a_quiet_server_is_asked(void **state)
     kit_until(&loop, call_done(&calls[0]));
 }
 
+/* A stream may be silent for hours, and servers of gRPC end a connection that asks all the time. */
+static void a_quiet_server_is_asked_once(void **state)
+{
+    atomic_store(&server->strict, true);
+    open_all();
+    start(0, 2, "/hang");
+    kit_until(&loop, atomic_load(&server->requests) == 2);
+    for (int i = 0; i < 8; i++) {
+        age(first(), UPMUX_QUIET_MS);
+        kit_turn_ms(&loop, 20);
+    }
+    assert_int_equal(atomic_load(&server->pings), 1);
+    call_run(&calls[2], view, sv->server, "/"); /* once more, now that it has said something */
+    for (int i = 0; i < 4; i++) {
+        age(first(), UPMUX_QUIET_MS);
+        kit_turn_ms(&loop, 20);
+    }
+    assert_int_equal(atomic_load(&server->pings), 2);
+    age(first(), UPMUX_ASK_MS);
+    kit_until(&loop, atomic_load(&server->pings) == 3);
+    assert_int_equal(done(0, 2), 0);
+    atomic_store(&server->go, true);
+    kit_until(&loop, done(0, 2) == 2);
+    assert_int_equal(good(0, 2), 2);
+    assert_int_equal(atomic_load(&server->accepted), 1);
+}
+
+static int option_of(const struct weir_upmux *mux, int level, int name)
+{
+    int value = -1;
+    socklen_t len = sizeof(value);
+
+    assert_int_equal(getsockopt(weir_stream_fd(mux->stream), level, name, &value, &len), 0);
+    return value;
+}
+
+/* Where the program is not asked its host is. */
+static void tcp_asks_the_host(void **state)
+{
+    open_all();
+    call_run(&calls[0], view, sv->server, "/");
+    assert_int_equal(option_of(first(), SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(option_of(first(), IPPROTO_TCP, TCP_KEEPIDLE), UPMUX_QUIET_MS / 1000);
+    assert_int_equal(option_of(first(), IPPROTO_TCP, TCP_USER_TIMEOUT), 2 * UPMUX_QUIET_MS);
+}
+
 static void a_dead_server_is_given_up(void **state)
 {
     open_all();
@@ -508,6 +557,8 @@ int main(void)
         TEST(requests_max),
         TEST(age_max),
         TEST(a_quiet_server_is_asked),
+        TEST(a_quiet_server_is_asked_once),
+        TEST(tcp_asks_the_host),
         TEST(a_dead_server_is_given_up),
         TEST(a_drained_server),
         TEST(a_closing_view),
