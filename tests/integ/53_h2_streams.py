@@ -9,7 +9,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from h2lab import (ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,  # noqa: E402
                    MAX_CONCURRENT_STREAMS, PING, PREFACE, PRIORITY, PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-                   Square, ask, block, frame, h2_client, h2_upstream, raw_client)
+                   Square, ask, block, frame, h2_client, h2_upstream, raw_client, reply1)
 from weirlab import SLOW, answer, eq, main, ok, story, text_of, wait  # noqa: E402
 
 
@@ -66,6 +66,55 @@ def who_does_not_read_holds_nobody_back(lab):
             eq([s.response().size for s in stuck[10:]], [200 * 65536] * 10, "and come whole")
             if SLOW == 1:  # a sanitizer keeps what was freed
                 ok(sq.w.rss() - before < 64 << 20, "memory", sq.w.rss() - before)
+
+
+# Bytes of memory that a stream costs which stands still; of HTTP/2 a first window of 64 KiB may come, and its record.
+HELD_MAX = {"h1": 64 << 10, "h2": 74 << 10}
+ALONE = 512 << 10  # what else a proxy touches meanwhile
+
+
+def still(value):
+    before = value()
+    time.sleep(0.3 * SLOW)
+    return value() == before
+
+
+@story
+def memory_of_streams_that_stand_still(lab):
+    # 100 endless answers whose windows stay shut, or are never opened, or that nobody reads from the socket; and a 101st.
+    def reply(x):
+        if x.target != "/endless":
+            return sizes(x)
+        x.begin(200)
+        for _ in range(1 << 14):
+            x.send(b"e" * 65536)
+    ups = {"h1": lab.upstream(**reply1(reply, early=True)), "h2": h2_upstream(lab, reply, peer={"settings": {MAX_CONCURRENT_STREAMS: 200}})}
+    for back, up in ups.items():
+        for kind, window in (("shut", 65535), ("closed", 0), ("unread", 65535)):
+            what = "%s, %s: " % (back, kind)
+            w = lab.weir(up, upstream={"protocol": back}, limits={"streams": 200}, workers=1)
+            with h2_client(w) as c:
+                eq(c.request("GET /1000000").response().size, 1000000, what + "before")
+            before, seen = w.rss(), len(up.requests)
+            with h2_client(w, settings={INITIAL_WINDOW_SIZE: window}) as c:
+                c.reads = False
+                for _ in range(100):
+                    c.request("GET /endless")
+                c.drained()
+                c.read(kind != "unread")
+                wait(lambda: len(up.requests) == seen + 100, what + "all are at the upstream")
+                wait(lambda: still(lambda: (w.rss(), sum(s.size for s in c.streams.values()))), what + "all stands still")
+                grown = w.rss() - before
+                print("      %s%d KiB a stream" % (what, grown / 100 / 1024))
+                if SLOW == 1:  # a sanitizer has memory of its own
+                    ok(grown <= 100 * HELD_MAX[back] + ALONE, what + "memory", grown)
+                if kind != "unread":
+                    s = c.request("GET /200000")
+                    with c.lock:
+                        c.h2.increment_flow_control_window(1 << 20, s.id)
+                        c.flush()
+                    eq(s.response().size, 200000, what + "one more stream")
+            w.stop()
 
 
 @story

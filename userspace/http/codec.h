@@ -47,6 +47,8 @@ struct weir_codec_sink {
     size_t (*on_pending)(void *arg);
     /** Stop or go on feeding: back-pressure of the exchange that is being received. */
     void (*on_pause)(void *arg, bool pause);
+    /** What is fed at once is to be at most this (weir_hstream_pace). May be NULL. */
+    void (*on_pace)(void *arg, size_t bytes);
     /** Server role: a request begins. The holder sets hs->sink, hs->arg, hs->arena; non-zero (a weir_err) refuses it. */
     int (*on_begin)(void *arg, struct weir_hstream *hs);
     /** Output waits to be gathered: weir_codec_flush() is to be called before this turn of the loop ends. Not said again
@@ -84,8 +86,11 @@ struct weir_codec_ops {
     int (*send)(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body,
                 int count, const struct weir_message *trailer, unsigned flags);
     size_t (*pending)(struct weir_hstream *hs);
+    size_t (*room)(struct weir_hstream *hs);
     void (*consume)(struct weir_hstream *hs, size_t bytes);
     void (*hold)(struct weir_hstream *hs, bool on);
+    /** NULL: the peer is told by windows, and by nothing else. */
+    void (*pace)(struct weir_hstream *hs, size_t bytes);
     void (*reset)(struct weir_hstream *hs, enum weir_err why);
     bool (*done)(struct weir_hstream *hs);
     void (*last)(struct weir_hstream *hs);
@@ -154,6 +159,12 @@ static inline size_t weir_hstream_pending(struct weir_hstream *hs)
 {
     return hs->codec->ops->pending(hs);
 }
+/** Bytes that would leave at once if they were sent now: no more than WEIR_READ_BUFFER_BYTES, of a stream of HTTP/2 than
+ * WEIR_SHARED_STREAM_BYTES. */
+static inline size_t weir_hstream_room(struct weir_hstream *hs)
+{
+    return hs->codec->ops->room(hs);
+}
 /** `bytes` of what on_body gave were taken by the other side: credit for the sender. */
 static inline void weir_hstream_consume(struct weir_hstream *hs, size_t bytes)
 {
@@ -167,6 +178,13 @@ static inline void weir_hstream_consume(struct weir_hstream *hs, size_t bytes)
 static inline void weir_hstream_hold(struct weir_hstream *hs, bool on)
 {
     hs->codec->ops->hold(hs, on);
+}
+/** The holder can pass on that many bytes (weir_hstream_room of the other side): larger pieces would wait with it, so
+ * that h1 has its connection read in smaller ones. */
+static inline void weir_hstream_pace(struct weir_hstream *hs, size_t bytes)
+{
+    if (hs->codec->ops->pace)
+        hs->codec->ops->pace(hs, bytes);
 }
 /** Server role: the rest of this request is not wanted: on h1 the connection ends with its answer. */
 static inline void weir_hstream_last(struct weir_hstream *hs)

@@ -282,13 +282,7 @@ bool weir_h1_emit_body(struct weir_h1 *h1, const uint8_t *data, size_t len)
     weir_assert(hs != NULL); /* a body belongs to an exchange */
     hs->unread += (uint32_t)len;
     hs->sink->on_body(hs->arg, (struct weir_str){ (const char *)data, len });
-    if (gone(h1, hs))
-        return false;
-    if (hs->unread >= WEIR_STREAM_HIGH_BYTES && !h1->paused) {
-        h1->paused = true;
-        h1->codec.sink->on_pause(h1->codec.arg, true);
-    }
-    return true;
+    return !gone(h1, hs);
 }
 
 static ssize_t feed_length(struct weir_h1 *h1, const uint8_t *data, size_t len, struct turn *turn)
@@ -348,6 +342,15 @@ static ssize_t feed_some(struct weir_h1 *h1, const uint8_t *data, size_t len, st
     }
 }
 
+/* What the holder has not passed on waits with it: no more is to come. */
+static void brake(struct weir_h1 *h1)
+{
+    if (h1->paused || h1->dead || !h1->hs || h1->hs->unread < WEIR_STREAM_WAIT_BYTES)
+        return;
+    h1->paused = true;
+    h1->codec.sink->on_pause(h1->codec.arg, true);
+}
+
 /* The bytes that this feed lent are about to go: the holder sends what it gathered. */
 static void flush(struct weir_h1 *h1)
 {
@@ -376,8 +379,10 @@ static ssize_t h1_feed(struct weir_codec *codec, const uint8_t *data, size_t len
             break;
         used += (size_t)n;
     }
-    if (used)
+    if (used) {
         flush(h1);
+        brake(h1);
+    }
     /* What follows an answer was counted against the connection; nobody shall read it as another.
      */
     return turn.over && turn.end != data + used && h1->role == H1_CLIENT ? (ssize_t)len
@@ -430,6 +435,14 @@ static void h1_drained(struct weir_codec *codec)
         hs->sink->on_drained(hs->arg);
 }
 
+static void set_pace(struct weir_h1 *h1, size_t bytes)
+{
+    if (h1->pace_kib == bytes >> 10 || !h1->codec.sink->on_pace)
+        return;
+    h1->pace_kib = (uint8_t)(bytes >> 10);
+    h1->codec.sink->on_pace(h1->codec.arg, (size_t)h1->pace_kib << 10);
+}
+
 /* Both directions back to their heads. */
 static void begin_exchange(struct weir_h1 *h1)
 {
@@ -469,7 +482,7 @@ static void h1_consume(struct weir_hstream *hs, size_t bytes)
     struct weir_h1 *h1 = weir_h1_of(hs->codec);
 
     hs->unread -= bytes < hs->unread ? (uint32_t)bytes : hs->unread;
-    if (h1->paused && h1->hs == hs && hs->unread <= WEIR_STREAM_HIGH_BYTES / 2)
+    if (h1->paused && h1->hs == hs && hs->unread <= WEIR_STREAM_WAIT_BYTES / 2)
         resume(h1);
 }
 
@@ -480,12 +493,20 @@ static void h1_hold(struct weir_hstream *hs, bool on)
     if (h1->hs != hs || h1->dead)
         return;
     if (!on) {
-        if (hs->unread < WEIR_STREAM_HIGH_BYTES)
+        if (hs->unread < WEIR_STREAM_WAIT_BYTES)
             resume(h1);
     } else if (hs->unread && h1->in != H1_IN_DONE && !h1->paused) {
         h1->paused = true;
         h1->codec.sink->on_pause(h1->codec.arg, true);
     }
+}
+
+static void h1_pace(struct weir_hstream *hs, size_t bytes)
+{
+    struct weir_h1 *h1 = weir_h1_of(hs->codec);
+
+    if (h1->hs == hs)
+        set_pace(h1, bytes < WEIR_PIECE_BYTES_MIN ? WEIR_PIECE_BYTES_MIN : bytes);
 }
 
 static void h1_reset(struct weir_hstream *hs, enum weir_err why)
@@ -513,12 +534,18 @@ static bool h1_done(struct weir_hstream *hs)
     }
     begin_exchange(h1);
     resume(h1);
+    set_pace(h1, WEIR_READ_BUFFER_BYTES);
     return true;
 }
 
 static size_t h1_pending(struct weir_hstream *hs)
 {
     return hs->codec->sink->on_pending(hs->codec->arg);
+}
+
+static size_t h1_room(struct weir_hstream *hs)
+{
+    return h1_pending(hs) ? 0 : WEIR_READ_BUFFER_BYTES;
 }
 
 static void h1_last(struct weir_hstream *hs)
@@ -551,8 +578,10 @@ static const struct weir_codec_ops ops = {
     .open = h1_open,
     .send = weir_h1_send,
     .pending = h1_pending,
+    .room = h1_room,
     .consume = h1_consume,
     .hold = h1_hold,
+    .pace = h1_pace,
     .reset = h1_reset,
     .done = h1_done,
     .last = h1_last,
@@ -569,6 +598,7 @@ static void init(struct weir_h1 *h1, uint8_t role, const struct weir_guard_limit
         .limits = limits,
         .role = role & 1,
         .keep_alive = true,
+        .pace_kib = WEIR_READ_BUFFER_BYTES >> 10,
     };
 }
 

@@ -34,6 +34,7 @@ struct weir_h1 {
     uint8_t out_body;
     uint8_t asked; /* enum weir_method of the request in flight */
     uint8_t informationals;
+    uint8_t pace_kib; /* at most so much is fed at once */
     bool
         keep_alive : 1; /* as far as the peer's head says, and no byte came that belongs to nothing */
     bool keep_alive_asked : 1; /* server role: the client is 1.0 and asked for it: it is told */

@@ -345,6 +345,7 @@ static const struct weir_codec_ops ops = {
     .open = weir_h2_open,
     .send = weir_h2_send,
     .pending = weir_h2_pending,
+    .room = weir_h2_send_room,
     .consume = weir_h2_consume,
     .hold = weir_h2_hold,
     .reset = weir_h2_reset,

@@ -309,6 +309,14 @@ static size_t window_of(const struct weir_h2_stream *s)
     return own > 0 ? (size_t)own : 0;
 }
 
+/* What the peer's windows and the kernel let through now. */
+static size_t way_of(const struct weir_h2_stream *s)
+{
+    const struct weir_codec *codec = &s->h2->codec;
+
+    return codec->sink->on_pending(codec->arg) < WEIR_STREAM_HIGH_BYTES ? window_of(s) : 0;
+}
+
 size_t weir_h2_pending(struct weir_hstream *hs)
 {
     struct weir_h2_stream *s = hs->impl;
@@ -319,11 +327,23 @@ size_t weir_h2_pending(struct weir_hstream *hs)
     waiting = weir_h2_waiting(s);
     if (!waiting)
         return 0;
-    room =
-        s->h2->codec.sink->on_pending(s->h2->codec.arg) < WEIR_STREAM_HIGH_BYTES ? window_of(s) : 0;
+    room = way_of(s);
     /* What only waits for the flush is not pending, but there is no end of it. */
     if (waiting < WEIR_STREAM_HIGH_BYTES && waiting <= room)
         return 0;
     s->told = true;
     return waiting < WEIR_STREAM_HIGH_BYTES && room ? waiting - room : waiting;
+}
+
+size_t weir_h2_send_room(struct weir_hstream *hs)
+{
+    struct weir_h2_stream *s = hs->impl;
+    size_t room, waiting;
+
+    if (!s || s->closed || s->dropped) /* it is dropped */
+        return WEIR_SHARED_STREAM_BYTES;
+    room = way_of(s);
+    waiting = weir_h2_waiting(s);
+    room = room > waiting ? room - waiting : 0;
+    return room < WEIR_SHARED_STREAM_BYTES ? room : WEIR_SHARED_STREAM_BYTES;
 }

@@ -38,17 +38,18 @@ struct weir_sock {
     const struct weir_sock_sink *sink;
     struct weir_list link; /* backend: looked at in the next turn, or going */
     int fd;
-    int16_t sys;           /* errno of `broken` */
-    bool receiving : 1;    /* wanted by the owner */
-    bool readable : 1;     /* there may be bytes */
-    bool hungup : 1;       /* the peer has sent FIN or RST: a short read is not the end */
-    bool eof : 1;          /* on_eof was called */
-    bool blocked : 1;      /* a send did not take all */
-    bool connecting : 1;   /* set by the owner before add, when connect() is in progress */
-    bool going : 1;        /* closed or being released */
-    bool keep_fd : 1;      /* released: the descriptor stays open */
-    bool broken : 1;       /* a send failed; on_fail comes, after what can still be read */
-    bool failed : 1;       /* on_fail was called; nothing comes any more but on_released */
+    uint8_t sys;         /* errno of `broken` */
+    uint8_t recv_kib;    /* set by the owner: received at once at most; 0: what the buffer holds */
+    bool receiving : 1;  /* wanted by the owner */
+    bool readable : 1;   /* there may be bytes */
+    bool hungup : 1;     /* the peer has sent FIN or RST: a short read is not the end */
+    bool eof : 1;        /* on_eof was called */
+    bool blocked : 1;    /* a send did not take all */
+    bool connecting : 1; /* set by the owner before add, when connect() is in progress */
+    bool going : 1;      /* closed or being released */
+    bool keep_fd : 1;    /* released: the descriptor stays open */
+    bool broken : 1;     /* a send failed; on_fail comes, after what can still be read */
+    bool failed : 1;     /* on_fail was called; nothing comes any more but on_released */
     bool recv_doubted : 1; /* said EAGAIN where bytes were promised */
     bool send_doubted : 1; /* said EAGAIN where room was believed */
 };

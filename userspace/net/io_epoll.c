@@ -268,11 +268,18 @@ static void sock_unread(struct weir_loop *loop, struct weir_sock *sock, int sys)
     }
 }
 
+static size_t recv_max(const struct weir_loop *loop, const struct weir_sock *sock)
+{
+    size_t paced = (size_t)sock->recv_kib << 10;
+
+    return paced && paced < loop->read_bytes ? paced : loop->read_bytes;
+}
+
 static void sock_read(struct weir_loop *loop, struct weir_sock *sock)
 {
     for (int i = 0; i < WEIR_READS_TURN_MAX; i++) {
-        size_t room = loop->read_bytes;
-        ssize_t n = sys_recv(sock->fd, loop->read_buffer, room);
+        size_t max = recv_max(loop, sock); /* its owner may change that with each piece */
+        ssize_t n = sys_recv(sock->fd, loop->read_buffer, max);
 
         if (WEIR_UNLIKELY(n <= 0)) {
             if (n == 0)
@@ -282,7 +289,7 @@ static void sock_read(struct weir_loop *loop, struct weir_sock *sock)
             return;
         }
         sock->recv_doubted = false;
-        if ((size_t)n < room && !sock->hungup)
+        if ((size_t)n < max && !sock->hungup)
             sock->readable = false; /* what comes from now on is a new edge */
         sock->sink->on_recv(sock, loop->read_buffer, (size_t)n);
         if (!sock->readable || !sock->receiving)
@@ -406,7 +413,7 @@ static ssize_t sock_unsent(struct weir_loop *loop, struct weir_sock *sock, int s
     default:
         sock->broken = true;
         sock->blocked = false;
-        sock->sys = (int16_t)sys;
+        sock->sys = (uint8_t)sys;
         sock_queue(&io->ready, sock);
         return -sys;
     }

@@ -50,6 +50,7 @@ struct weir_parcel {
 
 struct weir_stream_ops {
     void (*read)(struct weir_stream *stream, bool on);
+    void (*pace)(struct weir_stream *stream, size_t bytes);
     int (*write)(struct weir_stream *stream, const struct iovec *iov, int count);
     size_t (*pending)(const struct weir_stream *stream);
     void (*shutdown)(struct weir_stream *stream);
@@ -76,6 +77,13 @@ static inline void weir_stream_set_sink(struct weir_stream *stream,
 static inline void weir_stream_read(struct weir_stream *stream, bool on)
 {
     stream->ops->read(stream, on);
+}
+/** Reads at most so many bytes at once (whole KiB, up to WEIR_READ_BUFFER_BYTES, which is the default; of TLS: bytes of its
+ * records): what the holder cannot pass on would only wait with it. */
+static inline void weir_stream_pace(struct weir_stream *stream, size_t bytes)
+{
+    if (stream->ops->pace)
+        stream->ops->pace(stream, bytes);
 }
 /**
  * Writes all of it: what the kernel does not take now is copied and sent later. Writers stop while

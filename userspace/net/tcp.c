@@ -241,6 +241,12 @@ static void tcp_read(struct weir_stream *stream, bool on)
         weir_sock_recv(stream->loop, &tcp->sock, on);
 }
 
+static void tcp_pace(struct weir_stream *stream, size_t bytes)
+{
+    weir_assert(bytes >= 1024);
+    tcp_of(stream)->sock.recv_kib = bytes < WEIR_READ_BUFFER_BYTES ? (uint8_t)(bytes >> 10) : 0;
+}
+
 /* To the kernel, directly; *sent is what it took. False when the stream has failed. */
 static bool tcp_send_now(struct weir_tcp *tcp, const struct iovec *iov, int count, size_t *sent)
 {
@@ -340,6 +346,7 @@ static int tcp_fd(const struct weir_stream *stream)
 
 static const struct weir_stream_ops tcp_ops = {
     .read = tcp_read,
+    .pace = tcp_pace,
     .write = tcp_write,
     .pending = tcp_pending,
     .shutdown = tcp_shutdown,

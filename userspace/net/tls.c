@@ -64,6 +64,11 @@ static void tls_read(struct weir_stream *stream, bool on)
     tls_want(tls);
 }
 
+static void tls_pace(struct weir_stream *stream, size_t bytes)
+{
+    weir_stream_pace(tls_of(stream)->lower, bytes);
+}
+
 static int tls_encrypt(struct weir_tls *tls, const void *data, size_t len)
 {
     while (len) {
@@ -266,6 +271,7 @@ static int tls_fd(const struct weir_stream *stream)
 
 static const struct weir_stream_ops tls_ops = {
     .read = tls_read,
+    .pace = tls_pace,
     .write = tls_write,
     .pending = tls_pending,
     .shutdown = tls_shutdown,

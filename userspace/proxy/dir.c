@@ -55,13 +55,24 @@ bool weir_dir_has_bytes(const struct weir_flow_dir *dir)
     return dir->piece_count || dir->held.len;
 }
 
-/* The source of a direction gets its credit back. */
-void weir_dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from)
+void weir_dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from, struct weir_hstream *to)
 {
-    if (!dir->owed || weir_dir_has_bytes(dir) || weir_dir_staged(dir))
+    bool waits;
+
+    if (!dir->owed)
+        return;
+    waits = weir_hstream_pending(to) || weir_dir_has_bytes(dir) || weir_dir_staged(dir);
+    weir_hstream_pace(from, waits ? 0 : weir_hstream_room(to));
+    if (waits)
         return;
     weir_hstream_consume(from, dir->owed);
     dir->owed = 0;
+}
+
+static void forget(struct weir_req *req)
+{
+    req->replayable = false;
+    weir_buf_clear(&req->replay);
 }
 
 /* Keeps what is about to be sent of a body that may have to be sent again; not while memory is short. */
@@ -73,10 +84,17 @@ static void remember(struct weir_req *req, const struct iovec *iov, int count)
     if (!len || !req->replayable)
         return;
     if (limit < 0 || req->replay.len + len > (size_t)limit || /* < 0: none */
-        req->worker->tight || weir_buf_append_iov(&req->replay, iov, count, 0)) {
-        req->replayable = false;
-        weir_buf_clear(&req->replay);
-    }
+        req->worker->tight || weir_buf_append_iov(&req->replay, iov, count, 0))
+        forget(req);
+}
+
+/* What the upstream does not take waits with its codec as well: much is not kept twice. */
+static void remember_less(struct weir_req *req, struct weir_hstream *to)
+{
+    size_t waits = req->replay.len ? weir_hstream_pending(to) : 0;
+
+    if (waits && waits + req->replay.len > WEIR_SHARED_STREAM_BYTES)
+        forget(req);
 }
 
 /**
@@ -110,6 +128,8 @@ int weir_dir_send(struct weir_flow_dir *dir, struct weir_hstream *to,
                                 end ? dir->trailer : NULL, end ? WEIR_SEND_END : 0);
         if (err)
             return err;
+        if (replay)
+            remember_less(replay, to);
         dir->blocked = dir->head_due = false;
         dir->sent += weir_iov_len(iov, count);
         weir_buf_consume(&dir->held, held);

@@ -7,8 +7,8 @@
  *
  * What arrives in one feed leaves in one send: pieces stay borrowed until on_flush, and then go out
  * with the head before them and the end behind them. What the other side does not take is copied to
- * `held`; the sender gets its credit back when that has drained, so that at most its window (64 KiB
- * and one read) waits here. One filter waits at a time: while the request is parked, what comes is
+ * `held`; the sender gets its credit back when that has drained, so that at most its window (h2) or
+ * one read (h1, by the room that the other side has) waits here. One filter waits at a time: while the request is parked, what comes is
  * kept in stages (body.c), and a head waits for its filters.
  */
 #include "proxy/exchange.h"

@@ -9,8 +9,9 @@ extern const struct weir_hstream_sink weir_req_up_sink;
 
 /** dir.c: is there anything to send? */
 bool weir_dir_has_bytes(const struct weir_flow_dir *dir);
-/** The source of a direction gets its credit back, once nothing of it waits here. */
-void weir_dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from);
+/** The source of a direction gets its credit back, once nothing of it waits here or with `to`; and it is told how much
+ * `to` takes at once. */
+void weir_dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from, struct weir_hstream *to);
 /**
  * Sends what there is: head, bytes, end. `to` is blocked when it has too much unsent: then nothing
  * is sent, and its on_drained calls again. `replay`: the request whose replay buffer gets a copy,

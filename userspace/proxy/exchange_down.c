@@ -58,9 +58,9 @@ void weir_exchange_pump_down(struct weir_req *req)
             req->unsent = weir_stream_unacked(req->session->stream);
         }
         weir_req_watch(req);
-    } else if (req->up_open) {
-        weir_dir_credit(dir, &req->conn->hs);
     }
+    if (req->up_open)
+        weir_dir_credit(dir, &req->conn->hs, req->down);
 }
 
 /* Response filters, then the head is due. */

@@ -40,8 +40,7 @@ void weir_exchange_pump_up(struct weir_req *req)
         req->sent_us = req->worker->loop.now_us;
         weir_req_watch(req);
     }
-    if (!weir_hstream_pending(&req->conn->hs))
-        weir_dir_credit(dir, req->down);
+    weir_dir_credit(dir, req->down, &req->conn->hs);
 }
 
 enum weir_flow weir_exchange_start(struct weir_req *req)
@@ -81,6 +80,7 @@ enum weir_flow weir_exchange_start(struct weir_req *req)
     }
     if (err)
         goto fault;
+    weir_hstream_pace(&conn->hs, weir_hstream_room(req->down));
     req->up_open = true;
     req->up_sent = false;
     req->response_started = false;

@@ -151,6 +151,14 @@ static void on_pause(void *arg, bool pause)
         weir_stream_read(session->stream, !pause);
 }
 
+static void on_pace(void *arg, size_t bytes)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+
+    if (!session->closed)
+        weir_stream_pace(session->stream, bytes);
+}
+
 static void flush(void *arg)
 {
     struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
@@ -174,6 +182,7 @@ const struct weir_codec_sink weir_session_codec_sink = {
     .on_output = on_output,
     .on_pending = on_pending,
     .on_pause = on_pause,
+    .on_pace = on_pace,
     .on_begin = on_begin,
     .on_wanted = on_wanted,
 };

@@ -352,10 +352,19 @@ static void on_pause(void *arg, bool pause)
     }
 }
 
+static void on_pace(void *arg, size_t bytes)
+{
+    struct weir_upconn *conn = arg;
+
+    if (conn->state != UPCONN_CLOSING && conn->state != UPCONN_DETACHED)
+        weir_stream_pace(conn->stream, bytes);
+}
+
 static const struct weir_codec_sink codec_sink = {
     .on_output = on_output,
     .on_pending = on_pending,
     .on_pause = on_pause,
+    .on_pace = on_pace,
 };
 
 void weir_upconn_begin(struct weir_upconn *conn)

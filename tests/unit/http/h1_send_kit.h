@@ -23,6 +23,7 @@ struct holder {
     char out[128 * 1024];
     size_t out_len, outputs, body;
     unsigned pauses, resumes, heads, ends, drained;
+    size_t pace;
     enum weir_err reset;
     enum weir_by reset_by;
     enum weir_retry retry;
@@ -102,6 +103,11 @@ static inline void on_pause(void *arg, bool pause)
         h->resumes++;
 }
 
+static inline void on_pace(void *arg, size_t bytes)
+{
+    ((struct holder *)arg)->pace = bytes;
+}
+
 static inline int on_begin(void *arg, struct weir_hstream *hs)
 {
     struct holder *h = arg;
@@ -112,7 +118,8 @@ static inline int on_begin(void *arg, struct weir_hstream *hs)
     return 0;
 }
 
-static const struct weir_codec_sink codec_sink = { on_output, on_pending, on_pause, on_begin };
+static const struct weir_codec_sink codec_sink = { on_output, on_pending, on_pause, on_pace,
+                                                   on_begin };
 
 static inline struct holder *holder_new(bool server)
 {

@@ -168,20 +168,23 @@ static void test_half_close(void **state)
 static void test_back_pressure(void **state)
 {
     struct holder *h = server_with("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
-    char *piece = calloc(1, 40001);
+    char *piece = calloc(1, 10001);
 
     assert_non_null(piece);
-    memset(piece, 'x', 40000);
-    h->keep_unread = true;
-    assert_int_equal(feed(h, piece), 40000);
+    memset(piece, 'x', 10000);
+    for (int i = 0; i < 10; i++) /* taken at once */
+        assert_int_equal(feed(h, piece), 10000);
     assert_int_equal(h->pauses, 0);
-    assert_int_equal(feed(h, piece), 40000);
+    h->keep_unread = true;
+    assert_int_equal(feed(h, piece), 10000);
+    assert_int_equal(h->pauses, 0);
+    assert_int_equal(feed(h, piece), 10000);
     assert_int_equal(h->pauses, 1);
-    weir_hstream_consume(h->h1.hs, 40000);
-    assert_int_equal(h->resumes, 0);
     weir_hstream_consume(h->h1.hs, 10000);
+    assert_int_equal(h->resumes, 0);
+    weir_hstream_consume(h->h1.hs, 2000);
     assert_int_equal(h->resumes, 1);
-    weir_hstream_consume(h->h1.hs, 30000);
+    weir_hstream_consume(h->h1.hs, 8000);
     weir_hstream_consume(h->h1.hs, 1); /* more than there is: harmless */
     assert_int_equal(h->resumes, 1);
     weir_codec_drained(&h->h1.codec);
@@ -227,6 +230,26 @@ static void test_hold(void **state)
     holder_free(h);
 }
 
+/* What the holder can pass on is what is read at once: never less than a piece, and all again for the next exchange. */
+static void test_pace(void **state)
+{
+    struct weir_message msg;
+    struct holder *h = client_with(&msg, "GET", WEIR_BODY_NONE, 0);
+
+    assert_int_equal(weir_hstream_send(&h->hs, &msg, NULL, 0, NULL, WEIR_SEND_END), 0);
+    weir_hstream_pace(&h->hs, WEIR_READ_BUFFER_BYTES);
+    assert_int_equal(h->pace, 0); /* as it is */
+    weir_hstream_pace(&h->hs, 40 * 1024 + 1000);
+    assert_int_equal(h->pace, 40 * 1024);
+    weir_hstream_pace(&h->hs, 0);
+    assert_int_equal(h->pace, WEIR_PIECE_BYTES_MIN);
+    assert_int_equal(weir_hstream_room(&h->hs), WEIR_READ_BUFFER_BYTES);
+    assert_true(feed(h, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello") > 0);
+    assert_true(weir_hstream_done(&h->hs));
+    assert_int_equal(h->pace, WEIR_READ_BUFFER_BYTES);
+    holder_free(h);
+}
+
 /* The holder may end an exchange, and free its arena, inside an event. */
 static void test_reset_in_event(void **state)
 {
@@ -245,10 +268,11 @@ static void test_reset_in_event(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),   cmocka_unit_test(test_large_head),
-        cmocka_unit_test(test_reuse),      cmocka_unit_test(test_retry_class),
-        cmocka_unit_test(test_half_close), cmocka_unit_test(test_back_pressure),
-        cmocka_unit_test(test_hold),       cmocka_unit_test(test_reset_in_event),
+        cmocka_unit_test(test_requests),       cmocka_unit_test(test_large_head),
+        cmocka_unit_test(test_reuse),          cmocka_unit_test(test_retry_class),
+        cmocka_unit_test(test_half_close),     cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_hold),           cmocka_unit_test(test_pace),
+        cmocka_unit_test(test_reset_in_event),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

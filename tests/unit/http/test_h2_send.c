@@ -241,6 +241,28 @@ static void test_windows(void **state)
     h2_log_free(log);
 }
 
+/* What would leave at once: the stream's window, less what waits, unless the connection is blocked; never more than a
+ * stream may hold. */
+static void test_room(void **state)
+{
+    struct h2_log *log = server_with(one_get);
+    struct h2_exchange *ex = &log->exchanges[0];
+
+    assert_int_equal(weir_hstream_room(ex->hs), WEIR_SHARED_STREAM_BYTES);
+    log->pending = WEIR_STREAM_HIGH_BYTES;
+    assert_int_equal(weir_hstream_room(ex->hs), 0);
+    log->pending = 0;
+    assert_int_equal(send_answer(ex, 200, WEIR_BODY_CHUNKED, 0, big, 65535 - 1000, false), 0);
+    assert_int_equal(weir_hstream_room(ex->hs), 1000);
+    assert_int_equal(send_more(ex, "abc", 3, false), 0); /* it waits for the flush */
+    assert_int_equal(weir_hstream_room(ex->hs), 997);
+    assert_int_equal(send_more(ex, big, 1000, false), 0);
+    assert_int_equal(weir_hstream_room(ex->hs), 0);
+    feed_windows(log, 1, 500);
+    assert_int_equal(weir_hstream_room(ex->hs), 497);
+    h2_log_free(log);
+}
+
 /* The stream goes on when its holder has gone. */
 static void test_queue_outlives_the_holder(void **state)
 {
@@ -567,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_early_answer),
         cmocka_unit_test(test_early_answer_let_go_later),
         cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_room),
         cmocka_unit_test(test_queue_outlives_the_holder),
         cmocka_unit_test(test_pending_of_a_turn),
         cmocka_unit_test(test_pending_has_an_end),

@@ -20,7 +20,7 @@ enum { TURNS_MAX = 200000 };
 /* What happened to a stream, and when it is to be closed from inside. */
 struct peer {
     struct weir_stream *stream;
-    size_t received, drained;
+    size_t received, largest, drained;
     int opened, eofs, errors, closed;
     enum weir_err err;
     int sys;
@@ -67,6 +67,8 @@ static inline void on_data(void *arg, const uint8_t *data, size_t len)
 
     assert_non_null(peer->stream);
     peer->received += len;
+    if (peer->largest < len)
+        peer->largest = len;
     peer->last_len = len < sizeof(peer->last) ? len : sizeof(peer->last);
     memcpy(peer->last, data, peer->last_len);
     maybe_close(peer, IN_DATA);

@@ -27,6 +27,25 @@ static void test_hello(void **state)
     close_both(&a, &b);
 }
 
+/* What a holder can pass on is what it is given at once. */
+static void test_pace(void **state)
+{
+    static char much[3 * WEIR_READ_BUFFER_BYTES];
+    struct peer a, b;
+
+    pair(&a, &b);
+    assert_int_equal(put(&a, much, sizeof(much)), 0);
+    weir_stream_pace(b.stream, 20 * 1024);
+    weir_stream_read(b.stream, true);
+    TURN_UNTIL(b.received == sizeof(much));
+    assert_int_equal(b.largest, 20 * 1024);
+    weir_stream_pace(b.stream, WEIR_READ_BUFFER_BYTES);
+    assert_int_equal(put(&a, much, sizeof(much)), 0);
+    TURN_UNTIL(b.received == 2 * sizeof(much));
+    assert_true(b.largest > 20 * 1024);
+    close_both(&a, &b);
+}
+
 /* Echo of 64 MiB: a sends and checks, b echoes; both obey WEIR_STREAM_HIGH_BYTES, and a reads only
  * now and then. */
 struct bulk {
@@ -364,6 +383,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_hello),
+        TEST(test_pace),
         TEST(test_bulk_unix),
         TEST(test_bulk_tcp),
         TEST(test_half_close),
