@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from certs import Authority  # noqa: E402
 from h2lab import (CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, HEADER_TABLE_SIZE, HTTP_1_1_REQUIRED,  # noqa: E402
                    INITIAL_WINDOW_SIZE, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, NO_ERROR, PING, PROTOCOL_ERROR, PUSH_PROMISE, REFUSED_STREAM,
-                   RST_STREAM, SETTINGS, WINDOW_UPDATE, RawPeer, block, frame, h2_client, h2_upstream)
+                   RST_STREAM, SETTINGS, WINDOW_UPDATE, RawPeer, ask, block, frame, h2_client, h2_upstream, never_indexed)
 from weirlab import SLOW, Conn, Cut, answer, eq, main, ok, story, wait  # noqa: E402
 
 H2 = {"upstream": {"protocol": "h2"}}
@@ -49,6 +49,18 @@ def one_connection_for_many(lab):  # 100 requests at once ── weir ── one
     for _ in range(3):
         eq(w.ask("GET /h1").body, b"/h1", "h1 clients share it")
     eq((len(up.conns), w.access(103)[-1]["reused"]), (1, True), "connections, then")
+
+
+@story
+def fields_for_no_table(lab):
+    # What a client wants kept in no table of HPACK goes on so (RFC 7541 6.2.3).
+    up = h2_upstream(lab)
+    w = lab.weir(up, **H2)
+    with h2_client(w) as c:
+        for _ in range(3):
+            c.open(ask("/") + [never_indexed("x-key", "secret"), ("x-open", "word")]).response()
+    for x in up.requests:
+        eq(sorted(x.never_indexed), ["x-key"], "fields for no table")
 
 
 @story

@@ -64,6 +64,11 @@ def frames(data):
     return found, data
 
 
+def never_indexed(name, value):
+    """A field that no table of HPACK may keep (RFC 7541 6.2.3)."""
+    return hpack.NeverIndexedHeaderTuple(name, value)
+
+
 def block(*fields):
     """A header block without state: ((name, value), ...)."""
     return hpack.Encoder().encode(fields, huffman=False)
@@ -123,6 +128,7 @@ class Stream:
 
     # what came
     def take_head(self, headers):
+        self.never_indexed = [text(h[0]) for h in headers if not getattr(h, "indexable", True)]
         headers = [(text(n), text(v)) for n, v in headers]
         self.pseudo = [(n, v) for n, v in headers if n.startswith(":")]
         self.fields = [(n, v) for n, v in headers if not n.startswith(":")]

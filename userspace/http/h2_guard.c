@@ -67,7 +67,7 @@ static int take_pseudo(struct weir_h2_head *head, struct weir_str name, struct w
     return WEIR_EBADHEADER;
 }
 
-static int take_crumb(struct weir_h2_head *head, struct weir_str value)
+static int take_crumb(struct weir_h2_head *head, struct weir_str value, bool never_indexed)
 {
     struct weir_h2_crumb *crumb = weir_arena_alloc(head->msg->arena, sizeof(*crumb));
 
@@ -79,6 +79,7 @@ static int take_crumb(struct weir_h2_head *head, struct weir_str value)
     *head->crumbs_end = crumb;
     head->crumbs_end = &crumb->next;
     head->crumbs_bytes += value.len + 2;
+    head->crumbs_never_indexed |= never_indexed;
     return 0;
 }
 
@@ -119,7 +120,8 @@ static int take_known(struct weir_h2_head *head, enum weir_field_id id, struct w
     }
 }
 
-static int take_field(struct weir_h2_head *head, struct weir_str name, struct weir_str value)
+static int take_field(struct weir_h2_head *head, struct weir_str name, struct weir_str value,
+                      bool never_indexed)
 {
     enum weir_field_id id = weir_field_id(name);
     struct weir_str kept;
@@ -132,14 +134,17 @@ static int take_field(struct weir_h2_head *head, struct weir_str name, struct we
     if (err)
         return err;
     if (id == WEIR_F_COOKIE && head->kind == H2_REQUEST)
-        return take_crumb(head, value);
+        return take_crumb(head, value, never_indexed);
     if ((id == WEIR_F_HOST || id == WEIR_F_TE) && head->kind == H2_REQUEST)
         return 0;
     if (!id && weir_str_is(name, "priority"))
         head->prioritized = true;
     kept = weir_arena_copy(head->msg->arena, value);
     name = id ? weir_field_name(id) : weir_arena_copy(head->msg->arena, name);
-    return kept.ptr && name.ptr ? weir_message_push(head->msg, id, name, kept) : WEIR_ENOMEM;
+    err = kept.ptr && name.ptr ? weir_message_push(head->msg, id, name, kept) : WEIR_ENOMEM;
+    if (!err && never_indexed)
+        weir_message_never_index(head->msg);
+    return err;
 }
 
 /* Counts a field; what is too much, or 0. */
@@ -160,15 +165,19 @@ static enum weir_err measure(struct weir_h2_head *head, struct weir_str name, st
     return head->count > count_max ? WEIR_EHDRCOUNT : WEIR_OK;
 }
 
-static int field_fault(struct weir_h2_head *head, struct weir_str name, struct weir_str value)
+static int field_fault(struct weir_h2_head *head, struct weir_str name, struct weir_str value,
+                       bool never_indexed)
 {
     if (!name.len || has_outer_space(value) || !weir_guard_value(value))
         return WEIR_EBADHEADER;
-    return name.ptr[0] == ':' ? take_pseudo(head, name, value) : take_field(head, name, value);
+    if (name.ptr[0] != ':')
+        return take_field(head, name, value, never_indexed);
+    head->msg->never_indexed |= never_indexed;
+    return take_pseudo(head, name, value);
 }
 
 void weir_h2_head_field(struct weir_h2_head *head, struct weir_str name, struct weir_str value,
-                        const struct weir_guard_limits *limits)
+                        bool never_indexed, const struct weir_guard_limits *limits)
 {
     size_t target_max =
         limits && limits->target_bytes ? limits->target_bytes : WEIR_TARGET_BYTES_MAX;
@@ -179,7 +188,7 @@ void weir_h2_head_field(struct weir_h2_head *head, struct weir_str name, struct 
     /* A target that is too long is said to be that, though it may be too much for the head. */
     if (value.len > target_max && weir_str_is(name, ":path"))
         over = WEIR_EURISIZE;
-    head->err = over ? over : (enum weir_err)field_fault(head, name, value);
+    head->err = over ? over : (enum weir_err)field_fault(head, name, value, never_indexed);
 }
 
 /* ---- the whole section ---- */
@@ -189,6 +198,7 @@ static int join_crumbs(struct weir_h2_head *head)
 {
     struct weir_h2_crumb *crumb = head->crumbs;
     char *text, *at;
+    int err;
 
     if (!crumb)
         return 0;
@@ -201,8 +211,11 @@ static int join_crumbs(struct weir_h2_head *head)
         if (crumb->next)
             *at++ = ';', *at++ = ' ';
     }
-    return weir_message_push(head->msg, WEIR_F_COOKIE, weir_field_name(WEIR_F_COOKIE),
-                             (struct weir_str){ text, (size_t)(at - text) });
+    err = weir_message_push(head->msg, WEIR_F_COOKIE, weir_field_name(WEIR_F_COOKIE),
+                            (struct weir_str){ text, (size_t)(at - text) });
+    if (!err && head->crumbs_never_indexed)
+        weir_message_never_index(head->msg);
+    return err;
 }
 
 /* ":authority" counts; a Host that says something else is another server's truth. */

@@ -85,7 +85,8 @@ int weir_h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, cons
     if (!s || s->id != frame->hd.stream_id || !s->head || s->quiet)
         return 0;
     weir_h2_head_field(s->head, (struct weir_str){ (const char *)name, name_len },
-                       (struct weir_str){ (const char *)value, value_len }, h2->limits);
+                       (struct weir_str){ (const char *)value, value_len },
+                       flags & NGHTTP2_NV_FLAG_NO_INDEX, h2->limits);
     if (!s->head->far_over)
         return 0;
     weir_h2_flood(h2, WEIR_H2_ABUSE_HEADERS);

@@ -25,7 +25,14 @@ static void add(struct weir_h2_nva *nva, struct weir_str name, struct weir_str v
 }
 
 /* Names of ours are small, and stay. */
-#define ADD(nva, literal, value) add(nva, WEIR_STR(literal), value, NGHTTP2_NV_FLAG_NO_COPY_NAME)
+#define ADD_FLAGGED(nva, literal, value, flags) \
+    add(nva, WEIR_STR(literal), value, NGHTTP2_NV_FLAG_NO_COPY_NAME | (flags))
+#define ADD(nva, literal, value) ADD_FLAGGED(nva, literal, value, 0)
+
+static uint8_t index_flag(bool never_indexed)
+{
+    return never_indexed ? NGHTTP2_NV_FLAG_NO_INDEX : 0;
+}
 
 static unsigned crumbs_in(struct weir_str cookie)
 {
@@ -37,7 +44,7 @@ static unsigned crumbs_in(struct weir_str cookie)
 }
 
 /* Each crumb by itself is found again in the table of HPACK. */
-static void add_cookie(struct weir_h2_nva *nva, struct weir_str cookie)
+static void add_cookie(struct weir_h2_nva *nva, struct weir_str cookie, uint8_t flags)
 {
     for (unsigned n = 1; n < CRUMBS_MAX; n++) {
         const char *end = cookie.len ? memchr(cookie.ptr, ';', cookie.len - 1) : NULL;
@@ -46,10 +53,10 @@ static void add_cookie(struct weir_h2_nva *nva, struct weir_str cookie)
         if (!end || end[1] != ' ')
             break;
         len = (size_t)(end - cookie.ptr);
-        ADD(nva, "cookie", ((struct weir_str){ cookie.ptr, len }));
+        ADD_FLAGGED(nva, "cookie", ((struct weir_str){ cookie.ptr, len }), flags);
         cookie = (struct weir_str){ end + 2, cookie.len - len - 2 };
     }
-    ADD(nva, "cookie", cookie);
+    ADD_FLAGGED(nva, "cookie", cookie, flags);
 }
 
 static bool is_skipped(const struct weir_field *field, bool chunked, bool tunnel)
@@ -69,15 +76,17 @@ static void add_fields(struct weir_h2_nva *nva, const struct weir_message *msg, 
 {
     for (unsigned i = 0; i < msg->count; i++) {
         const struct weir_field *field = &msg->fields[i];
+        uint8_t flags = index_flag(field->never_indexed);
 
         if (is_skipped(field, chunked, tunnel))
             continue;
         if (field->id == WEIR_F_COOKIE)
-            add_cookie(nva, field->value);
+            add_cookie(nva, field->value, flags);
         else if (field->id)
-            add(nva, weir_field_name(field->id), field->value, NGHTTP2_NV_FLAG_NO_COPY_NAME);
+            add(nva, weir_field_name(field->id), field->value,
+                flags | NGHTTP2_NV_FLAG_NO_COPY_NAME);
         else
-            add(nva, field->name, field->value, NGHTTP2_NV_FLAG_NONE);
+            add(nva, field->name, field->value, flags);
     }
 }
 
@@ -124,19 +133,20 @@ static int add_request(struct weir_h2_nva *nva, char *text, const struct weir_h2
 {
     /* That of this connection, whatever the client had: some servers refuse another. */
     struct weir_str scheme = s->h2->secure ? WEIR_STR("https") : WEIR_STR("http");
+    uint8_t flags = index_flag(head->never_indexed);
     struct weir_str target;
 
     if (head->form == WEIR_T_AUTHORITY) {
         ADD(nva, ":method", WEIR_STR("CONNECT"));
-        ADD(nva, ":authority", head->host);
+        ADD_FLAGGED(nva, ":authority", head->host, flags);
     } else {
         target = target_of(head, s->hs->arena);
         if (!target.ptr)
             return WEIR_ENOMEM;
         ADD(nva, ":method", head->upgrade.len ? WEIR_STR("CONNECT") : head->method);
         ADD(nva, ":scheme", scheme);
-        ADD(nva, ":authority", head->host);
-        ADD(nva, ":path", target);
+        ADD_FLAGGED(nva, ":authority", head->host, flags);
+        ADD_FLAGGED(nva, ":path", target, flags);
         if (head->upgrade.len)
             ADD(nva, ":protocol", head->upgrade);
     }
@@ -218,7 +228,8 @@ struct weir_h2_trailer *weir_h2_trailer_new(const struct weir_message *msg)
         if (value.len)
             memcpy(text + name.len, value.ptr, value.len);
         add(&nva, (struct weir_str){ text, name.len },
-            (struct weir_str){ text + name.len, value.len }, NGHTTP2_NV_FLAG_NONE);
+            (struct weir_str){ text + name.len, value.len },
+            index_flag(msg->fields[i].never_indexed));
     }
     trailer->count = nva.count;
     return trailer;

@@ -65,10 +65,11 @@ struct weir_h2_head {
     size_t crumbs_bytes;
     size_t bytes; /* as HTTP/1 would need for the fields */
     unsigned count;
-    uint8_t kind;      /* enum h2_kind */
-    bool regular;      /* a field that is not a pseudo field has come */
-    bool prioritized;  /* Priority (RFC 9218) */
-    bool far_over;     /* of the limits: not one to be answered */
+    uint8_t kind;     /* enum h2_kind */
+    bool regular;     /* a field that is not a pseudo field has come */
+    bool prioritized; /* Priority (RFC 9218) */
+    bool far_over;    /* of the limits: not one to be answered */
+    bool crumbs_never_indexed;
     enum weir_err err; /* the first fault; what comes after it is passed over */
 };
 
@@ -80,9 +81,9 @@ struct weir_h2_asked {
 
 /** NULL: no memory. */
 struct weir_h2_head *weir_h2_head_new(struct weir_arena *arena, enum h2_kind kind);
-/** One field, copied into the arena. Faults are kept in head->err. */
+/** One field, copied into the arena. Faults are kept in head->err. `never_indexed`: as its sender said. */
 void weir_h2_head_field(struct weir_h2_head *head, struct weir_str name, struct weir_str value,
-                        const struct weir_guard_limits *limits);
+                        bool never_indexed, const struct weir_guard_limits *limits);
 /** The section is whole; `end`: and so is the message. 0, and head->msg is what h1 would give; or an error. */
 int weir_h2_guard_request(struct weir_h2_head *head, bool end);
 int weir_h2_guard_answer(struct weir_h2_head *head, bool end, const struct weir_h2_asked *asked);

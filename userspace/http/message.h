@@ -65,6 +65,7 @@ enum weir_field_id { WEIR_F_OTHER = 0, WEIR_FIELDS(WEIR_FIELD_ENUM) WEIR_F_COUNT
 struct weir_field {
     struct weir_str name, value; /* as they came; the value is trimmed */
     uint8_t id;                  /* enum weir_field_id */
+    bool never_indexed;          /* no table of HPACK may keep it (RFC 7541 6.2.3) */
 };
 
 enum weir_method {
@@ -102,6 +103,7 @@ struct weir_message {
     bool http10;          /* the sender speaks 1.0 */
     bool http2;           /* the sender speaks 2 */
     bool must_switch;     /* an upgrade that cannot be passed over: extended CONNECT (RFC 8441) */
+    bool never_indexed;   /* the same of a pseudo field as of a field */
     uint8_t method_id;    /* enum weir_method */
     uint8_t form;         /* enum weir_target_form */
     uint8_t body;         /* enum weir_body_kind */
@@ -137,9 +139,14 @@ static inline __attribute__((warn_unused_result)) int weir_message_push(struct w
 {
     if (msg->count == msg->room && weir_message_grow(msg))
         return WEIR_ENOMEM;
-    msg->fields[msg->count++] = (struct weir_field){ name, value, (uint8_t)id };
+    msg->fields[msg->count++] = (struct weir_field){ name, value, (uint8_t)id, false };
     msg->has |= UINT64_C(1) << id;
     return 0;
+}
+/** The field that was appended last: no table of HPACK may keep it (RFC 7541 6.2.3). */
+static inline void weir_message_never_index(struct weir_message *msg)
+{
+    msg->fields[msg->count - 1].never_indexed = true;
 }
 /** Removes every field of that id; returns how many. */
 unsigned weir_message_drop(struct weir_message *msg, enum weir_field_id id);

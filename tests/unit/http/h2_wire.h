@@ -143,9 +143,12 @@ static inline void h2_put_text(struct h2_wire *wire, const char *text, size_t le
     h2_put(wire, text, len);
 }
 
-static inline void h2_put_field(struct h2_wire *wire, struct weir_str name, struct weir_str value)
+enum { H2_LITERAL = 0, H2_NEVER_INDEXED = 0x10 }; /* RFC 7541 6.2.2, 6.2.3 */
+
+static inline void h2_put_field(struct h2_wire *wire, unsigned how, struct weir_str name,
+                                struct weir_str value)
 {
-    h2_put_byte(wire, 0); /* literal, not indexed */
+    h2_put_byte(wire, how);
     h2_put_text(wire, name.ptr, name.len);
     h2_put_text(wire, value.ptr, value.len);
 }
@@ -173,7 +176,8 @@ static inline void h2_put_fields(struct h2_wire *wire, const char *text)
             out[len++] = c;
         }
         text += *text == '\n';
-        h2_put_field(wire, (struct weir_str){ name, name_len }, (struct weir_str){ value, len });
+        h2_put_field(wire, H2_LITERAL, (struct weir_str){ name, name_len },
+                     (struct weir_str){ value, len });
     }
 }
 

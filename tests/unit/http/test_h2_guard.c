@@ -37,7 +37,7 @@ static void put_fields(struct weir_h2_head *head, const char *text,
         }
         text += *text == '\n';
         weir_h2_head_field(head, (struct weir_str){ name, lens[0] },
-                           (struct weir_str){ value, lens[1] }, limits);
+                           (struct weir_str){ value, lens[1] }, false, limits);
     }
 }
 

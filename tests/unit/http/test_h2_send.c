@@ -541,6 +541,69 @@ static void test_target(void **state)
     }
 }
 
+static void put_literal(struct h2_wire *block, unsigned how, const char *name, const char *value)
+{
+    h2_put_field(block, how, weir_str(name), weir_str(value));
+}
+
+/* A request as a client that has secrets sends it. */
+static void put_secrets(struct h2_wire *wire)
+{
+    struct h2_wire block;
+
+    h2_wire_init(&block);
+    put_literal(&block, H2_LITERAL, ":method", "GET");
+    put_literal(&block, H2_LITERAL, ":scheme", "http");
+    put_literal(&block, H2_LITERAL, ":authority", "a.test");
+    put_literal(&block, H2_NEVER_INDEXED, ":path", "/?secret");
+    put_literal(&block, H2_LITERAL, "x-open", "a");
+    put_literal(&block, H2_NEVER_INDEXED, "x-key", "b");
+    put_literal(&block, H2_LITERAL, "user-agent", "c");
+    put_literal(&block, H2_NEVER_INDEXED, "from", "d");
+    put_literal(&block, H2_LITERAL, "cookie", "so long that nobody guesses it");
+    put_literal(&block, H2_NEVER_INDEXED, "cookie", "another that nobody guesses");
+    h2_put_frame(wire, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1,
+                 block.data, block.len);
+    h2_wire_fini(&block);
+}
+
+/* A letter a field; small: a table may keep it. */
+static void assert_indexing(const struct weir_message *msg, const char *want)
+{
+    assert_true(msg->never_indexed);
+    assert_int_equal(msg->count, strlen(want));
+    for (unsigned i = 0; i < msg->count; i++) {
+        char letter = msg->fields[i].name.ptr[0];
+
+        if (msg->fields[i].never_indexed)
+            letter = (char)(letter - 'a' + 'A');
+        assert_int_equal(letter, want[i]);
+    }
+}
+
+/* RFC 7541 6.2.3: what the client lets no table keep is sent on so, and what it does not mind is not. */
+static void test_never_indexed(void **state)
+{
+    struct h2_log *from = server_with(put_secrets);
+    struct h2_log *client = h2_log_new(false, NULL, NULL, NULL);
+    struct h2_log *to = h2_log_new(true, NULL, NULL, NULL);
+    struct h2_exchange *ex = h2_exchange_new(client);
+
+    assert_indexing(from->exchanges[0].msg, "xXuFC");
+    ex->hs = &ex->own;
+    ex->own = (struct weir_hstream){ .sink = &h2_log_sink, .arg = ex, .arena = &ex->arena };
+    assert_int_equal(weir_codec_open(client->codec, ex->hs), 0);
+    assert_int_equal(
+        weir_hstream_send(ex->hs, from->exchanges[0].msg, NULL, 0, NULL, WEIR_SEND_END), 0);
+    h2_log_turn(client);
+    assert_true(h2_log_feed(to, client->out.data, client->out.len) > 0);
+    assert_string_equal(to->exchanges[0].text, from->exchanges[0].text);
+    assert_indexing(to->exchanges[0].msg, "xXuFC");
+    h2_log_free(client);
+    h2_log_free(from);
+    h2_log_free(to);
+}
+
 /* A head of many fields and much text: CONTINUATION, and more fields than the stack has room for. */
 static void test_large_head(void **state)
 {
@@ -602,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_refused_begin),
         cmocka_unit_test(test_shared_frame),
         cmocka_unit_test(test_target),
+        cmocka_unit_test(test_never_indexed),
         cmocka_unit_test(test_large_head),
     };
 
