@@ -462,6 +462,8 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
         else
             weir_message_drop_name(up, conf->request_id);
         err = req->id.len ? weir_message_push(up, id, conf->request_id, req->id) : WEIR_ENOMEM;
+        if (!err) /* it never comes again */
+            weir_message_never_index(up);
     }
     return err ?: weir_grpc_forward(req, up);
 }
