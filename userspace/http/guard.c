@@ -36,22 +36,51 @@ static bool is_control(uint8_t c)
     return (c < 0x20 && c != '\t') || c == 0x7f;
 }
 
+#ifdef __SSE2__
+/* A bit for each of 16 bytes that is a control. */
+static unsigned controls_of(__m128i text)
+{
+    const __m128i top = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
+    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(text, top), text);
+
+    return (unsigned)_mm_movemask_epi8(
+        _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(text, tab), low), _mm_cmpeq_epi8(text, del)));
+}
+
+/* Of 4 to 15 bytes: the first and the last 8 (or 4) are looked at together, though they overlap. */
+static const uint8_t *next_control_short(const uint8_t *at, const uint8_t *end)
+{
+    uint64_t first, last = UINT64_C(0x2020202020202020);
+    int half = end - at >= 8 ? 8 : 4, lane;
+    unsigned mask;
+
+    if (half == 8) {
+        memcpy(&first, at, 8);
+        memcpy(&last, end - 8, 8);
+    } else {
+        memcpy(&first, at, 4);
+        memcpy((char *)&first + 4, end - 4, 4);
+    }
+    mask = controls_of(_mm_set_epi64x((long long)last, (long long)first));
+    if (!mask)
+        return end;
+    lane = __builtin_ctz(mask);
+    return lane < half ? at + lane : end - 2 * half + lane;
+}
+#endif
+
 /* The first control (but HTAB) of [at, end), or end. */
 static const uint8_t *next_control(const uint8_t *at, const uint8_t *end)
 {
 #ifdef __SSE2__
-    const __m128i top = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
-
     for (; end - at >= 16; at += 16) {
-        __m128i text = _mm_loadu_si128((const __m128i *)(const void *)at);
-        __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(text, top), text);
-        __m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(text, tab), low),
-                                   _mm_cmpeq_epi8(text, del));
-        unsigned mask = (unsigned)_mm_movemask_epi8(bad);
+        unsigned mask = controls_of(_mm_loadu_si128((const __m128i *)(const void *)at));
 
         if (mask)
             return at + __builtin_ctz(mask);
     }
+    if (end - at >= 4)
+        return next_control_short(at, end);
 #endif
     while (at < end && !is_control(*at))
         at++;

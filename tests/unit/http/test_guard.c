@@ -8,6 +8,7 @@
 
 #include "http/guard.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static void test_host(void **state)
@@ -77,6 +78,52 @@ static void test_every_byte(void **state)
     }
 }
 
+/* Every byte in every place of values of every length that is looked at in another way. */
+static void test_every_length(void **state)
+{
+    enum { LEN = 40 };
+
+    for (size_t len = 1; len <= LEN; len++) {
+        char *text = malloc(len); /* a sanitizer sees what lies behind it */
+
+        assert_non_null(text);
+        memset(text, 'a', len);
+        for (size_t at = 0; at < len; at++) {
+            for (int c = 0; c < 256; c++) {
+                bool control = (c < ' ' && c != '\t') || c == 0x7f;
+
+                text[at] = (char)c;
+                if (weir_guard_value((struct weir_str){ text, len }) == control)
+                    fail_msg("byte %d at %zu of %zu", c, at, len);
+            }
+            text[at] = 'a';
+        }
+        free(text);
+    }
+}
+
+/* A line of every length, with every length behind it: its end is found, and it is the first that counts. */
+static void test_every_end(void **state)
+{
+    enum { LEN = 40 };
+
+    for (size_t first = 1; first <= LEN; first++) {
+        for (size_t second = 0; second <= LEN; second++) {
+            char *text = malloc(2 * LEN + 16);
+            size_t len = (size_t)snprintf(text, 2 * LEN + 16, "a:%*s\r\nb:%*s\r\n\r\n", (int)first,
+                                          "x", (int)second, second ? "y" : "");
+            size_t seen = 0;
+
+            assert_non_null(text);
+            assert_int_equal(weir_guard_section((uint8_t *)text, len, len, &seen), len);
+            seen = 0;
+            text[first + 2] = '\n'; /* in place of its CR */
+            assert_int_equal(weir_guard_section((uint8_t *)text, len, len, &seen), WEIR_EBADHEADER);
+            free(text);
+        }
+    }
+}
+
 static void test_limits(void **state)
 {
     static const char head[] = "GET /0123456789 HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -128,9 +175,10 @@ static void test_trailer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_host),       cmocka_unit_test(test_name_value),
-        cmocka_unit_test(test_every_byte), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_goes_on),    cmocka_unit_test(test_trailer),
+        cmocka_unit_test(test_host),         cmocka_unit_test(test_name_value),
+        cmocka_unit_test(test_every_byte),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_every_length), cmocka_unit_test(test_every_end),
+        cmocka_unit_test(test_goes_on),      cmocka_unit_test(test_trailer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
