@@ -75,6 +75,7 @@ int weir_loop_init(struct weir_loop *loop, unsigned id, struct weir_log *log)
     loop_set_time(loop, weir_clock_us());
     weir_wheel_init(&loop->wheel, loop->now_ms);
     weir_list_init(&loop->deferred);
+    weir_list_init(&loop->last);
     weir_list_init(&loop->heavy);
     weir_arena_cache_init(&loop->arenas);
     weir_buf_cache_init(&loop->bufs);
@@ -101,17 +102,25 @@ free_buffer:
     return err;
 }
 
-static void loop_run_deferred(struct weir_loop *loop)
+static void loop_run_list(struct weir_list *list)
 {
     struct weir_list now; /* what these put off is for the next turn */
 
-    weir_list_take_all(&now, &loop->deferred);
+    weir_list_take_all(&now, list);
     while (!weir_list_empty(&now)) {
         struct weir_later *later =
             weir_list_entry(weir_list_pop_front(&now), struct weir_later, link);
 
         later->fn(later->arg);
     }
+}
+
+static void loop_run_deferred(struct weir_loop *loop)
+{
+    if (!weir_list_empty(&loop->deferred))
+        loop_run_list(&loop->deferred);
+    if (!weir_list_empty(&loop->last))
+        loop_run_list(&loop->last);
 }
 
 /* Letters that came after the last turn, and what was closed in it and has still to say so. */
@@ -129,7 +138,8 @@ void weir_loop_fini(struct weir_loop *loop)
 {
     loop_settle(loop);
     weir_assert(loop->tcps.used == 0);
-    weir_assert(weir_list_empty(&loop->deferred) && weir_list_empty(&loop->heavy));
+    weir_assert(weir_list_empty(&loop->deferred) && weir_list_empty(&loop->last) &&
+                weir_list_empty(&loop->heavy));
     weir_assert(loop->wheel.armed == 0);
     weir_tls_loop_fini(loop);
     loop->io->ops->close(loop);
@@ -182,7 +192,7 @@ static int loop_wait_ms(struct weir_loop *loop, int max_ms)
         return 0; /* a turn that has run something does not block */
     }
     if (loop->io->ops->pending(loop) || !weir_list_empty(&loop->heavy) ||
-        !weir_list_empty(&loop->deferred))
+        !weir_list_empty(&loop->deferred) || !weir_list_empty(&loop->last))
         return 0;
     return min_wait(min_wait(max_ms, uv_ms), weir_wheel_next_ms(&loop->wheel, loop->now_ms));
 }
@@ -243,8 +253,7 @@ static void loop_run_heavy(struct weir_loop *loop)
 
 static void loop_finish(struct weir_loop *loop)
 {
-    if (!weir_list_empty(&loop->deferred))
-        loop_run_deferred(loop);
+    loop_run_deferred(loop);
     loop->io->ops->reap(loop);
 }
 
@@ -307,6 +316,12 @@ void weir_loop_defer(struct weir_loop *loop, struct weir_later *later, void (*fn
                      void *arg)
 {
     later_queue(&loop->deferred, later, fn, arg);
+}
+
+void weir_loop_defer_last(struct weir_loop *loop, struct weir_later *later, void (*fn)(void *arg),
+                          void *arg)
+{
+    later_queue(&loop->last, later, fn, arg);
 }
 
 void weir_loop_heavy(struct weir_loop *loop, struct weir_later *later, void (*fn)(void *arg),

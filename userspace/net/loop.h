@@ -52,6 +52,7 @@ struct weir_loop {
     struct weir_io *io;
     struct weir_wheel wheel;
     struct weir_list deferred; /* weir_later: at the end of this turn */
+    struct weir_list last;     /* weir_later: behind those */
     struct weir_list heavy;    /* weir_later: some a turn */
     uint8_t *read_buffer; /* WEIR_READ_BUFFER_BYTES, lent to whoever is reading in this callback */
     size_t read_bytes;    /* of it, that one read may take: the owner of the loop may set less */
@@ -91,6 +92,9 @@ void weir_loop_post(struct weir_loop *loop, struct weir_mail *mail);
  * asked. */
 void weir_loop_defer(struct weir_loop *loop, struct weir_later *later, void (*fn)(void *arg),
                      void *arg);
+/** Runs `later` behind all that was deferred in this turn: for what gathers what those have to say. */
+void weir_loop_defer_last(struct weir_loop *loop, struct weir_later *later, void (*fn)(void *arg),
+                          void *arg);
 /** Runs `later` when everybody else has had his turn: for work of 0.1 ms and more (handshakes).
  * Order kept; one a turn, and more of them while they are short. */
 void weir_loop_heavy(struct weir_loop *loop, struct weir_later *later, void (*fn)(void *arg),

@@ -196,7 +196,7 @@ int tls_bio_cork(struct weir_tls *tls, struct tls_scratch *scratch)
     if (scratch->out_failed || scratch->out_len > TLS_CORK_BYTES_MAX)
         return tls_bio_flush(tls, scratch);
     if (!weir_later_queued(&scratch->cork))
-        weir_loop_defer(tls->stream.loop, &scratch->cork, on_turn_end, scratch);
+        weir_loop_defer_last(tls->stream.loop, &scratch->cork, on_turn_end, scratch);
     return 0;
 }
 

@@ -95,6 +95,35 @@ static void test_deferred(void **state)
     assert_int_equal(order[2], 0);
 }
 
+/* What one that is deferred puts off to the last still runs in its turn, behind the other ones; what one of the last puts
+ * off runs in the next. */
+static void on_last_again(void *arg)
+{
+    on_later(arg);
+    weir_loop_defer_last(&loop, arg, on_later, arg);
+}
+
+static void on_later_and_last(void *arg)
+{
+    on_later(arg);
+    weir_loop_defer_last(&loop, &laters[2], on_last_again, &laters[2]);
+}
+
+static void test_deferred_last(void **state)
+{
+    static const int want[] = { 0, 1, 2, 2 };
+
+    ordered = 0;
+    weir_loop_defer(&loop, &laters[0], on_later_and_last, &laters[0]);
+    weir_loop_defer(&loop, &laters[1], on_later, &laters[1]);
+    weir_loop_turn(&loop, -1);
+    assert_int_equal(ordered, 3);
+    weir_loop_turn(&loop, -1); /* does not block */
+    assert_int_equal(ordered, 4);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(order[i], want[i]);
+}
+
 /* A task that takes the whole time of a turn. */
 static void on_long(void *arg)
 {
@@ -352,10 +381,19 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_timer),    TEST(test_max_ms),      TEST(test_deferred),
-        TEST(test_heavy),    TEST(test_heavy_short), TEST(test_heavy_last),
-        TEST(test_uv_timer), TEST(test_uv_work),     TEST(test_uv_handle_started_late),
-        TEST(test_mail),     TEST(test_ping_pong),   TEST(test_stop_before_run),
+        TEST(test_timer),
+        TEST(test_max_ms),
+        TEST(test_deferred),
+        TEST(test_deferred_last),
+        TEST(test_heavy),
+        TEST(test_heavy_short),
+        TEST(test_heavy_last),
+        TEST(test_uv_timer),
+        TEST(test_uv_work),
+        TEST(test_uv_handle_started_late),
+        TEST(test_mail),
+        TEST(test_ping_pong),
+        TEST(test_stop_before_run),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -287,7 +287,8 @@ KIT void kit_wire(struct kit_lower *a, struct kit_lower *b, struct weir_loop *lo
 
 KIT bool kit_loop_busy(struct weir_loop *loop)
 {
-    return !weir_list_empty(&loop->heavy) || !weir_list_empty(&loop->deferred);
+    return !weir_list_empty(&loop->heavy) || !weir_list_empty(&loop->deferred) ||
+           !weir_list_empty(&loop->last);
 }
 
 /* Turns until nothing moves any more. */
