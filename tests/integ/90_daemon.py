@@ -446,6 +446,11 @@ def echo_verb(lab):
 
 # --- the admin -------------------------------------------------------------------------------------------------------
 
+def get_at(door, path):
+    with dial(door) as c:
+        return c.send(text_of("GET " + path)).response()
+
+
 @story
 def admin_endpoints(lab):
     up = lab.upstream(lambda c, r: (time.sleep(0.5 if r.target == "/slow" else 0), c.send(answer(200, "x")))[0])
@@ -461,10 +466,12 @@ def admin_endpoints(lab):
         r = w.admin("/v1/" + path)
         eq((r.status, r.get("content-type")), (200, "application/json"), path)
         r.json()
-        for door in (w.socket, tcp):
-            with dial(door) as a:
-                a.send(text_of("HEAD /v1/" + path))
-                eq(a.response("HEAD").status, 200, "HEAD " + path)
+        # Over TCP, where nobody is asked who they are, only what the page shows: no clients, no configuration.
+        for door, status in ((w.socket, 200), (tcp, 200 if path in ("status", "upstreams") else 403)):
+            for method in ("GET", "HEAD"):
+                with dial(door) as a:
+                    a.send(text_of("%s /v1/%s" % (method, path)))
+                    eq(a.response(method).status, status, "%s %s at %s" % (method, path, door))
     eq(c.response().status, 200, "it ends")
     for method, path, status in (("GET", "/v1/nothing", 404), ("DELETE", "/v1/status", 405), ("POST", "/v1/bans", 400), ("PUT", "/v1/log-level", 400),
                                  ("PUT", "/v1/upstreams/app/servers/1.2.3.4:5", 404), ("PUT", "/v1/upstreams/none/servers/x", 404),
@@ -480,6 +487,11 @@ def admin_endpoints(lab):
         with dial(tcp) as a:
             a.send(text_of("GET " + path))
             eq(a.response().status, 200, path)
+    page = {door: get_at(door, "/").body.decode() for door in (w.socket, tcp)}
+    for path in ("/v1/connections", "/v1/config", "/v1/bans", "/v1/drain", "/v1/log-level", "/v1/upstreams/*/servers/*"):
+        eq((path in page[w.socket], path in page[tcp]), (True, False), "each page lists what its door leads to: " + path)
+    has(page[tcp], "/v1/upstreams", "over TCP too")
+    ok(page[tcp].endswith("</html>\n"), "the page is whole")
     eq(oct(os.stat(w.socket).st_mode & 0o777), "0o600", "mode of the socket")
     for what in ("connections", "upstreams", "pools", "routes", "certs", "bans", "config"):
         w.cli("show", what, check=0)

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** control.c: the doors, the table of what they lead to, and what all answers share. */
+/**
+ * control.c: the doors, the table of what they lead to, and what all answers share.
+ *
+ * The file's mode guards the socket; nothing guards the TCP door. So the latter leads only to what
+ * has CONTROL_OPEN: figures and health, and what the page shows; no clients, no configuration.
+ */
 #include "daemon/control_internal.h"
 
 #include "base/clock.h"
@@ -13,27 +18,28 @@
 #include <unistd.h>
 
 const struct control_route control_routes[] = {
-    { "GET", "/", control_get_page, 0, "this page" },
-    { "GET", "/healthz", control_get_health, 0, "200 while the process answers" },
-    { "GET", "/readyz", control_get_ready, 0, "200 while it accepts, 503 while it drains" },
-    { "GET", "/metrics", control_get_metrics, 0, "counters, in Prometheus text" },
-    { "GET", "/v1/status", control_get_status, 0, "one screen of what runs" },
+    { "GET", "/", control_get_page, CONTROL_OPEN, "this page" },
+    { "GET", "/healthz", control_get_health, CONTROL_OPEN, "200 while the process answers" },
+    { "GET", "/readyz", control_get_ready, CONTROL_OPEN,
+      "200 while it accepts, 503 while it drains" },
+    { "GET", "/metrics", control_get_metrics, CONTROL_OPEN, "counters, in Prometheus text" },
+    { "GET", "/v1/status", control_get_status, CONTROL_OPEN, "one screen of what runs" },
     { "GET", "/v1/connections", control_get_connections, 0, "connections of clients" },
-    { "GET", "/v1/upstreams", control_get_upstreams, 0, "upstreams and their servers" },
+    { "GET", "/v1/upstreams", control_get_upstreams, CONTROL_OPEN, "upstreams and their servers" },
     { "GET", "/v1/pools", control_get_pools, 0, "connections to servers" },
     { "GET", "/v1/routes", control_get_routes, 0, "routes in the order of matching" },
     { "GET", "/v1/certs", control_get_certs, 0, "certificates and when they expire" },
     { "GET", "/v1/bans", control_get_bans, 0, "prefixes that are banned" },
     { "GET", "/v1/config", control_get_config, 0,
       "the configuration in force; ?diff: what was set at run time" },
-    { "PUT", "/v1/upstreams/*/servers/*", control_put_server, CONTROL_WRITES,
+    { "PUT", "/v1/upstreams/*/servers/*", control_put_server, 0,
       "{\"weight\": 0-1000, \"state\": \"ready\" or \"drain\"}" },
-    { "PUT", "/v1/log-level", control_put_log_level, CONTROL_WRITES, "{\"level\": \"debug\"}" },
-    { "POST", "/v1/drain", control_post_drain, CONTROL_WRITES,
+    { "PUT", "/v1/log-level", control_put_log_level, 0, "{\"level\": \"debug\"}" },
+    { "POST", "/v1/drain", control_post_drain, 0,
       "ends the daemon as SIGTERM does; answers when it is drained" },
-    { "POST", "/v1/bans", control_post_ban, CONTROL_WRITES,
+    { "POST", "/v1/bans", control_post_ban, 0,
       "{\"prefix\": \"192.0.2.0/24\", \"for_ms\": 600000, \"why\": \"text\"}" },
-    { "DELETE", "/v1/bans", control_delete_ban, CONTROL_WRITES, "?prefix=192.0.2.0/24" },
+    { "DELETE", "/v1/bans", control_delete_ban, 0, "?prefix=192.0.2.0/24" },
     { NULL, NULL, NULL, 0, NULL },
 };
 
@@ -240,6 +246,11 @@ json_t *control_body(struct control_call *call, const char *const *keys)
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
+bool control_offers(const struct control_call *call, const struct control_route *route)
+{
+    return call->req->tag == CONTROL_DOOR_SOCKET || (route->flags & CONTROL_OPEN);
+}
+
 static bool method_is(const struct control_route *route, struct weir_str method)
 {
     if (weir_str_eq(method, WEIR_STR("HEAD")))
@@ -281,8 +292,8 @@ static void find_route(struct control_call *call)
     }
     if (!call->route)
         refuse(call);
-    else if ((call->route->flags & CONTROL_WRITES) && call->req->tag == CONTROL_DOOR_TCP)
-        control_fail(call, 403, "over TCP the admin only reads; use the admin socket");
+    else if (!control_offers(call, call->route))
+        control_fail(call, 403, "over TCP this is not told; use the admin socket");
     else
         weir_httpd_continue(call->req);
 }
@@ -464,7 +475,8 @@ static int tcp_open(struct weir_control *control, struct weir_tls_fault *fault)
     if (err)
         return fault_say(fault, WEIR_ESYS, "admin.listen: %.*s: %s", WEIR_FMT(listen),
                          strerror(-err));
-    weir_log(control->opts.log, WEIR_LOG_INFO, "listening on %.*s (admin, reads only)",
+    weir_log(control->opts.log, WEIR_LOG_INFO,
+             "listening on %.*s (admin, without a password: metrics, health, status)",
              WEIR_FMT(listen));
     return 0;
 }

@@ -54,7 +54,7 @@ struct control_call {
 
 typedef void (*control_fn)(struct control_call *call);
 
-enum { CONTROL_WRITES = 1 };
+enum { CONTROL_OPEN = 1 }; /* also over TCP, where nobody is asked who they are */
 struct control_route {
     const char *method, *path; /* `*`: any one segment */
     control_fn fn;
@@ -62,6 +62,8 @@ struct control_route {
     const char *text; /* one sentence, for the page */
 };
 extern const struct control_route control_routes[];
+/* May the caller, by the door it came through, have this? */
+bool control_offers(const struct control_call *call, const struct control_route *route);
 
 /* Answers. Each answers once, and takes the JSON. */
 void control_reply_json(struct control_call *call, int status, json_t *json);

@@ -3,6 +3,9 @@
  * configuration get into it as text alone. */
 #include "daemon/control_internal.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 /* clang-format off */
 static const char page[] =
     "<!doctype html>\n"
@@ -44,8 +47,12 @@ static const char page[] =
     "<div class=\"tiles\" id=\"tiles\"></div>\n"
     "<h2>Listeners</h2><div class=\"card\"><table id=\"listeners\"></table></div>\n"
     "<h2>Servers</h2><div class=\"card\"><table id=\"servers\"></table></div>\n"
-    "<footer>Figures are read every two seconds. For machines:\n"
-    "<a href=\"metrics\">/metrics</a> · <a href=\"healthz\">/healthz</a> · <a href=\"readyz\">/readyz</a> · <a href=\"v1/status\">/v1/status</a> · <a href=\"v1/connections\">/v1/connections</a> · <a href=\"v1/upstreams\">/v1/upstreams</a> · <a href=\"v1/pools\">/v1/pools</a> · <a href=\"v1/routes\">/v1/routes</a> · <a href=\"v1/certs\">/v1/certs</a> · <a href=\"v1/bans\">/v1/bans</a> · <a href=\"v1/config\">/v1/config</a></footer>\n"
+    "<h2>What there is to ask</h2><div class=\"card\"><table>\n";
+
+/* Behind the table of what this door leads to. */
+static const char page_tail[] =
+    "</table></div>\n"
+    "<footer>Figures are read every two seconds.</footer>\n"
     "</main>\n"
     "<script>\n"
     "const $=id=>document.getElementById(id);\n"
@@ -79,12 +86,26 @@ static const char page[] =
     "</html>\n";
 /* clang-format on */
 
-void control_get_page(struct control_call *call)
+/* The rows of the table of routes that this door offers: a link where it is to be read. */
+static void print_routes(const struct control_call *call, FILE *out)
+{
+    for (const struct control_route *route = control_routes; route->path; route++) {
+        if (!control_offers(call, route))
+            continue;
+        fprintf(out, "<tr><td>%s</td><td>", route->method);
+        if (strcmp(route->method, "GET") == 0)
+            fprintf(out, "<a href=\"%s\"><code>%s</code></a>",
+                    route->path[1] ? route->path + 1 : ".", route->path);
+        else
+            fprintf(out, "<code>%s</code>", route->path);
+        fprintf(out, "</td><td class=\"wrap dim\">%s</td></tr>\n", route->text);
+    }
+}
+
+static void reply(struct control_call *call, struct weir_str text)
 {
     struct weir_message *answer;
 
-    if (call->replied)
-        return;
     call->replied = true;
     answer = weir_httpd_answer(call->req, 200, "text/html; charset=utf-8");
     if (weir_message_push(
@@ -94,5 +115,28 @@ void control_get_page(struct control_call *call)
         weir_httpd_abort(call->req);
         return;
     }
-    weir_httpd_finish(call->req, (struct weir_str){ page, sizeof(page) - 1 });
+    weir_httpd_finish(call->req, text);
+}
+
+void control_get_page(struct control_call *call)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out;
+
+    if (call->replied)
+        return;
+    out = open_memstream(&text, &len);
+    if (!out) {
+        control_fail(call, 503, "out of memory");
+        return;
+    }
+    fputs(page, out);
+    print_routes(call, out);
+    fputs(page_tail, out);
+    if (fclose(out) == 0)
+        reply(call, (struct weir_str){ text, len });
+    else
+        control_fail(call, 503, "out of memory");
+    free(text);
 }
