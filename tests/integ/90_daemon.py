@@ -321,12 +321,16 @@ def includes_secrets_environment(lab):
     secret = lab.write("secret.txt", "hush\n")
     lab.write("price.txt", "Bearer hush$5 $path\n")
     os.environ["WEIRLAB_BIND"] = bind = address()
+    os.environ["WEIRLAB_TOKEN"] = "silence$7"
     lab.write("part.yaml", "upstreams: { app: { servers: [ '%s' ] } }\n" % up.address)
     path = lab.write("main.yaml", "include: part.yaml\ninstance: lab-inc-%d\nadmin: { socket: %s }\nshutdown: { announce: 0 }\n"
                      "listeners:\n  web:\n    bind: ${WEIRLAB_BIND}\n    routes:\n      - { match: { path: /s }, reply: { body: { file: secret.txt } } }\n"
                      "      - { match: { path: /h, header: { x-key: { file: secret.txt } } }, to: app,\n"
                      "          filters: [ headers: { request: { set: { authorization: { file: price.txt } } } } ] }\n"
                      "      - { match: { path: /h }, reply: { status: 403 } }\n"
+                     "      - { match: { path: /e, header: { x-key: '${WEIRLAB_TOKEN}' } }, to: app,\n"
+                     "          filters: [ headers: { request: { set: { authorization: 'Bearer ${WEIRLAB_TOKEN} $$5' } } } ] }\n"
+                     "      - { match: { path: /e }, reply: { status: 403, body: 'no ${WEIRLAB_TOKEN}' } }\n"
                      "      - { to: app }\n" % (os.getpid(), lab.path("inc.sock")))
     from weirlab import Weir
     w = Weir(lab, {"instance": "lab-inc-%d" % os.getpid(), "admin": {"socket": lab.path("inc.sock")}, "listeners": {"web": {"bind": bind}}}, path=path)
@@ -335,8 +339,13 @@ def includes_secrets_environment(lab):
     eq(w.ask("GET /h", [("X-Key", "other")]).status, 403, "another key than the file's")
     eq(w.ask("GET /h", [("X-Key", "hush")]).status, 200, "the file's key")
     eq(up.requests[-1].get("authorization"), "Bearer hush$5 $path", "a field from a file, as it is there")
-    ok("hush" not in w.cli("show", "config", check=0)[1], "a secret is not shown")
-    ok("hush" not in lab.cli("check", "--effective", "-c", path, check=0)[1], "nor printed")
+    eq((w.ask("GET /e").body, w.ask("GET /e", [("X-Key", "silence$7")]).status), (b"no silence$7", 200), "the environment's key")
+    eq(up.requests[-1].get("authorization"), "Bearer silence$7 $5", "a field from the environment, as it is there")
+    printed = lab.cli("check", "--effective", "-c", path, check=0)[1]
+    for text in (w.cli("show", "config", check=0)[1], json.dumps(w.admin("/v1/config").json()), json.dumps(w.admin("/v1/routes").json()), printed):
+        ok("hush" not in text and "silence" not in text, "no secret is shown", text)
+        ok("secret.txt" in text and "${WEIRLAB_TOKEN}" in text, "but where it comes from", text)
+    eq(lab.cli("check", "--effective", "-c", lab.write("again.yaml", printed), check=0)[1], printed, "which reads back")
     ok(os.path.exists(secret), "its file is there")
 
 

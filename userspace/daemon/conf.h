@@ -55,7 +55,7 @@ struct weir_admin_conf {
     struct weir_str socket; /* a path: the default (below /run/weir) or what the file says */
     bool socket_said;
     struct weir_str group;  /* who may use the socket besides its owner; absent: nobody */
-    struct weir_str listen; /* TCP address of the part that only reads; absent: off */
+    struct weir_str listen; /* TCP address of what needs no password; absent: off */
 };
 
 struct weir_log_conf {
@@ -78,8 +78,8 @@ struct weir_conf {
     struct weir_conf_list
         uses; /* conf_internal.h: struct conf_use, the filters that weir_conf_free ends */
     struct weir_conf_list
-        secrets;              /* conf_internal.h: struct conf_secret, texts that came from files */
-    struct weir_strs plugins; /* paths of shared objects */
+        secrets; /* conf_internal.h: struct conf_secret, texts of files and the environment */
+    struct weir_strs plugins;     /* paths of shared objects */
     struct weir_conf_list loaded; /* conf_internal.h: struct conf_plugin */
     /** The kinds of filters that this file can name, NULL-terminated: the built-in ones and those of plug-ins. */
     const struct weir_filter_type *const *filters;
@@ -115,7 +115,12 @@ void weir_conf_free(struct weir_conf *conf);
  * redirect. */
 size_t weir_conf_filters_listed(const struct weir_route_conf *route);
 
-/** The complete configuration with all defaults, as YAML that reads to the same. */
+/** A text of the snapshot as it may be shown: the file's own words where its value is a secret, which
+ * is what comes from a file or the environment; else itself. Borrowed from the snapshot. */
+struct weir_str weir_conf_told(const struct weir_conf *conf, struct weir_str text);
+
+/** The complete configuration with all defaults, as YAML that reads to the same. Texts with ${NAME} and
+ * { file: PATH } stand as they were written; numbers, words and paths as what they have become. */
 void weir_conf_print_effective(const struct weir_conf *conf, FILE *out);
 /**
  * `weir config explain`: type, range, default and sentence of a key ("upstreams.*.health.every";

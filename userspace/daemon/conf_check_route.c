@@ -65,8 +65,10 @@ static void check_pattern(struct conf_load *load, const struct conf_mark *mark,
                           struct weir_str text)
 {
     struct weir_str pattern = { text.ptr + 1, text.len - 1 };
-    struct weir_str shown =
-        conf_secret_find(load->conf, text.ptr) ? WEIR_STR("of the file") : pattern;
+    const struct conf_secret *secret = conf_secret_find(load->conf, text.ptr);
+    struct weir_str shown = !secret                         ? pattern
+                            : weir_str_absent(secret->path) ? secret->source
+                                                            : WEIR_STR("of the file");
     int error;
     PCRE2_SIZE offset;
     char why[160];

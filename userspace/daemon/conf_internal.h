@@ -124,10 +124,11 @@ struct conf_plugin {
     void *handle;
 };
 
-/** A text that came from a file: it is printed as that. */
+/** A text that came from a file or holds a value of the environment: it is told as the file says it. */
 struct conf_secret {
     const char *text;
-    struct weir_str path;
+    struct weir_str path;   /* of its file; absent: it is of the environment */
+    struct weir_str source; /* "{ file: PATH }", or the text with its ${NAME} */
 };
 
 struct conf_load {
@@ -335,7 +336,7 @@ const char *conf_plugin_filter_fault(struct conf_load *load, const struct weir_f
 
 /* ---- printing (conf_print.c) ---- */
 
-/** Where a text of the snapshot came from: NULL when not from a file. */
+/** Where a text of the snapshot came from: NULL when all of it stands in the file itself. */
 const struct conf_secret *conf_secret_find(const struct weir_conf *conf, const char *text);
 
 struct conf_printer {
@@ -352,7 +353,7 @@ void conf_print_rows(struct conf_printer *printer, const struct weir_conf_item *
 bool conf_print_empty(const struct weir_conf_item *rows, const void *base);
 /** "key:" with its indent; the value follows. */
 void conf_print_key(struct conf_printer *printer, struct weir_str key);
-/** " value\n", quoted as YAML needs it. `template`: `$` is left alone. */
+/** " value\n", quoted as YAML needs it; a secret as what the file says. `template`: `$` is left alone. */
 void conf_print_text(struct conf_printer *printer, struct weir_str text, bool template);
 void conf_print_list(struct conf_printer *printer, const struct weir_conf_item *item,
                      const struct weir_conf_list *list);

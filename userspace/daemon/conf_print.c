@@ -57,18 +57,6 @@ static void print_quoted(FILE *out, struct weir_str text, bool template)
     fputc('"', out);
 }
 
-void conf_print_text(struct conf_printer *printer, struct weir_str text, bool template)
-{
-    if (!printer->quiet)
-        fputc(' ', printer->out);
-    if (plain_text(text))
-        fprintf(printer->out, "%.*s", WEIR_FMT(text));
-    else
-        print_quoted(printer->out, text, template);
-    if (!printer->quiet && !printer->flow)
-        fputc('\n', printer->out);
-}
-
 const struct conf_secret *conf_secret_find(const struct weir_conf *conf, const char *text)
 {
     const struct conf_secret *secrets = conf->secrets.at;
@@ -79,6 +67,29 @@ const struct conf_secret *conf_secret_find(const struct weir_conf *conf, const c
     return NULL;
 }
 
+struct weir_str weir_conf_told(const struct weir_conf *conf, struct weir_str text)
+{
+    const struct conf_secret *secret = conf_secret_find(conf, text.ptr);
+
+    return secret ? secret->source : text;
+}
+
+void conf_print_text(struct conf_printer *printer, struct weir_str text, bool template)
+{
+    const struct conf_secret *secret = conf_secret_find(printer->conf, text.ptr);
+
+    if (!printer->quiet)
+        fputc(' ', printer->out);
+    if (secret && weir_str_absent(secret->path))
+        print_quoted(printer->out, secret->source, true); /* its dollars are the file's own */
+    else if (plain_text(text))
+        fprintf(printer->out, "%.*s", WEIR_FMT(text));
+    else
+        print_quoted(printer->out, text, template);
+    if (!printer->quiet && !printer->flow)
+        fputc('\n', printer->out);
+}
+
 /* A text of a row: where it came from when that was a file. */
 static void print_str(struct conf_printer *printer, const struct weir_conf_item *item,
                       struct weir_str text)
@@ -86,7 +97,7 @@ static void print_str(struct conf_printer *printer, const struct weir_conf_item 
     const struct conf_secret *secret =
         item->flags & WEIR_CONF_SECRET ? conf_secret_find(printer->conf, text.ptr) : NULL;
 
-    if (!secret) {
+    if (!secret || weir_str_absent(secret->path)) {
         conf_print_text(printer, text, item->flags & WEIR_CONF_TEMPLATE);
         return;
     }

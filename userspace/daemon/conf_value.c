@@ -162,7 +162,7 @@ struct expansion {
     bool template;
     char *out; /* NULL: only measure */
     size_t len;
-    bool failed;
+    bool failed, outside; /* outside: some of it is of the environment */
 };
 
 static void put(struct expansion *x, const char *bytes, size_t len)
@@ -188,6 +188,7 @@ static size_t expand_name(struct expansion *x, struct weir_str rest)
     }
     memcpy(name, rest.ptr + 2, (size_t)(end - rest.ptr - 2));
     name[end - rest.ptr - 2] = 0;
+    x->outside = true;
     value = getenv(name);
     if (!value) {
         conf_error(x->load, &x->node->mark, "the environment has no variable '%s'", name);
@@ -240,13 +241,31 @@ static struct weir_str secret_copy(struct conf_load *load, struct weir_str text,
     return (struct weir_str){ copy, len };
 }
 
+/* Remembers that `text` is told as `source`. */
+static void secret_add(struct conf_load *load, struct weir_str text, struct weir_str path,
+                       struct weir_str source)
+{
+    struct conf_secret *secret = conf_list_add(load, &load->conf->secrets, sizeof(*secret));
+
+    if (secret)
+        *secret = (struct conf_secret){ text.ptr, path, source };
+}
+
+static struct weir_str file_source(struct conf_load *load, struct weir_str path)
+{
+    size_t room = path.len + sizeof("{ file:  }");
+    char *text = conf_alloc(load, room);
+    int len = text ? snprintf(text, room, "{ file: %.*s }", WEIR_FMT(path)) : 0;
+
+    return (struct weir_str){ text, (size_t)len };
+}
+
 /* { file: PATH }: the content, without the newline at its end. */
 static bool secret_text(struct conf_load *load, const struct weir_conf_item *item,
                         const struct conf_node *node, struct weir_str *text)
 {
     struct conf_pair *pair = node->count == 1 ? conf_node_find(node, WEIR_STR("file")) : NULL;
     struct weir_str name, path;
-    struct conf_secret *secret;
     int err;
 
     if (!pair) {
@@ -269,9 +288,7 @@ static bool secret_text(struct conf_load *load, const struct weir_conf_item *ite
     if (text->len && text->ptr[text->len - 1] == '\n')
         text->len--;
     *text = secret_copy(load, *text, item->flags & WEIR_CONF_TEMPLATE);
-    secret = conf_list_add(load, &load->conf->secrets, sizeof(*secret));
-    if (secret)
-        *secret = (struct conf_secret){ text->ptr, path };
+    secret_add(load, *text, path, file_source(load, path));
     return text->ptr != NULL;
 }
 
@@ -298,6 +315,8 @@ bool conf_value_text(struct conf_load *load, const struct weir_conf_item *item,
     x.len = 0;
     expand(&x);
     *text = (struct weir_str){ x.out, x.len };
+    if (x.outside)
+        secret_add(load, *text, (struct weir_str){ NULL, 0 }, conf_copy(load, node->text));
     return true;
 }
 

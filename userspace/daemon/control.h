@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * control.h: the admin: HTTP/1.1 and JSON over a UNIX socket, and the part that only reads over
+ * control.h: the admin: HTTP/1.1 and JSON over a UNIX socket, and a few figures, without a password, over
  * TCP. It lives on a loop of its own, so that a stuck worker can still be looked at, and it never
  * waits for a worker: what needs one is asked from a thread, with a deadline.
  */

@@ -229,13 +229,19 @@ void control_get_pools(struct control_call *call)
 
 /* ---- routes, certificates, bans ----------------------------------------------------------- */
 
-static void put_strs(json_t *object, const char *key, const struct weir_strs *list)
+static void put_strs(const struct weir_conf *conf, json_t *object, const char *key,
+                     const struct weir_strs *list)
 {
-    if (list->count > 0)
-        put(object, key, strs(list));
+    json_t *array = list->count > 0 ? json_array() : NULL;
+
+    for (size_t i = 0; i < list->count; i++)
+        json_array_append_new(array, control_str(weir_conf_told(conf, list->at[i])));
+    if (array)
+        put(object, key, array);
 }
 
-static void put_pairs(json_t *object, const char *key, const struct weir_pairs *pairs)
+static void put_pairs(const struct weir_conf *conf, json_t *object, const char *key,
+                      const struct weir_pairs *pairs)
 {
     json_t *map;
 
@@ -246,24 +252,24 @@ static void put_pairs(json_t *object, const char *key, const struct weir_pairs *
         char name[WEIR_NAME_BYTES_MAX + 1];
 
         snprintf(name, sizeof(name), "%.*s", WEIR_FMT(pairs->at[i].name));
-        put(map, name, control_str(pairs->at[i].value));
+        put(map, name, control_str(weir_conf_told(conf, pairs->at[i].value)));
     }
     put(object, key, map);
 }
 
-static json_t *match_json(const struct weir_match_conf *match)
+static json_t *match_json(const struct weir_conf *conf, const struct weir_match_conf *match)
 {
     json_t *json = json_object();
 
-    put_strs(json, "host", &match->host);
-    put_strs(json, "path", &match->path);
-    put_strs(json, "method", &match->method);
-    put_pairs(json, "header", &match->header);
-    put_pairs(json, "query", &match->query);
-    put_pairs(json, "cookie", &match->cookie);
-    put_strs(json, "client", &match->client);
-    put_strs(json, "sni", &match->sni);
-    put_strs(json, "port", &match->port);
+    put_strs(conf, json, "host", &match->host);
+    put_strs(conf, json, "path", &match->path);
+    put_strs(conf, json, "method", &match->method);
+    put_pairs(conf, json, "header", &match->header);
+    put_pairs(conf, json, "query", &match->query);
+    put_pairs(conf, json, "cookie", &match->cookie);
+    put_strs(conf, json, "client", &match->client);
+    put_strs(conf, json, "sni", &match->sni);
+    put_strs(conf, json, "port", &match->port);
     return json;
 }
 
@@ -284,7 +290,8 @@ static uint64_t route_requests(struct weir_service *service, unsigned listener, 
 
 void control_get_routes(struct control_call *call)
 {
-    const struct weir_conf_list *listeners = &call->control->opts.conf->proxy.listeners;
+    const struct weir_conf *all = call->control->opts.conf;
+    const struct weir_conf_list *listeners = &all->proxy.listeners;
     const struct weir_listener_conf *conf = listeners->at;
     json_t *array = json_array();
 
@@ -296,11 +303,11 @@ void control_get_routes(struct control_call *call)
 
             put(one, "listener", control_str(conf[l].name));
             put(one, "name", control_str(routes[r].name));
-            put(one, "match", match_json(&routes[r].match));
+            put(one, "match", match_json(all, &routes[r].match));
             if (routes[r].has_reply)
                 put(one, "reply", json_integer(routes[r].reply_status));
             else if (routes[r].has_redirect)
-                put(one, "redirect", control_str(routes[r].redirect_to));
+                put(one, "redirect", control_str(weir_conf_told(all, routes[r].redirect_to)));
             else
                 put(one, "to", control_str(routes[r].to));
             put(one, "filters", control_u64(weir_conf_filters_listed(&routes[r])));
