@@ -471,6 +471,12 @@ def admin_endpoints(lab):
     eq((w.status()["connections"], w.status()["in_flight"], w.status()["state"]), (1, 1, "ready"), "status")
     rows = w.admin("/v1/connections").json()["connections"]
     eq([(r["client"].rsplit(":", 1)[0], r["state"], r["listener"]) for r in rows], [("127.0.0.1", "active", "web")], "connections")
+    with w.client() as other:
+        other.send(text_of("GET /slow"))
+        wait(lambda: len(up.requests) == 2, "another one")
+        ids = [r["id"] for r in w.admin("/v1/connections").json()["connections"]]
+        eq((len(set(ids)), max(ids) < 100), (2, True), "ids are counted: %s" % ids)
+        other.response()
     for path in ("status", "connections", "upstreams", "pools", "routes", "certs", "bans", "config", "config?diff"):
         r = w.admin("/v1/" + path)
         eq((r.status, r.get("content-type")), (200, "application/json"), path)

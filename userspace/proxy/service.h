@@ -64,7 +64,8 @@ void weir_service_reopen_logs(struct weir_service *service);
 bool weir_service_memory(const struct weir_service *service, uint64_t *resident_bytes,
                          uint64_t *limit_bytes);
 
-/** One client connection, as `weir show connections` tells it. */
+/** One client connection, as `weir show connections` tells it. `id` counts, over all workers; the age is
+ * to a second. */
 struct weir_session_status {
     uint64_t id, age_ms, idle_ms, bytes_in, bytes_out, requests;
     struct weir_str listener, client, protocol, tls, state, route, upstream, server;

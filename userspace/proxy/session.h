@@ -53,7 +53,8 @@ struct weir_session {
     struct weir_held *held;
     struct weir_tunnel *tunnel; /* has taken the stream's events */
     uint64_t since_ms;          /* in this state */
-    uint64_t born_ms;
+    uint32_t born_s;            /* of the loop's clock */
+    uint32_t number;            /* of the connections of its worker; from 0 again after the last */
     uint64_t bytes_in, bytes_out;
     uint32_t requests;
     uint32_t lingered; /* bytes read away */

@@ -139,7 +139,8 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     }
     session->magic = WEIR_SESSION_MAGIC;
     session->wl = wl;
-    session->born_ms = worker->loop.now_ms;
+    session->born_s = (uint32_t)(worker->loop.now_ms / 1000);
+    session->number = worker->session_number++;
     weir_list_init(&session->link);
     peer_set(session, &client);
     session->local_port = weir_addr_port(&wl->listener->addrs[lsock - wl->socks]);

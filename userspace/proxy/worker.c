@@ -321,8 +321,8 @@ void weir_worker_each_session(struct weir_worker *worker,
                 struct weir_addr addr;
                 char client[WEIR_ADDR_TEXT_MAX];
                 struct weir_session_status status = {
-                    .id = (uint64_t)(uintptr_t)session,
-                    .age_ms = now - session->born_ms,
+                    .id = (uint64_t)session->number * worker->service->worker_count + worker->id,
+                    .age_ms = now - session->born_s * UINT64_C(1000),
                     .idle_ms = now - session->since_ms,
                     .bytes_in = session->bytes_in,
                     .bytes_out = session->bytes_out,

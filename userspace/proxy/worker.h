@@ -84,7 +84,8 @@ struct weir_worker {
     struct weir_timer sweep;
     unsigned sweeps;
     unsigned session_count;
-    size_t req_count; /* with those whose offloaded work has not returned */
+    uint32_t session_number; /* of the next */
+    size_t req_count;        /* with those whose offloaded work has not returned */
     bool draining, stopping;
     bool tight;               /* memory is short, as this worker knows it */
     uint64_t drain_ms;        /* when draining began */
