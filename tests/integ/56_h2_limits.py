@@ -212,6 +212,85 @@ def shutdown_with_requests(lab):
 
 
 @story
+def shutdown_loses_no_last_frame(lab):
+    # Answers that end during a drain by a frame without a byte of body: 204, 304, to HEAD, trailers behind the body.
+    gate = threading.Event()
+
+    def reply(x):
+        if x.target == "/trailers":
+            x.begin()
+            x.send(b"abc")
+        gate.wait(20)
+        if x.target == "/trailers":
+            x.end([("x-sum", "1")])
+        else:
+            x.reply(*{"/204": (204, None), "/304": (304, None), "/head": (200, None)}[x.target], length=False)
+    up = h2_upstream(lab, reply)
+    w = lab.weir(up, upstream={"protocol": "h2"}, shutdown={"drain": "10s"})
+    clients = [(h2_client(w), request) for request in ("GET /204", "GET /304", "HEAD /head", "GET /trailers")]
+    streams = [c.request(request, [("te", "trailers")]) for c, request in clients]
+    wait(lambda: len(up.requests) == len(clients), "they are at the upstream")
+    w.kick(15)
+    for c, _ in clients:
+        c.wait(lambda c=c: c.goaways, "GOAWAY")
+    gate.set()
+    for s, status in zip(streams, (204, 304, 200, 200)):
+        eq(s.response().status, status, "%r" % s)
+    eq(streams[3].trailers, [("x-sum", "1")], "trailers")
+    for c, _ in clients:
+        c.close()
+    eq(w.join(), 0, "exit status")
+
+
+@story
+def an_answer_that_waits_is_in_progress(lab):
+    # The upstream is done, the client's window is not: the connection is not idle. Neither timeouts.keepalive, nor
+    # limits.connections, nor a drain ends it while the client reads; timeouts.send does when it does not; nor is the answer
+    # logged before it has left.
+    body = b"z" * 60000
+    up = lab.upstream(lambda c, r: c.send(answer(200, body if r.target == "/" else "x")))
+    w = lab.weir(up, workers=1, timeouts={"keepalive": "300ms", "send": "2s"}, limits={"connections": 1}, shutdown={"drain": "20s"})
+    with h2_client(w, reads=False, settings={INITIAL_WINDOW_SIZE: 1000}) as c:
+        s = c.request("GET /")
+        c.wait(lambda: s.size == 1000, "the first bytes")
+        try:
+            w.ask("GET /other")
+            ok(False, "there is no room for another connection")
+        except (OSError, Cut):
+            pass
+        for i in range(8):  # 1.2 s, a window at a time
+            time.sleep(0.15)
+            s.read()
+            s.read(False)
+            c.wait(lambda i=i: s.size >= 1000 * (i + 2), "and more")
+        ok(w.status()["in_flight"] == 1 and not w.access(0), "it is in progress")
+        w.kick(15)
+        c.wait(lambda: c.goaways, "GOAWAY")
+        s.read()
+        eq(s.response().body, body, "the whole answer, during a drain")
+    eq(w.join(), 0, "exit status")
+    w = lab.weir(up, workers=1, timeouts={"send": "400ms"})
+    with h2_client(w, reads=False, settings={INITIAL_WINDOW_SIZE: 1000}) as c:
+        s = c.request("GET /")
+        ok(s.until_reset(10 * SLOW) not in (None, NO_ERROR), "one that does not read is given up")
+        eq(c.request("GET /other").response().status, 200, "another on the same connection")
+    eq((w.access(2)[0]["error"] or {}).get("code"), "ESENDTIME", "its log")
+
+
+@story
+def a_reset_request_is_not_answered(lab):
+    up = lab.upstream(lambda c, r: (time.sleep(0.3), c.send(answer(200, "x")))[1])
+    w = lab.weir(up)
+    with h2_client(w) as c:
+        s = c.request("GET /")
+        wait(lambda: up.requests, "it is at the upstream")
+        s.rst()
+        line = w.access(1)[0]
+        eq((line["status"], line["bytes_out"]), (499, 0), "the log")
+    eq(w.metric("weir_requests_total", code="400"), 0, "counted as")
+
+
+@story
 def requests_during_the_goodbye(lab):
     # What a client sends before it has seen the first GOAWAY is served.
     gate = threading.Event()

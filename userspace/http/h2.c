@@ -489,6 +489,11 @@ uint64_t weir_h2_head_ms(const struct weir_h2 *h2)
     return h2->head_ms;
 }
 
+bool weir_h2_busy(const struct weir_h2 *h2)
+{
+    return !h2->dead && !weir_list_empty(&h2->streams);
+}
+
 size_t weir_h2_queued(const struct weir_h2 *h2)
 {
     return h2->queued;

@@ -94,6 +94,9 @@ bool weir_h2_in_head(const struct weir_h2 *h2);
 uint64_t weir_h2_head_ms(const struct weir_h2 *h2);
 /** Server role: the last GOAWAY, now, with the code for `why` (WEIR_OK: NO_ERROR); then weir_codec_over is true. */
 void weir_h2_goodbye(struct weir_h2 *h2, enum weir_err why);
+/** Server role: streams are open, whatever the holder let go: what it sent on them has not all left, or their requests are
+ * not whole. Such a connection is not to be ended without need. */
+bool weir_h2_busy(const struct weir_h2 *h2);
 /** Bytes of all exchanges that wait for the peer's windows: such a connection is not idle, whatever the holder let go. */
 size_t weir_h2_queued(const struct weir_h2 *h2);
 

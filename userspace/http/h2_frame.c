@@ -204,6 +204,10 @@ static void on_end_sent(struct weir_h2 *h2, int32_t id)
     if (!s)
         return;
     s->end_sent = true;
+    if (s->told && !weir_h2_waiting(s)) {
+        s->told = false;
+        weir_h2_due(s, H2_DUE_DRAINED);
+    }
     if (s->cut && s->in != H2_IN_DONE)
         weir_h2_rst(s, NGHTTP2_NO_ERROR);
 }

@@ -392,7 +392,7 @@ static void tell_closed_server(struct weir_h2_stream *s)
     if (s->in == H2_IN_DONE && s->end_sent)
         return;
     if (s->peer_reset)
-        weir_h2_tell_reset(s, WEIR_ECLIENTGONE, WEIR_BY_CLIENT, "RST_STREAM");
+        weir_h2_tell_reset(s, WEIR_ECANCELED, WEIR_BY_CLIENT, "RST_STREAM");
     else
         weir_h2_tell_reset(s, s->length_in ? WEIR_EBADCL : WEIR_EBADFRAME, WEIR_BY_CLIENT,
                            "stream error");

@@ -309,12 +309,17 @@ static size_t window_of(const struct weir_h2_stream *s)
     return own > 0 ? (size_t)own : 0;
 }
 
-/* What the peer's windows and the kernel let through now. */
-static size_t way_of(const struct weir_h2_stream *s)
+static bool is_blocked(const struct weir_h2_stream *s)
 {
     const struct weir_codec *codec = &s->h2->codec;
 
-    return codec->sink->on_pending(codec->arg) < WEIR_STREAM_HIGH_BYTES ? window_of(s) : 0;
+    return codec->sink->on_pending(codec->arg) >= WEIR_STREAM_HIGH_BYTES;
+}
+
+/* What the peer's windows and the kernel let through now. */
+static size_t way_of(const struct weir_h2_stream *s)
+{
+    return is_blocked(s) ? 0 : window_of(s);
 }
 
 size_t weir_h2_pending(struct weir_hstream *hs)
@@ -325,8 +330,12 @@ size_t weir_h2_pending(struct weir_hstream *hs)
     if (!s || s->closed || s->dropped)
         return 0;
     waiting = weir_h2_waiting(s);
-    if (!waiting)
-        return 0;
+    if (!waiting) { /* but perhaps a head, a trailer or an end, which need no window */
+        if (!is_blocked(s) || s->out != H2_OUT_DONE || s->end_sent)
+            return 0;
+        s->told = true;
+        return 1;
+    }
     room = way_of(s);
     /* What only waits for the flush is not pending, but there is no end of it. */
     if (waiting < WEIR_STREAM_HIGH_BYTES && waiting <= room)

@@ -30,6 +30,17 @@ static bool trailer_passes(struct weir_req *req)
     return true;
 }
 
+/* An answer that the client does not take is not told as given, nor does its connection count as idle: it stays in progress,
+ * timed by timeouts.send, until its last byte has left. Its upstream is free meanwhile. One that came before its request was
+ * whole ends at once: the rest of the request is for nobody. */
+static bool answer_is_out(struct weir_req *req)
+{
+    if (!req->to_up.ended || !weir_hstream_pending(req->down))
+        return true;
+    weir_exchange_release(req);
+    return false;
+}
+
 /** Sends the answer's head and bytes; the request may be gone afterwards when it was the end of
  * them. */
 void weir_exchange_pump_down(struct weir_req *req)
@@ -48,7 +59,7 @@ void weir_exchange_pump_down(struct weir_req *req)
         answer_broken(req, (enum weir_err)err, WEIR_BY_US);
         return;
     }
-    if (dir->end_sent) {
+    if (dir->end_sent && answer_is_out(req)) {
         weir_req_goto(req, WEIR_STEP_FINISH);
         return;
     }

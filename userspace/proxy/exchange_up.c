@@ -212,7 +212,10 @@ static void down_on_reset(void *arg, const struct weir_error *why)
 {
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
-    client_fault(req, why->code, "request");
+    if (why->code == WEIR_ECANCELED) /* the client does not want an answer any more */
+        weir_req_client_gone(req, WEIR_ECANCELED);
+    else
+        client_fault(req, why->code, "request");
 }
 
 const struct weir_hstream_sink weir_req_down_sink = {

@@ -9,6 +9,13 @@ enum {
     STARVED_MS = 500,   /* how long others go on making room */
 };
 
+/* Has it got all that was sent to it, as far as we know? */
+static bool quiet(const struct weir_session *session)
+{
+    return !weir_stream_pending(session->stream) &&
+           !(session->multiplexed && weir_h2_busy(session->mux.h2));
+}
+
 /* Nothing of it is on the way: the oldest of those that wait for their next request. NULL: none
  * among the first ones. */
 static struct weir_session *oldest_quiet(struct weir_wlistener *wl)
@@ -19,7 +26,7 @@ static struct weir_session *oldest_quiet(struct weir_wlistener *wl)
     {
         struct weir_session *session = weir_list_entry(link, struct weir_session, link);
 
-        if (!weir_stream_pending(session->stream))
+        if (quiet(session))
             return session;
         if (--looks == 0)
             break;

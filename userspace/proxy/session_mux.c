@@ -55,7 +55,7 @@ static enum weir_session_state state_of(const struct weir_session *session)
 
 void weir_session_settle(struct weir_session *session)
 {
-    bool quiet = !session->reqs && !weir_h2_queued(session->mux.h2);
+    bool quiet = !session->reqs && !weir_h2_busy(session->mux.h2);
     enum weir_session_state state;
 
     if (session->closed || session->feeding || session->state == WEIR_SESSION_CLOSING)

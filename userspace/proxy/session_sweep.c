@@ -157,7 +157,14 @@ void weir_sessions_press(struct weir_wlistener *wl)
 void weir_sessions_drain(struct weir_wlistener *wl)
 {
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
-        weir_session_end(weir_list_entry(link, struct weir_session, link));
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        if (session->multiplexed && weir_h2_busy(session->mux.h2))
+            weir_codec_shutdown(weir_session_codec(session)); /* it settles when all has gone */
+        else
+            weir_session_end(session);
+    }
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
         weir_codec_shutdown(weir_session_codec(weir_list_entry(link, struct weir_session, link)));
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_HEAD])

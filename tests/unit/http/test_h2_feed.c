@@ -148,7 +148,7 @@ static const struct transcript requests[] = {
     { "host only", NULL, host_only, "GET / host=b.test none end " },
     { "options", NULL, options, "OPTIONS * host=a.test none end " },
     { "reset", NULL, client_resets,
-      "POST / host=a.test chunked body[ab] reset ECLIENTGONE by client | GET / host=a.test none "
+      "POST / host=a.test chunked body[ab] reset ECANCELED by client | GET / host=a.test none "
       "end " },
     { "continuation", NULL, continuation, "GET / host=a.test none x-a=1234567890 end " },
     { "malformed", NULL, malformed, "reset EBADHEADER by client | GET / host=a.test none end " },

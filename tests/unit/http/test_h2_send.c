@@ -298,6 +298,26 @@ static void test_pending_of_a_turn(void **state)
     h2_log_free(log);
 }
 
+/* An end without a byte needs no window, and still has not left while the connection takes nothing. */
+static void test_pending_of_an_end(void **state)
+{
+    struct h2_log *log = server_with(one_get);
+    struct h2_exchange *ex = &log->exchanges[0];
+
+    log->manual = true;
+    log->pending = WEIR_STREAM_HIGH_BYTES;
+    assert_int_equal(send_answer(ex, 204, WEIR_BODY_NONE, 0, NULL, 0, true), 0);
+    assert_int_equal(weir_hstream_pending(ex->hs), 1);
+    weir_codec_flush(log->codec);
+    assert_int_equal(ex->drained, 0);
+    assert_true(weir_h2_busy(log->h2));
+    log->pending = 0;
+    weir_codec_drained(log->codec);
+    assert_int_equal(ex->drained, 1);
+    assert_int_equal(weir_hstream_pending(ex->hs), 0);
+    h2_log_free(log);
+}
+
 /* A turn's writers are stopped when they are too fast for it. */
 static void test_pending_has_an_end(void **state)
 {
@@ -655,6 +675,7 @@ int main(void)
         cmocka_unit_test(test_room),
         cmocka_unit_test(test_queue_outlives_the_holder),
         cmocka_unit_test(test_pending_of_a_turn),
+        cmocka_unit_test(test_pending_of_an_end),
         cmocka_unit_test(test_pending_has_an_end),
         cmocka_unit_test(test_blocked_connection),
         cmocka_unit_test(test_turns),
