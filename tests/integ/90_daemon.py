@@ -313,6 +313,14 @@ def check_effective_reads_back(lab):
     second = lab.cli("check", "--effective", "-c", lab.write("b.yaml", first), check=0)[1]
     eq(second, first, "printed again")
     has(first, "3s", "what was set")
+    # Also the default of the admin socket, whose folder is made by the start alone.
+    del config["admin"]
+    for instance in ([], ["-i", "lab-other-%d" % os.getpid()]):
+        path = lab.write("a.yaml", json.dumps(config))
+        first = lab.cli("check", "--effective", "-c", path, *instance, check=0)[1]
+        has(first, "/%s/admin.sock" % (instance[1] if instance else config["instance"]), "the socket of the instance")
+        second = lab.cli("check", "--effective", "-c", lab.write("b.yaml", first), check=0)[1]
+        eq(second, first, "printed again")
 
 
 @story

@@ -48,8 +48,11 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status)
     *status = err ? WEIR_EXIT_USAGE : WEIR_EXIT_DONE;
     if (err)
         return NULL;
-    if (cli->instance)
-        conf->instance = weir_str(cli->instance);
+    if (cli->instance && weir_conf_set_instance(conf, weir_str(cli->instance))) {
+        weir_conf_free(conf);
+        *status = WEIR_EXIT_FAILED;
+        return NULL;
+    }
     if (cli->socket) {
         conf->admin.socket = weir_str(cli->socket);
         conf->admin.socket_said = true;

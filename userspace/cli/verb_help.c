@@ -108,7 +108,9 @@ static void print_man(FILE *out)
     fputs(".SH EXIT STATUS\n0 done; 1 failed while running; 2 wrong usage or configuration; 3 "
           "this host lacks something that was required.\n.SH FILES\n.TP\n"
           "/etc/weir/weir.yaml\nthe configuration; `weir config explain` tells its keys\n.TP\n"
-          "/run/weir/INSTANCE/admin.sock\nthe admin socket: HTTP/1.1 and JSON\n",
+          "/run/weir/INSTANCE/admin.sock\nthe admin socket: HTTP/1.1 and JSON; of others than root "
+          "$XDG_RUNTIME_DIR/weir/INSTANCE/admin.sock, or, without a folder there, "
+          "/tmp/weir-UID/INSTANCE/admin.sock\n",
           out);
 }
 

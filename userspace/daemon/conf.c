@@ -3,6 +3,7 @@
  * told in one pass. */
 #include "daemon/conf_internal.h"
 
+#include "daemon/paths.h"
 #include "proxy/filters.h"
 #include "weir/builtin.h"
 #include "weir/error.h"
@@ -87,6 +88,22 @@ int weir_conf_load_text(const char *name, const char *text, size_t len,
     struct weir_str str = { text, len };
 
     return load_new(name, &str, opts, out, diags);
+}
+
+int weir_conf_set_instance(struct weir_conf *conf, struct weir_str name)
+{
+    char path[WEIR_PATH_BYTES] = "";
+    struct weir_str instance = weir_arena_copy(&conf->arena, name);
+
+    if (!instance.ptr)
+        return WEIR_ENOMEM;
+    conf->instance = instance;
+    if (conf->admin.socket_said)
+        return 0;
+    (void)weir_instance_path(name, "admin.sock",
+                             path); /* one that is too long is told at the start */
+    conf->admin.socket = weir_arena_copy(&conf->arena, weir_str(path));
+    return conf->admin.socket.ptr ? 0 : WEIR_ENOMEM;
 }
 
 void weir_conf_free(struct weir_conf *conf)

@@ -52,7 +52,7 @@ enum { WEIR_LOG_TO_STDERR, WEIR_LOG_TO_FILE, WEIR_LOG_TO_SYSLOG, WEIR_LOG_TO_JOU
 enum { WEIR_LOG_TEXT, WEIR_LOG_AS_JSON };
 
 struct weir_admin_conf {
-    struct weir_str socket; /* a path: the default (below /run/weir) or what the file says */
+    struct weir_str socket; /* a path: the default (paths.h) or what the file says */
     bool socket_said;
     struct weir_str group;  /* who may use the socket besides its owner; absent: nobody */
     struct weir_str listen; /* TCP address of what needs no password; absent: off */
@@ -109,6 +109,9 @@ int weir_conf_load_text(const char *name, const char *text, size_t len,
 /** weir_conf_load with options (NULL: none). */
 int weir_conf_load_opts(const char *path, const struct weir_conf_opts *opts, struct weir_conf **out,
                         struct weir_diags *diags) WEIR_MUST_CHECK;
+/** Another name than the file's; the socket follows, when the file names none. Before anything uses the snapshot. 0, or
+ * WEIR_ENOMEM. */
+int weir_conf_set_instance(struct weir_conf *conf, struct weir_str name) WEIR_MUST_CHECK;
 /** Ends the filters, frees everything. NULL is allowed. */
 void weir_conf_free(struct weir_conf *conf);
 /** How many of a route's filters stand under `filters`: the one behind them is its reply or

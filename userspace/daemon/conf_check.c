@@ -3,6 +3,7 @@
  * each other. */
 #include "daemon/conf_internal.h"
 
+#include "daemon/paths.h"
 #include "http/guard.h"
 #include "net/addr.h"
 #include "upstream/health.h"
@@ -252,22 +253,29 @@ static void check_names(struct conf_load *load)
         conf_error(load, conf_at(load, &conf->user, "user"), "'user' must be the name of a user");
 }
 
+/* Right below the folder that the daemon makes for itself when it starts. */
+static bool in_instance(const struct weir_conf *conf, struct weir_str path)
+{
+    char dir[WEIR_PATH_BYTES];
+    const char *slash = memrchr(path.ptr, '/', path.len);
+
+    return slash && weir_instance_dir(conf->instance, dir) &&
+           weir_str_eq(weir_str(dir), (struct weir_str){ path.ptr, (size_t)(slash - path.ptr) });
+}
+
 static void check_admin(struct conf_load *load)
 {
     struct weir_admin_conf *admin = &load->conf->admin;
     const struct weir_listener_conf *listeners = load->conf->proxy.listeners.at;
     struct weir_addr addr, other;
-    char path[128];
 
     admin->socket_said = admin->socket.ptr != NULL;
-    if (!admin->socket_said) {
-        snprintf(path, sizeof(path), "/run/weir/%.*s/admin.sock", CONF_QUOTE(load->conf->instance));
-        admin->socket = conf_copy(load, weir_str(path));
-    }
+    if (weir_conf_set_instance(load->conf, load->conf->instance))
+        load->nomem = true;
     if (admin->socket.len > ADMIN_SOCKET_BYTES_MAX)
         conf_error(load, conf_at(load, &admin->socket, "socket"),
                    "the path of a socket has at most %d bytes", ADMIN_SOCKET_BYTES_MAX);
-    else if (admin->socket_said && admin->socket.len)
+    else if (admin->socket_said && admin->socket.len && !in_instance(load->conf, admin->socket))
         conf_check_writable(load, conf_at(load, &admin->socket, "socket"), admin->socket);
     if (!admin->listen.ptr)
         return;

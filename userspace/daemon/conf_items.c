@@ -93,7 +93,7 @@ static const struct weir_conf_item shutdown_items[] = {
 
 #define AT(field) offsetof(struct weir_admin_conf, field)
 static const struct weir_conf_item admin_items[] = {
-    { "socket", WEIR_CONF_PATH, AT(socket), 0, 0, NULL, "the UNIX socket that commands use; default /run/weir/<instance>/admin.sock" },
+    { "socket", WEIR_CONF_PATH, AT(socket), 0, 0, NULL, "the UNIX socket that commands use; default /run/weir/<instance>/admin.sock; of others than root below $XDG_RUNTIME_DIR/weir, or /tmp/weir-<uid>" },
     { "group", WEIR_CONF_STR, AT(group), 0, 0, NULL, "a group that may use the socket besides its owner" },
     { "listen", WEIR_CONF_STR, AT(listen), 0, 0, "off", "a TCP address for what needs no password: / /metrics /healthz /readyz /v1/status /v1/upstreams", WEIR_CONF_OFF },
     { 0 },

@@ -2,6 +2,7 @@
 /* What a good configuration becomes: structs, inheritance, filters, and the text of --effective. */
 #include "conf_text.h"
 
+#include "daemon/paths.h"
 #include "weir/builtin.h"
 
 #define UPSTREAM "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
@@ -44,12 +45,14 @@ static void test_smallest(void **state)
     struct conf_test t;
     const struct weir_listener_conf *web;
     const struct weir_route_conf *route;
+    char socket[WEIR_PATH_BYTES];
 
     assert_int_equal(
         conf_test_load(&t, NULL, "listeners:\n  web: { bind: \":8080\", to: app }\n" UPSTREAM), 0);
     assert_string_equal(t.said, "");
     assert_str(t.conf->instance, "main");
-    assert_str(t.conf->admin.socket, "/run/weir/main/admin.sock");
+    assert_true(weir_instance_path(WEIR_STR("main"), "admin.sock", socket));
+    assert_str(t.conf->admin.socket, socket);
     assert_int_equal(t.conf->proxy.listeners.count, 1);
     web = t.conf->proxy.listeners.at;
     assert_str(web->name, "web");
