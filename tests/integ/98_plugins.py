@@ -72,6 +72,8 @@ def rows_are_rows_like_others(lab):
     has(err, "unknown filter 'deny_agents'; did you mean 'deny_agent'?", "its name")
     path = lab.write("good.yaml", json.dumps(lab.config(lab.upstream(), plugins=[plugin("deny_agent")])))
     has(lab.cli("config", "explain", "routes.*.filters.deny_agent.status", "-c", path, check=0)[1], "number from 400 to 499; default 403", "explain")
+    wrong = lab.write("wrong.yaml", "plugins: [ '%s' ]\nlisteners: { web: { bnd: 1 } }\nworkers: many\n" % plugin("deny_agent"))
+    has(lab.cli("config", "explain", "routes.*.filters.deny_agent.status", "-c", wrong, check=0)[1], "default 403", "explain, of a file with errors")
     kinds = json.loads(lab.cli("config", "schema", "-c", path, check=0)[1])["$defs"]["filters"]["items"]["anyOf"]
     ok(any("deny_agent" in k.get("properties", {}) for k in kinds), "the schema has it")
 

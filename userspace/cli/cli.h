@@ -65,7 +65,8 @@ void weir_cli_help(FILE *out);
 
 /** Loads the configuration of -c, with what -i and --socket say in place of the file's, and prints
  * what is wrong with it. NULL: *status says how to end. */
-struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status);
+struct weir_conf *weir_cli_load(const struct weir_cli *cli, const struct weir_conf_opts *opts,
+                                int *status);
 
 #define WEIR_CLI_VERBS(X) \
     X(run)                \

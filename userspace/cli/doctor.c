@@ -304,7 +304,7 @@ int weir_verb_doctor(struct weir_cli *cli)
     int status = WEIR_EXIT_DONE;
 
     if (cli->conf)
-        conf = weir_cli_load(cli, &status);
+        conf = weir_cli_load(cli, NULL, &status);
     if (status)
         return status;
     doctor.conf = conf;

@@ -18,7 +18,8 @@ static bool socket_fits(const char *path)
     return len > 0 && len <= SOCKET_BYTES_MAX;
 }
 
-struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status)
+struct weir_conf *weir_cli_load(const struct weir_cli *cli, const struct weir_conf_opts *opts,
+                                int *status)
 {
     const char *path = cli->conf ? cli->conf : default_path;
     struct weir_diags diags;
@@ -39,7 +40,7 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, int *status)
         return NULL;
     }
     weir_diags_init(&diags);
-    err = weir_conf_load(path, &conf, &diags);
+    err = weir_conf_load_opts(path, opts, &conf, &diags);
     if (diags.count > 0 || (cli->json && err))
         weir_diags_print(&diags, cli->err, cli->json);
     else if (err)

@@ -8,7 +8,7 @@ int weir_verb_check(struct weir_cli *cli)
 
     if (cli->args_count == 1 && !cli->conf) /* `weir check FILE` is what one types */
         cli->conf = cli->args[0];
-    conf = weir_cli_load(cli, &status);
+    conf = weir_cli_load(cli, NULL, &status);
     if (!conf)
         return status;
     if (weir_cli_value(cli, "effective"))

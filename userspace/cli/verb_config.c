@@ -6,13 +6,14 @@
 int weir_verb_config(struct weir_cli *cli)
 {
     bool schema = strcmp(cli->args[0], "schema") == 0;
+    struct weir_conf_opts opts = { .size = sizeof(opts), .plugins_only = true };
     struct weir_conf *conf = NULL;
     int status = WEIR_EXIT_DONE, err;
 
     if (schema && cli->args_count > 1)
         return weir_cli_misuse(cli, "'schema' takes no key");
-    if (cli->conf) /* its plug-ins bring filters */
-        conf = weir_cli_load(cli, &status);
+    if (cli->conf) /* its plug-ins bring filters; what else it says may be what one asks about */
+        conf = weir_cli_load(cli, &opts, &status);
     if (cli->conf && !conf)
         return status;
     err = schema ? weir_conf_schema(conf, cli->out)

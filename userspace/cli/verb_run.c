@@ -4,7 +4,7 @@
 int weir_verb_run(struct weir_cli *cli)
 {
     int status;
-    struct weir_conf *conf = weir_cli_load(cli, &status);
+    struct weir_conf *conf = weir_cli_load(cli, NULL, &status);
     struct weir_daemon_opts opts = { .conf = conf };
 
     if (!conf)

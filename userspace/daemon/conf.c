@@ -26,6 +26,8 @@ static void load_sections(struct conf_load *load)
         return;
     }
     conf_plugins_load(load);
+    if (load->plugins_only)
+        return;
     conf_fill(load, conf_top_items, load->conf, load->root, NULL);
     conf_check(load);
 }
@@ -54,6 +56,7 @@ static int load_new(const char *path, const struct weir_str *text,
     load.files_end = &load.files;
     load.filters = opts && opts->filters ? opts->filters : conf_filter_types;
     load.no_files = opts && opts->no_files;
+    load.plugins_only = opts && opts->plugins_only;
     load.conf = calloc(1, sizeof(*load.conf));
     if (!load.conf)
         return WEIR_ENOMEM;

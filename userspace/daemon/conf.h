@@ -93,6 +93,8 @@ struct weir_conf_opts {
      * name is not looked at, TLS is not built, plug-ins are not loaded and what their filters say is skipped. For what is
      * only parsed. */
     bool no_files;
+    /** Of all that the file says, `plugins` alone is read: the snapshot has their filters, and defaults. */
+    bool plugins_only;
 };
 
 /**

@@ -136,7 +136,7 @@ struct conf_load {
     struct weir_conf *conf;
     struct weir_diags *diags;
     const struct weir_filter_type *const *filters;
-    bool no_files, no_includes;
+    bool no_files, no_includes, plugins_only;
     bool plugins_unread; /* a plug-in was not loaded: a filter that nobody knows may be its */
     bool nomem;
     size_t errors_before; /* those that `diags` had when the load began */
