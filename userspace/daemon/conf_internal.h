@@ -270,8 +270,10 @@ extern const struct weir_conf_item conf_upstream_items[];
 extern const struct weir_conf_item conf_tls_items[];
 extern const struct weir_conf_item conf_access_log_items[];
 extern const struct weir_conf_item conf_timeout_items[];
-extern const struct weir_conf_item conf_limit_items[];     /* of listeners and routes */
-extern const struct weir_conf_item conf_top_limit_items[]; /* besides: memory */
+extern const struct weir_conf_item conf_route_timeout_items[]; /* not those of connections */
+extern const struct weir_conf_item conf_limit_items[];
+extern const struct weir_conf_item conf_route_limit_items[]; /* likewise */
+extern const struct weir_conf_item conf_top_limit_items[];   /* besides: memory */
 const struct weir_conf_item *conf_item_find(const struct weir_conf_item *rows,
                                             struct weir_str name);
 

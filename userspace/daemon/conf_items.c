@@ -10,39 +10,44 @@ enum { HOUR_MS = 3600 * 1000, DAY_MS = 24 * HOUR_MS };
 #define LIVE      WEIR_CONF_RELOADS
 
 #define AT(field) offsetof(struct weir_timeouts, field)
-const struct weir_conf_item conf_timeout_items[] = {
-    { "handshake", WEIR_CONF_MS, AT(handshake), 1, TIMES_MAX, "10s", "from accept to the end of the TLS handshake", WEIR_CONF_OFF | LIVE },
-    { "head", WEIR_CONF_MS, AT(head), 1, TIMES_MAX, "10s", "a deadline for the head of a request", WEIR_CONF_OFF | LIVE },
-    { "receive", WEIR_CONF_MS, AT(receive), 1, TIMES_MAX, "60s", "the client sends nothing of its body", WEIR_CONF_OFF | LIVE },
-    { "body_rate_min", WEIR_CONF_BYTES, AT(body_rate_min), 1, TERA, "500", "bytes a second that a client must send of its body after 10 s", WEIR_CONF_OFF | LIVE },
-    { "send", WEIR_CONF_MS, AT(send), 1, TIMES_MAX, "60s", "the client reads nothing of the answer", WEIR_CONF_OFF | LIVE },
-    { "keepalive", WEIR_CONF_MS, AT(keepalive), 1, TIMES_MAX, "60s", "an idle client connection is kept this long", WEIR_CONF_OFF | LIVE },
-    { "connect", WEIR_CONF_MS, AT(connect), 1, TIMES_MAX, "4s", "for a connection to a server, with its TLS handshake", WEIR_CONF_OFF | LIVE },
-    { "queue", WEIR_CONF_MS, AT(queue), 1, TIMES_MAX, "1s", "for a connection to become free where connections_max is reached", WEIR_CONF_OFF | LIVE },
-    { "first_byte", WEIR_CONF_MS, AT(first_byte), 1, TIMES_MAX, "60s", "from the end of the request to the first byte of the answer", WEIR_CONF_OFF | LIVE },
-    { "idle", WEIR_CONF_MS, AT(idle), 1, TIMES_MAX, "60s", "the upstream sends nothing of its body", WEIR_CONF_OFF | LIVE },
-    { "request", WEIR_CONF_MS, AT(request), 1, TIMES_MAX, "off", "the whole of a request, with its retries", WEIR_CONF_OFF | LIVE },
-    { "tunnel", WEIR_CONF_MS, AT(tunnel), 1, TIMES_MAX, "1h", "nothing passes through a tunnel (WebSocket, CONNECT)", WEIR_CONF_OFF | LIVE },
-    { "grpc_idle", WEIR_CONF_MS, AT(grpc_idle), 1, TIMES_MAX, "off", "of a gRPC request, instead of receive, body_rate_min, first_byte and idle: neither side sends anything", WEIR_CONF_OFF | LIVE },
-    { 0 },
-};
+/* Of connections, which no route has found yet; and of requests. */
+#define CONNECTION_TIMEOUT_ROWS \
+    { "handshake", WEIR_CONF_MS, AT(handshake), 1, TIMES_MAX, "10s", "from accept to the end of the TLS handshake", WEIR_CONF_OFF | LIVE }, \
+    { "head", WEIR_CONF_MS, AT(head), 1, TIMES_MAX, "10s", "a deadline for the head of a request", WEIR_CONF_OFF | LIVE }, \
+    { "keepalive", WEIR_CONF_MS, AT(keepalive), 1, TIMES_MAX, "60s", "an idle client connection is kept this long", WEIR_CONF_OFF | LIVE }
+#define REQUEST_TIMEOUT_ROWS \
+    { "receive", WEIR_CONF_MS, AT(receive), 1, TIMES_MAX, "60s", "the client sends nothing of its body", WEIR_CONF_OFF | LIVE }, \
+    { "body_rate_min", WEIR_CONF_BYTES, AT(body_rate_min), 1, TERA, "500", "bytes a second that a client must send of its body after 10 s", WEIR_CONF_OFF | LIVE }, \
+    { "send", WEIR_CONF_MS, AT(send), 1, TIMES_MAX, "60s", "the client reads nothing of the answer", WEIR_CONF_OFF | LIVE }, \
+    { "connect", WEIR_CONF_MS, AT(connect), 1, TIMES_MAX, "4s", "for a connection to a server, with its TLS handshake", WEIR_CONF_OFF | LIVE }, \
+    { "queue", WEIR_CONF_MS, AT(queue), 1, TIMES_MAX, "1s", "for a connection to become free where connections_max is reached", WEIR_CONF_OFF | LIVE }, \
+    { "first_byte", WEIR_CONF_MS, AT(first_byte), 1, TIMES_MAX, "60s", "from the end of the request to the first byte of the answer", WEIR_CONF_OFF | LIVE }, \
+    { "idle", WEIR_CONF_MS, AT(idle), 1, TIMES_MAX, "60s", "the upstream sends nothing of its body", WEIR_CONF_OFF | LIVE }, \
+    { "request", WEIR_CONF_MS, AT(request), 1, TIMES_MAX, "off", "the whole of a request, with its retries", WEIR_CONF_OFF | LIVE }, \
+    { "tunnel", WEIR_CONF_MS, AT(tunnel), 1, TIMES_MAX, "1h", "nothing passes through a tunnel (WebSocket, CONNECT)", WEIR_CONF_OFF | LIVE }, \
+    { "grpc_idle", WEIR_CONF_MS, AT(grpc_idle), 1, TIMES_MAX, "off", "of a gRPC request, instead of receive, body_rate_min, first_byte and idle: neither side sends anything", WEIR_CONF_OFF | LIVE }
+const struct weir_conf_item conf_timeout_items[] = { CONNECTION_TIMEOUT_ROWS, REQUEST_TIMEOUT_ROWS, { 0 } };
+const struct weir_conf_item conf_route_timeout_items[] = { REQUEST_TIMEOUT_ROWS, { 0 } };
 #undef AT
 
 #define AT(field) offsetof(struct weir_limit_conf, field)
-#define LIMIT_ROWS \
+#define CONNECTION_LIMIT_ROWS \
     { "connections", WEIR_CONF_INT, AT(connections), 1, 100000000, "100000", "client connections at a time", WEIR_CONF_OFF | LIVE }, \
     { "connections_per_client", WEIR_CONF_INT, AT(connections_per_client), 1, 100000000, "off", "connections of one client address at a time", WEIR_CONF_OFF | LIVE }, \
     { "head", WEIR_CONF_BYTES, AT(head), 256, 16 << 20, "32KiB", "the head of a request or an answer", LIVE }, \
     { "headers", WEIR_CONF_INT, AT(headers), 1, 10000, "100", "header fields of a request or an answer", LIVE }, \
-    { "body", WEIR_CONF_BYTES, AT(body), 1, INT64_MAX, "off", "the body of a request; more is answered by 413", WEIR_CONF_OFF | LIVE }, \
-    { "replay", WEIR_CONF_BYTES, AT(replay), 1, 1 << 30, "64KiB", "of a body that is kept for a retry; off: none", WEIR_CONF_OFF | LIVE }, \
-    { "keepalive_requests", WEIR_CONF_INT, AT(keepalive_requests), 1, INT64_MAX, "off", "requests on one client connection", WEIR_CONF_OFF | LIVE }, \
     { "streams", WEIR_CONF_INT, AT(streams), 1, 1000000, "100", "requests at a time on one connection of HTTP/2", LIVE }, \
     { "resets", WEIR_CONF_RATE, AT(resets), 0, 0, "100/m", "streams of one connection of HTTP/2 that are reset, by the peer or for its faults (a server may reset each request); more ends it", WEIR_CONF_OFF | LIVE }, \
     { "pings", WEIR_CONF_RATE, AT(pings), 0, 0, "60/m", "frames of one connection of HTTP/2 that bring nothing (PING, SETTINGS, ...), of each kind; more ends it", WEIR_CONF_OFF | LIVE }
-const struct weir_conf_item conf_limit_items[] = { LIMIT_ROWS, { 0 } };
+#define REQUEST_LIMIT_ROWS \
+    { "body", WEIR_CONF_BYTES, AT(body), 1, INT64_MAX, "off", "the body of a request; more is answered by 413", WEIR_CONF_OFF | LIVE }, \
+    { "replay", WEIR_CONF_BYTES, AT(replay), 1, 1 << 30, "64KiB", "of a body that is kept for a retry; off: none", WEIR_CONF_OFF | LIVE }, \
+    { "keepalive_requests", WEIR_CONF_INT, AT(keepalive_requests), 1, INT64_MAX, "off", "requests on one client connection", WEIR_CONF_OFF | LIVE }
+const struct weir_conf_item conf_limit_items[] = { CONNECTION_LIMIT_ROWS, REQUEST_LIMIT_ROWS, { 0 } };
+const struct weir_conf_item conf_route_limit_items[] = { REQUEST_LIMIT_ROWS, { 0 } };
 const struct weir_conf_item conf_top_limit_items[] = {
-    LIMIT_ROWS,
+    CONNECTION_LIMIT_ROWS,
+    REQUEST_LIMIT_ROWS,
     { "memory", WEIR_CONF_CUSTOM, 0, 0, 0, "75%", "of the process: a share of the cgroup's or host's, or a size; above it new work is refused", WEIR_CONF_OFF | LIVE, .custom = &conf_memory_custom },
     { 0 },
 };

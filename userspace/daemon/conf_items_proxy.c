@@ -112,8 +112,8 @@ const struct weir_conf_item conf_route_items[] = {
     { "upgrade", WEIR_CONF_STRS, AT(upgrade), 0, 0, "[websocket]", "protocols that may be switched to; off: none", WEIR_CONF_OFF | LIVE },
     { "connect", WEIR_CONF_BOOL, AT(connect), 0, 0, "off", "pass CONNECT to the upstream", LIVE },
     { "host", WEIR_CONF_CUSTOM, AT(host), 0, 0, "pass", "Host for the upstream: the client's (pass), the server's name (server), or a name", LIVE, .words = host_words, .custom = &conf_host_custom },
-    { "timeouts", WEIR_CONF_SECTION, AT(timeouts), 0, 0, NULL, "where they differ from the listener's", WEIR_CONF_INHERIT | LIVE, .rows = conf_timeout_items },
-    { "limits", WEIR_CONF_SECTION, AT(limits), 0, 0, NULL, "where they are smaller than the listener's", WEIR_CONF_INHERIT | LIVE, .rows = conf_limit_items },
+    { "timeouts", WEIR_CONF_SECTION, AT(timeouts), 0, 0, NULL, "where they differ from the listener's", WEIR_CONF_INHERIT | LIVE, .rows = conf_route_timeout_items },
+    { "limits", WEIR_CONF_SECTION, AT(limits), 0, 0, NULL, "where they are smaller than the listener's", WEIR_CONF_INHERIT | LIVE, .rows = conf_route_limit_items },
     { "access_log", WEIR_CONF_CUSTOM, AT(access_log), 0, 0, NULL, "where it differs from the listener's, or off", LIVE, .rows = conf_access_log_items, .custom = &conf_access_log_custom },
     { 0 },
 };

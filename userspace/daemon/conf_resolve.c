@@ -14,11 +14,29 @@ static void resolve_access_log(struct conf_load *load, struct weir_access_log_co
         conf_access_log_fill(load, pair, low, NULL);
 }
 
+/* What a route cannot say, since connections have it, is as the listener has it. */
+static void leave_to_listener(const struct weir_conf_item *rows, const struct weir_conf_item *own,
+                              void *base)
+{
+    for (; rows->name; rows++) {
+        void *field = (char *)base + rows->offset;
+
+        if (conf_item_find(own, weir_str(rows->name)))
+            continue;
+        if (rows->type == WEIR_CONF_RATE)
+            *(double *)field = 0;
+        else
+            *(int64_t *)field = WEIR_INHERIT;
+    }
+}
+
 static void resolve_route(struct conf_load *load, struct weir_route_conf *route,
                           const struct weir_route_conf *from,
                           const struct weir_listener_conf *listener)
 {
     *route = *from;
+    leave_to_listener(conf_timeout_items, conf_route_timeout_items, &route->timeouts);
+    leave_to_listener(conf_limit_items, conf_route_limit_items, &route->limits);
     weir_timeouts_inherit(&route->timeouts, &listener->timeouts);
     weir_limits_inherit(&route->limits, &listener->limits);
     resolve_access_log(load, &route->access_log, &from->access_log, &listener->access_log);

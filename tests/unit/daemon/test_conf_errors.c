@@ -142,6 +142,12 @@ static const struct refusal {
       "'service' is asked for by 'type: grpc' alone" },
     { UP("servers: [ 'a:1' ], health: { path: x }"), "'path' must begin with '/'" },
     { UP("servers: [ 'a:1' ], source: '1.2.3.4:5'"), "'1.2.3.4:5' is no address" },
+    /* what connections have is not for a route to say: it would do nothing */
+    { ROUTE("to: app, name: r, limits: { head: 1KiB }"),
+      "unknown key 'head' in 'limits' of route 'r' of routes 'main'" },
+    { ROUTE("to: app, limits: { connections: 1 }"), "unknown key 'connections'" },
+    { ROUTE("to: app, timeouts: { keepalive: 1s }"), "unknown key 'keepalive'" },
+    { ROUTE("to: app, timeouts: { handshake: 1s }"), "unknown key 'handshake'" },
     { ROUTE("name: x"), "a route needs one of 'to', 'reply' and 'redirect'" },
     { ROUTE("to: app, reply: { status: 200 }"), "a route has only one of" },
     { ROUTE("reply: { status: 99 }"), "'status' must be from 200 to 599" },
