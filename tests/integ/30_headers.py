@@ -282,12 +282,12 @@ def a_pattern_that_explodes(lab):
 
 @story
 def replies_and_redirects(lab):
-    w = lab.weir(routes=[{"name": "r", "match": {"path": "/r/"}, "reply": {"status": 418, "body": "$path|$query|$host|$client|$id|$other|$"}},
+    w = lab.weir(routes=[{"name": "r", "match": {"path": "/r/"}, "reply": {"status": 418, "body": "$path|$query|$host|$client|$id|$5|$"}},
                          {"name": "o", "match": {"path": "/o/"}, "redirect": {"status": 301, "to": "https://new.test$path$query"}},
                          {"name": "d", "match": {"path": "/d/"}, "redirect": {"to": "https://$host/x"}}])
     r = w.ask("GET /r/a%20b?x=1&y", [("Host", "Shop.test:81")])
     parts = r.body.decode().split("|")
-    eq((r.status, parts[:4], parts[5:]), (418, ["/r/a%20b", "?x=1&y", "Shop.test", "127.0.0.1"], ["$other", "$"]), "reply")
+    eq((r.status, parts[:4], parts[5:]), (418, ["/r/a%20b", "?x=1&y", "Shop.test", "127.0.0.1"], ["$5", "$"]), "reply")
     ok(re.fullmatch("[0-9a-f]{32}", parts[4]), "$id", parts[4])
     eq(w.ask("GET /r").body.decode().split("|")[:2], ["/r", ""], "no query")
     r = w.ask("GET /o/p?q=/%0d")

@@ -52,6 +52,8 @@ static void check_target(struct conf_load *load, const struct weir_route_conf *r
     if (route->has_redirect && route->redirect_to.ptr &&
         (route->redirect_to.len == 0 || !weir_guard_value(route->redirect_to)))
         conf_error(load, conf_at(load, &route->redirect_to, "to"), "'to' of a redirect is no URL");
+    else if (route->has_redirect || route->has_reply)
+        conf_answer_check(load, route);
     for (size_t i = 0; i < route->upgrade.count; i++)
         if (!weir_guard_name(route->upgrade.at[i]))
             conf_error(load, conf_at_item(load, &route->upgrade, "upgrade", i),

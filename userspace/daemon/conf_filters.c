@@ -114,6 +114,27 @@ static void *answer_conf(struct conf_load *load, const struct weir_route_conf *r
     return reply;
 }
 
+void conf_answer_check(struct conf_load *load, const struct weir_route_conf *route)
+{
+    const struct weir_filter_type *type =
+        route->has_redirect ? &weir_filter_redirect_type : &weir_filter_reply_type;
+    const struct conf_mark *mark = route->has_redirect ? conf_at(load, &route->redirect_to, "to")
+                                                       : conf_at(load, &route->reply_body, "body");
+    struct weir_route_conf only = *route;
+    void *conf, *self;
+    char fault[256] = "";
+
+    only.reply_status = only.redirect_status = 0; /* those have been told at their own places */
+    conf = mark ? answer_conf(load, &only) : NULL;
+    if (!conf)
+        return;
+    self = type->create(conf, fault, sizeof(fault));
+    if (self)
+        type->filter->fini(self);
+    else
+        conf_error(load, mark, "%s: %s", type->name, fault);
+}
+
 void conf_answer_make(struct conf_load *load, struct weir_route_conf *route)
 {
     const struct weir_filter_type *type =

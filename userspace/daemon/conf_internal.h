@@ -289,6 +289,8 @@ extern const struct weir_conf_custom conf_to_custom, conf_listener_routes_custom
  */
 void conf_access_log_fill(struct conf_load *load, const struct conf_pair *pair,
                           struct weir_access_log_conf *log, const struct conf_where *where);
+/** What that filter would refuse, where it was said. */
+void conf_answer_check(struct conf_load *load, const struct weir_route_conf *route);
 /** Makes the filter of `reply` or `redirect`, the last of the route's chain; nothing for others. */
 void conf_answer_make(struct conf_load *load, struct weir_route_conf *route);
 /** The built-in filter types that `filters:` can name, NULL-terminated (conf.c). */

@@ -95,7 +95,7 @@ static bool value_ok(struct weir_str value, const struct fault *fault)
 static bool edit_value(struct edit *edit, struct weir_str value, const struct fault *fault)
 {
     return value_ok(value, fault) &&
-           weir_template_init(&edit->value, value, WEIR_TEMPLATE_STRICT, fault->text, fault->bytes);
+           weir_template_init(&edit->value, value, fault->text, fault->bytes);
 }
 
 static bool add_pairs(struct edits *edits, int what, const struct weir_pairs *pairs,

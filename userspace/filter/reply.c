@@ -25,7 +25,6 @@ static void answer_fini(void *self)
     free(answer);
 }
 
-/* Names that there are not stay as they are: a body may speak of $5. */
 static struct answer *answer_new(int64_t status, struct weir_str text, char *fault,
                                  size_t fault_bytes)
 {
@@ -36,7 +35,7 @@ static struct answer *answer_new(int64_t status, struct weir_str text, char *fau
         return NULL;
     }
     answer->status = (int)status;
-    if (weir_template_init(&answer->text, text, WEIR_TEMPLATE_LOOSE, fault, fault_bytes))
+    if (weir_template_init(&answer->text, text, fault, fault_bytes))
         return answer;
     answer_fini(answer);
     return NULL;

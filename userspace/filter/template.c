@@ -20,52 +20,49 @@ struct weir_template_piece {
 
 /* ---- at configuration ---- */
 
+static bool name_byte(char c, bool first)
+{
+    return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_' || (!first && c >= '0' && c <= '9');
+}
+
+/* Of the name that `text` begins with: 0 for none, so that "$5" and "$ " are text. */
 static size_t name_length(struct weir_str text)
 {
     size_t len = 0;
 
-    while (len < text.len &&
-           ((text.ptr[len] >= 'a' && text.ptr[len] <= 'z') || text.ptr[len] == '_'))
+    while (len < text.len && name_byte(text.ptr[len], len == 0))
         len++;
     return len;
 }
 
-/* The variable whose name begins `text`: no name is the beginning of another. */
-static enum variable variable_at(struct weir_str text, size_t *len)
+static enum variable variable_named(struct weir_str name)
 {
-    for (unsigned i = VAR_LITERAL + 1; i < VAR_COUNT; i++) {
-        *len = strlen(variable_names[i]);
-        if (*len <= text.len && !memcmp(variable_names[i], text.ptr, *len))
+    for (unsigned i = VAR_LITERAL + 1; i < VAR_COUNT; i++)
+        if (strlen(variable_names[i]) == name.len && !memcmp(variable_names[i], name.ptr, name.len))
             return (enum variable)i;
-    }
-    *len = 0;
     return VAR_LITERAL;
 }
 
 /* The piece at a '$': its length, 0 for a name that there is not. */
-static size_t dollar_piece(struct weir_str text, struct weir_template_piece *piece,
-                           enum weir_template_names names)
+static size_t dollar_piece(struct weir_str text, struct weir_template_piece *piece)
 {
     struct weir_str rest = { text.ptr + 1, text.len - 1 };
-    size_t letters = name_length(rest), len;
 
     *piece = (struct weir_template_piece){ VAR_LITERAL, { text.ptr, 1 } };
     if (rest.len && rest.ptr[0] == '$')
         return 2;
-    piece->variable = variable_at(rest, &len);
-    if (names == WEIR_TEMPLATE_STRICT && len != letters)
-        return 0;
-    return 1 + len;
+    rest.len = name_length(rest);
+    piece->variable = variable_named(rest);
+    return rest.len && piece->variable == VAR_LITERAL ? 0 : 1 + rest.len;
 }
 
 /* Cuts a piece off the front of `text`; false at a name that there is not. */
-static bool cut_piece(struct weir_str *text, struct weir_template_piece *piece,
-                      enum weir_template_names names)
+static bool cut_piece(struct weir_str *text, struct weir_template_piece *piece)
 {
     size_t len = 0;
 
     if (text->ptr[0] == '$') {
-        len = dollar_piece(*text, piece, names);
+        len = dollar_piece(*text, piece);
     } else {
         while (len < text->len && text->ptr[len] != '$')
             len++;
@@ -76,8 +73,8 @@ static bool cut_piece(struct weir_str *text, struct weir_template_piece *piece,
     return len > 0;
 }
 
-bool weir_template_init(struct weir_template *template, struct weir_str text,
-                        enum weir_template_names names, char *fault, size_t fault_bytes)
+bool weir_template_init(struct weir_template *template, struct weir_str text, char *fault,
+                        size_t fault_bytes)
 {
     size_t room = 1;
 
@@ -92,7 +89,7 @@ bool weir_template_init(struct weir_template *template, struct weir_str text,
         return false;
     }
     while (text.len) {
-        if (cut_piece(&text, &template->pieces[template->count++], names))
+        if (cut_piece(&text, &template->pieces[template->count++]))
             continue;
         text.ptr++;
         text.len = name_length((struct weir_str){ text.ptr, text.len - 1 });

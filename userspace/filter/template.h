@@ -20,14 +20,9 @@ struct weir_template {
     size_t count;
 };
 
-enum weir_template_names {
-    WEIR_TEMPLATE_STRICT, /* a '$' before other letters is a fault */
-    WEIR_TEMPLATE_LOOSE,  /* it is text, and a name ends where it is known: "$pathx" */
-};
-
-/** Borrows `text`. False with a sentence in `fault`; weir_template_fini is due in any case. */
-bool weir_template_init(struct weir_template *template, struct weir_str text,
-                        enum weir_template_names names, char *fault, size_t fault_bytes);
+/** Borrows `text`. A '$' before a name that there is not, "$pathx", is a fault. False with a sentence in `fault`; weir_template_fini is due in any case. */
+bool weir_template_init(struct weir_template *template, struct weir_str text, char *fault,
+                        size_t fault_bytes);
 void weir_template_fini(struct weir_template *template);
 /** The text for a request, in its memory or that of the template; absent without memory. */
 struct weir_str weir_template_expand(const struct weir_template *template, struct weir_req *req);

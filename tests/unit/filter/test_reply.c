@@ -53,12 +53,12 @@ static void test_reply(void **state)
     check_str(fake.body, "/p/q|?x=1&y|a.test|192.0.2.7|id-7|");
 }
 
-/* What is no name stays, and a name ends where it is known. */
+/* What can be no name stays: a body may speak of $5. */
 static void test_dollars(void **state)
 {
     fake_begin("192.0.2.7");
-    reply(200, "$$5 $5 $other $Path $pathx $$path $");
-    check_str(fake.body, "$5 $5 $other $Path /p/qx $path $");
+    reply(200, "$$5 $5 $path.x $$path $$other $");
+    check_str(fake.body, "$5 $5 /p/q.x $path $other $");
     reply(200, "$$$$");
     check_str(fake.body, "$$");
     reply(200, "$");
@@ -149,6 +149,7 @@ static void test_bad_value_of_peer(void **state)
 static void test_faults(void **state)
 {
     static const int64_t statuses[] = { 200, 300, 304, 305, 306, 309, 404, -1 };
+    static const char *const names[] = { "$other", "$pathx", "$Path", "$path2", "$$$path_" };
     struct weir_reply_conf reply = { .status = 100 };
     struct weir_redirect_conf redirect = { .to = WEIR_STR("/x") };
 
@@ -161,6 +162,12 @@ static void test_faults(void **state)
         fault[0] = 0;
         assert_null(weir_filter_redirect_type.create(&redirect, fault, sizeof(fault)));
         assert_string_equal(fault, "'status' must be 301, 302, 303, 307 or 308");
+    }
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct weir_reply_conf named = { .body = weir_str(names[i]) };
+
+        assert_null(weir_filter_reply_type.create(&named, fault, sizeof(fault)));
+        assert_non_null(strstr(fault, "there is no '$"));
     }
     redirect = (struct weir_redirect_conf){ .to = { NULL, 0 } };
     assert_null(weir_filter_redirect_type.create(&redirect, fault, sizeof(fault)));
