@@ -245,6 +245,19 @@ static void check_names(struct conf_load *load, const struct weir_route_conf *ro
     }
 }
 
+/* After a catch-all it was told already. */
+static void check_shadow(struct conf_load *load, const struct weir_route_conf *routes, size_t i)
+{
+    for (size_t j = 0; j < i; j++) {
+        if (!conf_match_takes(&routes[j].match, &routes[i].match))
+            continue;
+        conf_warn(load, conf_at_key(load, &routes[i], ""),
+                  "route '%.*s' can never match: '%.*s' before it matches all that it does",
+                  CONF_QUOTE(routes[i].name), CONF_QUOTE(routes[j].name));
+        return;
+    }
+}
+
 static void check_list(struct conf_load *load, struct weir_conf_list *list,
                        const struct conf_mark *mark)
 {
@@ -269,6 +282,8 @@ static void check_list(struct conf_load *load, struct weir_conf_list *list,
                       CONF_QUOTE(routes[i].name), CONF_QUOTE(all->name));
         else if (matches_all(&routes[i].match))
             all = &routes[i];
+        if (!all || all == &routes[i])
+            check_shadow(load, routes, i);
     }
 }
 
@@ -304,6 +319,7 @@ void conf_check_listener_routes(struct conf_load *load, struct weir_listener_con
 {
     const struct conf_pair *pair = conf_place(load, &listener->routes, "routes");
     const struct conf_pair *to = conf_place(load, &listener->routes, "to");
+    const struct conf_routes *named;
     struct conf_nearest near;
 
     if (to && !pair && listener->routes.count)
@@ -312,9 +328,13 @@ void conf_check_listener_routes(struct conf_load *load, struct weir_listener_con
         return;
     if (pair->value->kind == CONF_LIST) {
         check_list(load, &listener->routes, &pair->mark);
+        conf_check_reach(load, listener, &listener->routes);
         return;
     }
-    if (pair->value->kind != CONF_SCALAR || conf_routes_find(load, pair->value->text))
+    named = conf_routes_find(load, pair->value->text);
+    if (named)
+        conf_check_reach(load, listener, &named->routes);
+    if (pair->value->kind != CONF_SCALAR || named)
         return;
     conf_nearest_init(&near, pair->value->text);
     for (size_t i = 0; i < load->route_lists; i++)

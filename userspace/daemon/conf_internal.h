@@ -321,6 +321,14 @@ void conf_check_unix_path(struct conf_load *load, const struct conf_mark *mark,
 bool conf_addr_here(const struct conf_load *load, const struct weir_addr *addr);
 /** `user` and `admin.group`: are they there? (not with no_files) */
 void conf_check_accounts(struct conf_load *load);
+/** A path of `match` as requests of a listener with these `paths` are matched: escapes written as theirs, dot segments
+ * removed; in the snapshot. 0, WEIR_ENOMEM, or WEIR_EBADPATH: such a request is refused. */
+int conf_path_apply(struct conf_load *load, int how, struct weir_str *path) WEIR_MUST_CHECK;
+/** Warns of paths of routes of this listener that no request of it can have. */
+void conf_check_reach(struct conf_load *load, const struct weir_listener_conf *listener,
+                      const struct weir_conf_list *list);
+/** Does the first match whatever the second does? False where it cannot be told. */
+bool conf_match_takes(const struct weir_match_conf *early, const struct weir_match_conf *late);
 /** An error where a file cannot be made or written to (not with no_files). */
 void conf_check_writable(struct conf_load *load, const struct conf_mark *mark,
                          struct weir_str path);

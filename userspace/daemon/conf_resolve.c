@@ -30,6 +30,18 @@ static void leave_to_listener(const struct weir_conf_item *rows, const struct we
     }
 }
 
+/* Listeners that share routes may have other `paths`: each has its own. */
+static void resolve_paths(struct conf_load *load, struct weir_strs *paths, int how)
+{
+    struct weir_str *own = conf_alloc(load, paths->count * sizeof(*own));
+
+    for (size_t i = 0; own && i < paths->count; i++) {
+        own[i] = paths->at[i];
+        (void)!conf_path_apply(load, how, &own[i]); /* one that is refused stays: it was told */
+    }
+    paths->at = own;
+}
+
 static void resolve_route(struct conf_load *load, struct weir_route_conf *route,
                           const struct weir_route_conf *from,
                           const struct weir_listener_conf *listener)
@@ -37,6 +49,8 @@ static void resolve_route(struct conf_load *load, struct weir_route_conf *route,
     *route = *from;
     leave_to_listener(conf_timeout_items, conf_route_timeout_items, &route->timeouts);
     leave_to_listener(conf_limit_items, conf_route_limit_items, &route->limits);
+    if (route->match.path.count)
+        resolve_paths(load, &route->match.path, listener->paths);
     weir_timeouts_inherit(&route->timeouts, &listener->timeouts);
     weir_limits_inherit(&route->limits, &listener->limits);
     resolve_access_log(load, &route->access_log, &from->access_log, &listener->access_log);

@@ -200,6 +200,31 @@ static void test_aliases(void **state)
     conf_test_end(&t);
 }
 
+/* Paths are matched in the form that those of requests have, as each listener says. */
+static void test_paths(void **state)
+{
+    static const char *const normal[] = { "/%C3%A9", "=/a%20b", "/pA/", "=/%2F%C3%A9",
+                                          "/x/y",    "=*",      "~a b" };
+    static const char *const raw[] = { "/%C3%A9", "=/a%20b", "/p%41/", "=/%2f%c3%a9",
+                                       "/x/./y",  "=*",      "~a b" };
+    const struct weir_listener_conf *listeners;
+    struct conf_test t;
+
+    if (conf_test_load(&t, NULL,
+                       "listeners:\n"
+                       "  a: { bind: ':1', routes: main }\n"
+                       "  b: { bind: ':2', routes: main, paths: raw }\n"
+                       "routes: { main: [ { to: app, match: { path: [ /\xc3\xa9, '=/a b', /p%41/,\n"
+                       "  =/%2f%c3%a9, /x/./y, '=*', '~a b' ] } } ] }\n" UPSTREAM))
+        fail_msg("%s", t.said);
+    listeners = t.conf->proxy.listeners.at;
+    for (size_t i = 0; i < sizeof(normal) / sizeof(normal[0]); i++) {
+        assert_str(((struct weir_route_conf *)listeners[0].routes.at)->match.path.at[i], normal[i]);
+        assert_str(((struct weir_route_conf *)listeners[1].routes.at)->match.path.at[i], raw[i]);
+    }
+    conf_test_end(&t);
+}
+
 /* Addresses of one port that do not meet: of two families, and of two devices. */
 static void test_bind_apart(void **state)
 {
@@ -249,7 +274,7 @@ int main(void)
         cmocka_unit_test(test_smallest),   cmocka_unit_test(test_filter_switches),
         cmocka_unit_test(test_everything), cmocka_unit_test(test_effective_is_a_fix_point),
         cmocka_unit_test(test_aliases),    cmocka_unit_test(test_client_verify),
-        cmocka_unit_test(test_bind_apart),
+        cmocka_unit_test(test_bind_apart), cmocka_unit_test(test_paths),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

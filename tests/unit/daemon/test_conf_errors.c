@@ -9,6 +9,9 @@
     "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
 #define ROUTE(text) GOOD "routes: { main: [ { " text " } ] }\n"
 #define MATCH(text) ROUTE("to: app, match: { " text " }")
+#define SHADOW(first, second)                                    \
+    GOOD "routes: { main: [ { name: a, to: app, match: { " first \
+         " } }, { name: b, to: app, match: { " second " } } ] }\n"
 #define UP(text)                                     \
     "listeners: { web: { bind: ':80', to: app } }\n" \
     "upstreams: { app: { " text " } }\n"
@@ -258,6 +261,19 @@ static void test_warnings(void **state)
         { GOOD
           "routes: { main: [ { name: a, to: app }, { name: b, match: { path: /x }, to: app } ] }\n",
           "route 'b' can never match: 'a' before it matches everything" },
+        { SHADOW("path: /a/", "path: /a/b"),
+          "route 'b' can never match: 'a' before it matches all" },
+        { SHADOW("path: /a", "path: =/a"), "route 'b' can never match" },
+        { SHADOW("path: /a, method: [ GET, PUT ]", "path: /a/b, method: PUT, header: { x: }"),
+          "route 'b' can never match" },
+        { SHADOW("header: { x: y }", "header: { x: y, z: }"), "route 'b' can never match" },
+        { SHADOW("host: a.test", "host: a.test, path: ~x"), "route 'b' can never match" },
+        { MATCH("path: '=/a\\b'"),
+          "'=/a\\b' can never match: listener 'web' refuses such a path with 400" },
+        { MATCH("path: /a%00"), "'/a%00' can never match" },
+        { "listeners: { web: { bind: ':80', paths: strict, routes: [ { to: app, match: { path: "
+          "/a/../b } } ] } }\nupstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n",
+          "t.yaml:1:85: warning: '/a/../b' can never match" },
         { LISTENER("bind: ':80', to: app") "routes: { x: [ { to: app } ] }\n",
           "no listener uses the routes 'x'" },
         { MATCH("method: get"), "case matters" },
@@ -272,6 +288,29 @@ static void test_warnings(void **state)
         if (conf_test_load(&t, NULL, warnings[i].text) || !strstr(t.said, warnings[i].said) ||
             !strstr(t.said, "\n1 warning\n"))
             fail_msg("wanted: %s\nsaid: %s", warnings[i].said, t.said);
+        conf_test_end(&t);
+    }
+}
+
+/* What a later route still gets. */
+static void test_not_shadowed(void **state)
+{
+    static const char *const good[] = {
+        SHADOW("path: /a/b", "path: /a/"),
+        SHADOW("path: =/a", "path: /a"),
+        SHADOW("path: /a, method: GET", "path: /a/b"),
+        SHADOW("path: /a", "path: /ab"),
+        SHADOW("path: /a", "path: [ /a/b, /c ]"),
+        SHADOW("header: { x: y }", "header: { x: }"),
+        SHADOW("host: a.test", "host: '*.a.test'"),
+        SHADOW("path: ~a", "path: /a"),
+    };
+
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        struct conf_test t;
+
+        if (conf_test_load(&t, NULL, good[i]) || t.diags.count)
+            fail_msg("%s\nsaid: %s", good[i], t.said);
         conf_test_end(&t);
     }
 }
@@ -340,11 +379,11 @@ static void test_many_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_value),
-        cmocka_unit_test(test_form),     cmocka_unit_test(test_json),
-        cmocka_unit_test(test_warnings), cmocka_unit_test(test_laughs),
-        cmocka_unit_test(test_depth),    cmocka_unit_test(test_many_errors),
-        cmocka_unit_test(test_misspelt),
+        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_no_value),
+        cmocka_unit_test(test_not_shadowed), cmocka_unit_test(test_form),
+        cmocka_unit_test(test_json),         cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_laughs),       cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_many_errors),  cmocka_unit_test(test_misspelt),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
