@@ -562,7 +562,7 @@ def metrics_match(lab):
                  routes=[{"name": "dead", "match": {"path": "/dead"}, "to": "dead"}, {"name": "say", "match": {"path": "/say"}, "reply": {"body": "x"}},
                          {"name": 'q"uo\\te', "match": {"host": "q.test"}, "reply": {"status": 204}}, {"name": "app", "match": {"path": "/app/"}, "to": "app"}])
     for _ in range(5):
-        w.ask("POST /app/", body=b"12345")
+        body = w.ask("POST /app/", body=b"12345").body
     w.ask("GET /dead")
     w.ask("GET /say")
     w.ask("GET /", [("Host", "q.test")])
@@ -585,8 +585,9 @@ def metrics_match(lab):
     eq((buckets, buckets[-1]), (sorted(buckets), 5), "its buckets")
     eq(w.metric("weir_connections_accepted_total"), 10, "connections")
     eq((w.metric("weir_requests_in_flight"), w.metric("weir_connections")), (0, 0), "gauges")
-    ok(w.metric("weir_bytes_total", side="downstream", direction="in") + w.metric("weir_bytes_total", side="down", direction="in") +
-       w.metric("weir_bytes_total", side="client", direction="in") >= 25, "bytes in", {k: v for k, v in m.items() if "bytes_total" in k})
+    eq([w.metric("weir_bytes_total", side=side, direction=way) for side, way in (("down", "in"), ("up", "out"), ("up", "in"))],
+       [25, sum(len(r.body) for r in up.requests), 5 * len(body)], "bytes of bodies: from the client, and as the server saw them")
+    ok(w.metric("weir_bytes_total", side="down", direction="out") > 5 * len(body), "to the client, with weir's own answers")
     ok(any(k.startswith("weir_build_info") for k in m) and w.metric("weir_bugs_total") == 0, "build_info, bugs_total")
     ok(w.metric("weir_upstream_up", upstream="app") == 1, "upstream_up")
 

@@ -40,6 +40,7 @@ def both_ways(lab):  # client ── weir ── up, after 101
     line = w.access(1)[0]
     eq((line["status"], line["mover"]), (101, "copy"), "the log")
     ok(line["bytes_in"] == line["bytes_out"] == 100008, "bytes", line)
+    eq([w.metric("weir_bytes_total", side="up", direction=way) for way in ("in", "out")], [100008, 100008], "bytes, counted")
 
 
 @story

@@ -199,6 +199,7 @@ static void up_on_body(void *arg, struct weir_str data)
     struct weir_flow_dir *dir = &req->to_down;
 
     req->up_ms = req->worker->loop.now_ms;
+    weir_count_up(req, WEIR_DIR_IN, data.len);
     dir->bytes += data.len;
     dir->owed += data.len;
     if (dir->piece_count == WEIR_PIECES_MAX && req->response_ready && !dir->held.len) {

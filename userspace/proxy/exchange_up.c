@@ -17,6 +17,7 @@ static bool keeps_replay(const struct weir_req *req)
 void weir_exchange_pump_up(struct weir_req *req)
 {
     struct weir_flow_dir *dir = &req->to_up;
+    uint64_t sent = dir->sent;
     bool keep, bytes;
     int err;
 
@@ -27,6 +28,7 @@ void weir_exchange_pump_up(struct weir_req *req)
     if (dir->head_due || bytes)
         req->up_sent = true;
     err = weir_dir_send(dir, &req->conn->hs, &req->up_head, keep ? req : NULL);
+    weir_count_up(req, WEIR_DIR_OUT, dir->sent - sent);
     if (bytes && !keep)
         req->replayable = false;
     if (err) {

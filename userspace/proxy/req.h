@@ -152,6 +152,13 @@ void weir_req_client_gone(struct weir_req *req, enum weir_err why);
 /** Remembers the first error. */
 void weir_req_note_error(struct weir_req *req, enum weir_err code, enum weir_by by,
                          enum weir_retry retry, int sys, const char *where);
+/** weir_bytes_total{side="up"}: of a body or a tunnel, `len` bytes more. */
+static inline void weir_count_up(struct weir_req *req, int direction, uint64_t len)
+{
+    if (len)
+        weir_count(&req->worker->stats.bytes[WEIR_SIDE_UP][direction], len);
+}
+
 /** Timers: looks which deadline is next. */
 void weir_req_watch(struct weir_req *req);
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req);

@@ -52,7 +52,9 @@ struct weir_worker_stats {
     struct weir_listener_stats *listeners;
     weir_counter (*retries)[WEIR_RETRIED_COUNT]; /* a row an upstream */
     struct weir_error_stats errors;
-    weir_counter bytes[2][2]; /* [side][direction], mover "copy" */
+    weir_counter
+        bytes[2][2]; /* of bodies and tunnels: [side][direction], mover "copy"; in: read from that
+                               * side. Down: when the request is over; up: at once, in every attempt */
     weir_counter bugs;
 };
 

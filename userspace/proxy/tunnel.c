@@ -124,6 +124,7 @@ void weir_tunnel_on_data(struct weir_tunnel *tunnel, const uint8_t *data, size_t
     struct iovec iov = { (void *)data, len };
 
     tunnel->req->to_up.bytes += len;
+    weir_count_up(tunnel->req, WEIR_DIR_OUT, len);
     relay(tunnel, &tunnel->down, &tunnel->up, &iov, 1);
 }
 
@@ -203,6 +204,7 @@ static void up_on_data(void *arg, const uint8_t *data, size_t len)
     struct iovec iov = { (void *)data, len };
 
     tunnel->req->to_down.sent += len;
+    weir_count_up(tunnel->req, WEIR_DIR_IN, len);
     relay(tunnel, &tunnel->up, &tunnel->down, &iov, 1);
 }
 
@@ -370,6 +372,8 @@ void weir_tunnel_start(struct weir_req *req)
     weir_stream_read(tunnel->down.stream, true);
     req->to_up.bytes += from_client.len;
     req->to_down.sent += from_upstream.len;
+    weir_count_up(req, WEIR_DIR_OUT, from_client.len);
+    weir_count_up(req, WEIR_DIR_IN, from_upstream.len);
     relay_kept(tunnel, &tunnel->down, &tunnel->up, &from_client);
     relay_kept(tunnel, &tunnel->up, &tunnel->down, &from_upstream);
     if (up_eof)
