@@ -56,6 +56,19 @@ def curl(lab):
 
 
 @story
+def curl_answered_early(lab):
+    # The answer comes while the body is on its way: 7.88 fails if it reads the RST_STREAM together with it.
+    program("curl")
+    sq = Square(lab, limits={"body": "10KiB"})
+    big = lab.write("big", "u" * 3000000)
+    for _, url, args in urls(sq, "h1", "/"):
+        how = ["--http2-prior-knowledge"] if url.startswith("http:") else ["--http2"]
+        for _ in range(5):
+            status, out, err = run("curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code} %{http_version}", *how, *args, "-T", big, url)
+            eq((status, out, err), (0, b"413 2", ""), "an upload that is too large: %s" % url)
+
+
+@story
 def curl_in_parallel(lab):  # over TLS: with prior knowledge curl 7.88 fails by itself, whatever the server
     program("curl")
     sq = Square(lab, lambda x: x.reply(200, x.target * 100))

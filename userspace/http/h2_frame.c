@@ -209,7 +209,7 @@ static void on_end_sent(struct weir_h2 *h2, int32_t id)
         weir_h2_due(s, H2_DUE_DRAINED);
     }
     if (s->cut && s->in != H2_IN_DONE)
-        weir_h2_rst(s, NGHTTP2_NO_ERROR);
+        weir_h2_cut(s);
 }
 
 int weir_h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)

@@ -332,8 +332,10 @@ static void on_settings(struct weir_h2 *h2, uint8_t flags)
 
 static void on_ping_ack(struct weir_h2 *h2, const uint8_t *opaque)
 {
-    if (!weir_h2_window_pong(h2, opaque))
-        weir_h2_gone_ack(h2, opaque);
+    if (weir_h2_window_pong(h2, opaque))
+        return;
+    weir_h2_gone_ack(h2, opaque);
+    weir_h2_cut_ack(h2, opaque);
 }
 
 static void on_data_frame(struct weir_h2 *h2, const nghttp2_frame *frame)

@@ -206,9 +206,10 @@ struct weir_h2_stream {
     bool dropped;   /* reset: what is sent is dropped */
     bool rejected;  /* the request is answered for what its head was: its body is not for anyone */
     bool peer_reset;
-    bool told;                 /* pending was said to be > 0 */
-    bool cut;                  /* RST_STREAM(NO_ERROR) follows END_STREAM */
-    bool held_end;             /* the peer's side of a tunnel that is not granted has ended */
+    bool told;     /* pending was said to be > 0 */
+    bool cut;      /* RST_STREAM(NO_ERROR) follows END_STREAM; */
+    bool cut_late; /* not with the next ACK, since our PING had gone before its END_STREAM */
+    bool held_end; /* the peer's side of a tunnel that is not granted has ended */
     bool tunnel_asked, tunnel; /* an extended or plain CONNECT; granted */
     bool end_sent;             /* END_STREAM is on the wire */
 };
@@ -248,6 +249,7 @@ struct weir_h2 {
     bool leaving;    /* server role: the first GOAWAY is out, or queued */
     bool left_asked; /* and the PING behind it */
     bool left;       /* the last GOAWAY is out, or queued */
+    bool cut_asked;  /* the PING is out that tells of answers that were read */
     bool dead;       /* nothing goes or comes any more */
     bool eof;
     bool fatal;           /* nghttp2 must not be asked to send any more */
@@ -291,6 +293,10 @@ void weir_h2_tell_reset(struct weir_h2_stream *s, enum weir_err code, enum weir_
                         const char *where);
 /** RST_STREAM, unless one is on its way. */
 void weir_h2_rst(struct weir_h2_stream *s, uint32_t code);
+/** END_STREAM is on its way, and what the peer still sends is not wanted. */
+void weir_h2_cut(struct weir_h2_stream *s);
+/** The ACK of the PING behind such ends, perhaps. */
+void weir_h2_cut_ack(struct weir_h2 *h2, const uint8_t *opaque);
 /** What streams are due, once: what comes due meanwhile waits for the next flush. */
 void weir_h2_settle(struct weir_h2 *h2);
 /** The HTTP/2 code that tells the peer. */

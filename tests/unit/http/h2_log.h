@@ -391,6 +391,19 @@ static inline struct h2_log *h2_server_new(const struct weir_h2_limits *abuse)
     return log;
 }
 
+/* The client answers the last PING that came. */
+static inline void h2_answer_ping(struct h2_log *log)
+{
+    struct h2_frame ping = { .payload = NULL };
+    struct h2_wire wire;
+
+    weir_assert(h2_count_frames(&log->out, NGHTTP2_PING, 0, &ping) > 0);
+    h2_wire_init(&wire);
+    h2_put_ping(&wire, NGHTTP2_FLAG_ACK, (const char *)ping.payload);
+    weir_assert(h2_log_feed_wire(log, &wire) > 0);
+    h2_wire_fini(&wire);
+}
+
 /* Of the last GOAWAY; UINT32_MAX: none. */
 static inline uint32_t h2_goaway_code(struct h2_log *log)
 {

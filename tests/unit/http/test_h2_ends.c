@@ -342,6 +342,7 @@ static void test_large_head_is_answered(void **state)
     h2_log_turn(log);
     assert_int_equal(h2_count_frames(&log->out, NGHTTP2_HEADERS, 1, &frame), 1);
     assert_true(frame.flags & NGHTTP2_FLAG_END_STREAM);
+    h2_answer_ping(log);
     assert_int_equal(h2_count_frames(&log->out, NGHTTP2_RST_STREAM, 1, &frame), 1);
     assert_int_equal(h2_u32_at(frame.payload), NGHTTP2_NO_ERROR);
     h2_put_headers(&wire, 3, true, H2_GET);
