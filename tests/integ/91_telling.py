@@ -57,6 +57,26 @@ def the_service_manager_is_told(lab):
 
 
 @story
+def refused_clients_are_told(lab):
+    # Who was refused, and by what name, also where weir has no request to show; and of a head that took too long.
+    w = lab.weir(lab.upstream(), listener={"timeouts": {"head": "300ms"}})
+    sent = ((b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505), (b"junk\r\n\r\n", 400), (b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * 20000), 414),
+            (b"GET / HTTP/1.1\r\nHost:", 408))
+    for bytes_, status in sent:
+        with w.client() as c:
+            r = c.send(bytes_).response()
+            eq((r.status, r.get("connection"), c.ended()), (status, "close", True), "the answer")
+    lines = w.access(len(sent))
+    eq([(line["status"], line["client"]) for line in lines], [(status, "127.0.0.1") for _, status in sent], "the log")
+    ok(len({line["id"] for line in lines}) == len(sent) and all(line["id"] for line in lines), "each has an id", lines)
+    ok(not any(line.get("protocol") for line in lines), "which protocol it was is not known", lines)
+    for _, status in sent:
+        eq(w.metric("weir_requests_total", code=str(status)), 1, "counted: %d" % status)
+    eq(w.metric("weir_errors_total", by="client", code="EHEADTIME"), 1, "the slow one, by its name")
+    eq(w.metric("weir_requests_in_flight"), 0, "none is left")
+
+
+@story
 def not_ready_when_it_does_not_start(lab):
     with Manager(lab.path("notify")) as manager:
         first = lab.weir(lab.upstream())

@@ -193,6 +193,15 @@ static int begin_request(struct weir_h1 *h1)
     return 0;
 }
 
+int weir_h1_give_up(struct weir_h1 *h1, enum weir_err why)
+{
+    int err = begin_request(h1);
+
+    if (!err)
+        (void)fail(h1, why, "head");
+    return err;
+}
+
 static int judge_request(struct weir_h1 *h1, struct weir_str head, struct weir_message **msgp)
 {
     int err =

@@ -53,6 +53,9 @@ void weir_h1_init_client(struct weir_h1 *h1, const struct weir_guard_limits *lim
 void weir_h1_fini(struct weir_h1 *h1);
 /** Has the first byte of a head come, and is the head not whole? For the head's deadline. */
 bool weir_h1_in_head(const struct weir_h1 *h1);
+/** Server role, inside a head: its time is over. The request begins, and is reset by `why`: its holder answers. Not from
+ * inside feed(). 0, or why it could not begin; the codec is dead either way. */
+int weir_h1_give_up(struct weir_h1 *h1, enum weir_err why) __attribute__((warn_unused_result));
 /** Server role, no exchange: writes a minimal answer by itself for an error before a request (400, 408, 431 …). */
 void weir_h1_refuse(struct weir_h1 *h1, enum weir_err why);
 

@@ -118,6 +118,7 @@ static void client_fault(struct weir_req *req, enum weir_err code, const char *w
     req->close_after = true;
     if (!req->started) { /* the head itself was refused: the machine begins with its failure */
         req->started = true;
+        weir_forward_name(req);
         weir_req_goto(req, WEIR_STEP_FAIL);
         return;
     }

@@ -186,15 +186,20 @@ static int check_method(struct weir_req *req)
     }
 }
 
+void weir_forward_name(struct weir_req *req)
+{
+    find_client(req);
+    req->client = (struct weir_str){ req->client_text,
+                                     weir_addr_print_ip(&req->client_addr, req->client_text) };
+    make_id(req);
+}
+
 int weir_forward_begin(struct weir_req *req)
 {
     struct weir_limit_conf const *limits;
     int err;
 
-    find_client(req);
-    req->client = (struct weir_str){ req->client_text,
-                                     weir_addr_print_ip(&req->client_addr, req->client_text) };
-    make_id(req);
+    weir_forward_name(req);
     if (atomic_load_explicit(&req->worker->service->pressure, memory_order_relaxed)) {
         req->close_after = true;
         return WEIR_EOVERLOAD;

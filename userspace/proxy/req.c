@@ -397,9 +397,10 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .host = req->in.host,
         .path = req->in.path,
         .query = req->in.query,
-        .protocol = req->in.http10  ? WEIR_STR("HTTP/1.0")
-                    : req->in.http2 ? WEIR_STR("HTTP/2")
-                                    : WEIR_STR("HTTP/1.1"),
+        .protocol = req->in.http2                     ? WEIR_STR("HTTP/2")
+                    : weir_str_absent(req->in.method) ? no /* its head was refused */
+                    : req->in.http10                  ? WEIR_STR("HTTP/1.0")
+                                                      : WEIR_STR("HTTP/1.1"),
         .status = status,
         .bytes_in = req->to_up.bytes,
         .bytes_out = req->to_down.sent,

@@ -199,6 +199,8 @@ void weir_exchange_pump(struct weir_req *req);
 void weir_exchange_press(struct weir_req *req);
 
 /* forward.c: what is added to and taken from requests and answers. */
+/** Who asks, and the request's id; also of one whose head was refused. */
+void weir_forward_name(struct weir_req *req);
 int weir_forward_begin(struct weir_req *req) __attribute__((warn_unused_result));
 int weir_forward_request(struct weir_req *req, struct weir_message *up)
     __attribute__((warn_unused_result));

@@ -22,6 +22,8 @@ static void head_too_slow(struct weir_session *session)
     if (session->multiplexed) {
         weir_session_goodbye(session, WEIR_EHEADTIME);
     } else if (weir_h1_in_head(&session->h1)) {
+        if (weir_h1_give_up(&session->h1, WEIR_EHEADTIME) == 0)
+            return; /* the machine answers, counts, logs and ends the session */
         weir_h1_refuse(&session->h1, WEIR_EHEADTIME);
         weir_session_linger(session);
     } else {
