@@ -158,6 +158,23 @@ static void check_servers(struct conf_load *load, const struct weir_cluster_conf
     }
 }
 
+/* From an address of one family nobody can connect to one of the other. */
+static void check_source_family(struct conf_load *load, const struct weir_cluster_conf *cluster)
+{
+    const struct weir_server_conf *servers = cluster->servers.at;
+    bool v6 = memchr(cluster->source.ptr, ':', cluster->source.len) != NULL;
+    struct weir_addr addr;
+
+    for (size_t i = 0; i < cluster->servers.count; i++)
+        if (servers[i].address.ptr && !weir_addr_parse(&addr, servers[i].address) &&
+            addr.sa.sa_family != AF_UNIX && (addr.sa.sa_family == AF_INET6) != v6)
+            conf_error(load, conf_at(load, &cluster->source, "source"),
+                       "'%.*s' is an IPv%d address, and server '%.*s' has one of IPv%d",
+                       CONF_QUOTE(cluster->source), v6 ? 6 : 4, CONF_QUOTE(servers[i].address),
+                       v6 ? 4 : 6);
+    conf_check_source_here(load, cluster);
+}
+
 static void check_source(struct conf_load *load, const struct weir_cluster_conf *cluster)
 {
     struct weir_prefix prefix;
@@ -166,7 +183,7 @@ static void check_source(struct conf_load *load, const struct weir_cluster_conf 
         return;
     if (!weir_prefix_parse(&prefix, cluster->source) &&
         !memchr(cluster->source.ptr, '/', cluster->source.len))
-        conf_check_source_here(load, cluster);
+        check_source_family(load, cluster);
     else
         conf_error(load, conf_at(load, &cluster->source, "source"),
                    "'%.*s' is no address: write it without a port", CONF_QUOTE(cluster->source));

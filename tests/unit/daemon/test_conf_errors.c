@@ -144,6 +144,9 @@ static const struct refusal {
     { UP("servers: [ 'a:1' ], health: { service: a.B }"),
       "'service' is asked for by 'type: grpc' alone" },
     { UP("servers: [ 'a:1' ], health: { path: x }"), "'path' must begin with '/'" },
+    { UP("servers: [ 'a:1', 10.0.0.1:1 ], source: '::1'"),
+      "'::1' is an IPv6 address, and server '10.0.0.1:1' has one of IPv4" },
+    { UP("servers: [ '[::1]:1' ], source: 127.0.0.1"), "'127.0.0.1' is an IPv4 address" },
     { UP("servers: [ 'a:1' ], source: '1.2.3.4:5'"), "'1.2.3.4:5' is no address" },
     /* what connections have is not for a route to say: it would do nothing */
     { ROUTE("to: app, name: r, limits: { head: 1KiB }"),

@@ -249,7 +249,7 @@ static void test_source_here(void **state)
                             "upstreams:\n"
                             "  a: { servers: [ '127.0.0.1:1' ], source: 192.0.2.1 }\n"
                             "  b: { servers: [ '127.0.0.1:1' ], source: 127.0.0.1 }\n"
-                            "  c: { servers: [ '127.0.0.1:1' ], source: '2001:db8::1' }\n"
+                            "  c: { servers: [ '[::1]:1' ], source: '2001:db8::1' }\n"
                             "routes: { x: [ { match: { path: /b }, to: b }, { to: c } ] }\n");
     if (conf_test_load(&t, path_of("main.yaml"), NULL))
         fail_msg("%s", t.said);
