@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """TLS to clients and to upstreams: certificates by SNI, versions, client certificates, resumption, truncation, verification."""
+import json
 import os
 import socket
 import ssl
@@ -34,6 +35,24 @@ def ask(w, context, sni, host=None, request="GET /"):
     with w.client(tls=context, sni=sni) as c:
         c.send(text_of(request, [("Host", host or sni), ("Connection", "close")]))
         return c.response(), c
+
+
+@story
+def check_tells_all_of_it(lab):
+    # No error of TLS hides another, and what clients will refuse is a warning at its certificate.
+    ca = Authority(lab)
+    pair, old, bad = ca.issue("a.test"), ca.issue("old.test", days=-1), lab.write("bad.pem", "nothing")
+    config = lab.config(lab.upstream(), listener=tls(pair, alpn=["h3"], ciphers="nope", ticket_keys=bad, client_ca=bad))
+    config["upstreams"]["app"]["tls"] = {"sni": "a.test", "ca": bad, "cert": bad, "key": bad}
+    path = lab.write("weir.yaml", json.dumps(config, indent=1))
+    status, _, err = lab.cli("check", "-j", "-c", path)
+    lines = open(path, encoding="utf-8").read().split("\n")
+    told = sorted(lines[e["line"] - 1].split('"')[1] for e in json.loads(err) if e["severity"] == "error")
+    # alpn's own is in a line of its list
+    eq((status, told), (2, sorted(["ca", "cert", "ciphers", "client_ca", "h3", "ticket_keys"])), "all of them: %s" % err)
+    config = lab.config(lab.upstream(), listener={"tls": {"certs": [{"cert": c, "key": k} for c, k in (pair, old)]}})
+    status, _, err = lab.cli("check", "-j", "-c", lab.write("weir.yaml", json.dumps(config)))
+    ok(status == 0 and any(e["severity"] == "warning" and "old_test.pem: the certificate expired on" in e["message"] for e in json.loads(err)), "expired", err)
 
 
 @story

@@ -51,7 +51,7 @@ struct weir_tls_fault {
 
 /**
  * Loads and checks everything. NULL with *fault filled when something is wrong; otherwise
- * fault->text is empty, or a warning (a certificate that has expired).
+ * fault->text is empty, or a warning (a certificate that has expired, or is not valid yet).
  */
 struct weir_tls_server *weir_tls_server_new(const struct weir_tls_server_conf *conf,
                                             struct weir_str name, struct weir_tls_fault *fault);

@@ -93,7 +93,8 @@ static int pem_key(struct tls_cert *cert, const char *file, struct weir_tls_faul
 
 static int pem_check(struct tls_cert *cert, const char *key_file, struct weir_tls_fault *fault)
 {
-    struct tm tm = { 0 };
+    const ASN1_TIME *from = X509_get0_notBefore(cert->leaf);
+    struct tm tm = { 0 }, begin = { 0 };
     int64_t now = time(NULL);
 
     if (X509_check_private_key(cert->leaf, cert->key) != 1)
@@ -108,6 +109,11 @@ static int pem_check(struct tls_cert *cert, const char *key_file, struct weir_tl
         tls_fault(fault, false,
                   "%s: the certificate expired on %04d-%02d-%02d; clients will refuse it: renew it",
                   cert->file, tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday);
+    else if (ASN1_TIME_to_tm(from, &begin) == 1 && timegm(&begin) > now && !fault->text[0])
+        tls_fault(fault, false,
+                  "%s: the certificate is not valid before %04d-%02d-%02d; until then clients will "
+                  "refuse it: is the clock right?",
+                  cert->file, begin.tm_year + 1900, begin.tm_mon + 1, begin.tm_mday);
     return 0;
 }
 

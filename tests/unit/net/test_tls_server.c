@@ -458,6 +458,23 @@ static void test_faults_name_the_file(void **state)
     assert_non_null(strstr(fault.text, "no certificate"));
 }
 
+static void test_not_valid_yet_is_a_warning(void **state)
+{
+    struct kit_cert cert = kit_cert("early.test", "DNS:early.test", false, 30, NULL);
+    const char *path = kit_path("early");
+    struct weir_tls_server *policy;
+    struct weir_tls_fault fault;
+
+    X509_gmtime_adj(X509_getm_notBefore(cert.x509), 2 * 86400L);
+    assert_true(X509_sign(cert.x509, cert.key, EVP_sha256()) > 0);
+    kit_save(&cert, path, path);
+    kit_cert_free(&cert);
+    policy = kit_server_from((struct weir_tls_server_conf){ 0 }, path, NULL, NULL, &fault);
+    assert_non_null(policy);
+    assert_non_null(strstr(fault.text, "not valid before"));
+    weir_tls_server_put(policy);
+}
+
 static void test_expired_is_a_warning(void **state)
 {
     struct weir_tls_fault fault;
@@ -518,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_ticket_key_file),
         cmocka_unit_test(test_faults_name_the_file),
         cmocka_unit_test(test_expired_is_a_warning),
+        cmocka_unit_test(test_not_valid_yet_is_a_warning),
         cmocka_unit_test(test_folders),
     };
 
