@@ -56,6 +56,19 @@ def check_tells_all_of_it(lab):
 
 
 @story
+def a_folder_with_a_slash(lab):
+    ca = Authority(lab)
+    cert, key = ca.issue("a.test")
+    os.mkdir(lab.path("certs"))
+    os.rename(cert, lab.path("certs/a.crt"))
+    os.rename(key, lab.path("certs/a.key"))
+    w = lab.weir(lab.upstream(), listener={"tls": {"dir": lab.path("certs") + "/"}})
+    out = w.cli("show", "certs", check=0)[1]
+    has(out, "certs/a.crt", "the file")
+    ok("//" not in out, "one slash", out)
+
+
+@story
 def one_request(lab):
     ca = Authority(lab)
     up = lab.upstream()

@@ -58,7 +58,8 @@ static int names_add_entry(struct tls_names *names, const char *dir, const char 
                            struct weir_tls_fault *fault)
 {
     char file[4096], key[4096];
-    int n = snprintf(file, sizeof(file), "%s/%s", dir, entry);
+    bool slash = *dir && dir[strlen(dir) - 1] == '/';
+    int n = snprintf(file, sizeof(file), "%s%s%s", dir, slash ? "" : "/", entry);
 
     if (n < 0 || (size_t)n >= sizeof(file))
         return tls_fault(fault, false, "%s: a path that is too long", dir);
