@@ -287,6 +287,8 @@ def more_bad_files(lab):
         status, out, err = lab.cli("check", "-c", path)
         eq(status, 2, "exit status for %.80r (%s)" % (text, err[:300]))
         has(err + out, part, "the error for %.80r" % text)
+    good = lab.write("good.yaml", json.dumps(lab.config(lab.upstream())))
+    eq((lab.cli("check", good)[0], lab.cli("check", "-c", good)[0], lab.cli("check", "-c", good, good)[0]), (0, 0, 2), "one file")
     eq(lab.cli("check", "-c", lab.path("no such file"))[0], 2, "no such file")
     eq(lab.cli("run", "-c", lab.path("no such file"))[0], 2, "no such file")
 
@@ -420,6 +422,10 @@ def proxy_verb(lab):
     text = lab.cli("proxy", "--listen", bind, "--to", up.address, "--print-config", check=0)[1]
     lab.cli("check", "-c", lab.write("printed.yaml", text), check=0)
     has(text, up.address, "the printed configuration")
+    for to in ("a:1,,b:1", "a:1,", ",a:1"):
+        has(lab.cli("proxy", "--listen", bind, "--to", to, "--print-config")[2], "no server between two commas", to)
+    err = lab.cli("proxy", "--listen", bind, "--to", up.address, "--tls-cert", "/nonexistent")[2]
+    eq(err.count("/nonexistent'"), 1, "told once")
     import subprocess
     from weirlab import BINARY
     p = subprocess.Popen([BINARY, "proxy", "--listen", bind, "--to", up.address], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

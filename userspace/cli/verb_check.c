@@ -6,7 +6,9 @@ int weir_verb_check(struct weir_cli *cli)
     struct weir_conf *conf;
     int status;
 
-    if (cli->args_count == 1 && !cli->conf) /* `weir check FILE` is what one types */
+    if (cli->args_count == 1 && cli->conf)
+        return weir_cli_misuse(cli, "'%s' is one word too many: -c names the file", cli->args[0]);
+    if (cli->args_count == 1) /* `weir check FILE` is what one types */
         cli->conf = cli->args[0];
     conf = weir_cli_load(cli, NULL, &status);
     if (!conf)

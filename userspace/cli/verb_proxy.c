@@ -89,6 +89,8 @@ static int put_servers(const struct weir_cli *cli, FILE *out, const char *list)
     bool first = true, tls = false, names = false;
     struct target target;
 
+    if (rest.len && (rest.ptr[0] == ',' || rest.ptr[rest.len - 1] == ',' || strstr(list, ",,")))
+        return weir_cli_misuse(cli, "--to: there is no server between two commas");
     fputs("upstreams:\n  app:\n    servers: [", out);
     while (weir_str_next_element(&rest, &element)) {
         if (!target_read(&target, element))
@@ -148,8 +150,10 @@ static int put_config(const struct weir_cli *cli, FILE *out)
     if (cert) {
         fputs("    tls: { cert: ", out);
         put_path(out, cert);
-        fputs(", key: ", out);
-        put_path(out, key ? key : cert);
+        if (key) {
+            fputs(", key: ", out);
+            put_path(out, key);
+        }
         fputs(" }\n", out);
     }
     return put_servers(cli, out, to);

@@ -5,7 +5,7 @@
 const struct weir_cli_option weir_cli_globals[] = {
     { "config", 'c', "FILE", "the configuration; default /etc/weir/weir.yaml" },
     { "instance", 'i', "NAME", "which instance; default what the configuration says, or main" },
-    { "json", 'j', NULL, "print JSON" },
+    { "json", 'j', NULL, "JSON in place of tables and of the list of errors" },
     { "socket", 0, "PATH", "the admin socket, in place of the instance's or the configuration's" },
     { "help", 'h', NULL, "help for the verb" },
     { NULL, 0, NULL, NULL },
@@ -21,7 +21,8 @@ static const struct weir_cli_option check_options[] = {
 };
 static const struct weir_cli_option proxy_options[] = {
     { "listen", 'l', "ADDRESS", "where to listen: 127.0.0.1:8080, :8080, [::1]:8080, unix:/PATH" },
-    { "to", 't', "SERVER,…", "HOST:PORT of the servers; https://HOST:PORT speaks TLS to them" },
+    { "to", 't', "SERVER,…",
+      "HOST:PORT of the servers, port 80 when there is none; https://HOST:PORT (443) speaks TLS" },
     { "tls-cert", 0, "FILE", "serve TLS with this certificate chain (PEM)" },
     { "tls-key", 0, "FILE", "its key; default: in the same file" },
     { "workers", 'w', "N", "threads; default: as many as CPUs may be used" },
