@@ -100,6 +100,19 @@ def drain_has_an_end(lab):
 
 
 @story
+def a_drain_without_an_end(lab):
+    # `drain: off` waits for requests, also when tunnels have a limit that is over.
+    up = slow_up(lab, 1.2)
+    w = lab.weir(up, shutdown={"announce": "off", "drain": "off", "tunnels": "100ms"})
+    c = w.client()
+    c.send(text_of("GET /slow"))
+    wait(lambda: up.requests, "a request is in flight")
+    w.kick(TERM)
+    eq(c.response().status, 200, "it ends well")
+    eq(w.join(), 0, "exit status")
+
+
+@story
 def drain_in_the_middle_of_bodies(lab):
     # Upload and download in flight at SIGTERM: both end whole.
     def reply(c, r):

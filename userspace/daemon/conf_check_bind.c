@@ -9,6 +9,8 @@
 #include <net/if.h>
 #include <sys/stat.h>
 
+enum { MODE_DEFAULT = 0600 }; /* what --effective prints of any listener */
+
 struct bound {
     struct weir_addr addr;
     struct weir_str text, device;
@@ -128,6 +130,18 @@ static void check_device(struct conf_load *load, const struct weir_listener_conf
         conf_error(load, mark, "there is no network interface '%s'", name);
 }
 
+static void check_mode(struct conf_load *load, const struct weir_listener_conf *listener)
+{
+    const struct conf_mark *mark = conf_at_key(load, &listener->mode, "mode");
+    bool any = false;
+
+    for (size_t i = 0; i < listener->bind.count; i++)
+        any |= weir_str_starts(listener->bind.at[i], WEIR_STR("unix:"));
+    if (mark && !any && listener->mode != MODE_DEFAULT)
+        conf_error(load, mark, "'mode' is for UNIX sockets: listener '%.*s' has none",
+                   CONF_QUOTE(listener->name));
+}
+
 void conf_check_bind(struct conf_load *load, const struct weir_listener_conf *listener,
                      struct weir_conf_list *bound)
 {
@@ -137,6 +151,7 @@ void conf_check_bind(struct conf_load *load, const struct weir_listener_conf *li
         conf_error(load, &pair->value->mark, "listener '%.*s' has no address",
                    CONF_QUOTE(listener->name));
     check_device(load, listener);
+    check_mode(load, listener);
     for (size_t i = 0; i < listener->bind.count; i++) {
         struct bound mine = { .text = listener->bind.at[i],
                               .device = listener->device,

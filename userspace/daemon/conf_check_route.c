@@ -33,6 +33,12 @@ static void check_to(struct conf_load *load, const struct weir_route_conf *route
                     CONF_QUOTE(route->to));
 }
 
+/* RFC 9110 6.4.1. */
+static bool has_no_body(int64_t status)
+{
+    return status == 204 || status == 304;
+}
+
 static void check_target(struct conf_load *load, const struct weir_route_conf *route)
 {
     const struct conf_mark *mark = conf_at_key(load, route, "");
@@ -49,6 +55,9 @@ static void check_target(struct conf_load *load, const struct weir_route_conf *r
         conf_error(load, conf_at(load, &route->host, "host"),
                    "'%.*s' is no value of 'host': it must be pass, server or a name",
                    CONF_QUOTE(route->host_name));
+    if (route->has_reply && route->reply_body.len && has_no_body(route->reply_status))
+        conf_error(load, conf_at(load, &route->reply_body, "body"),
+                   "an answer of status %lld has no body", (long long)route->reply_status);
     if (route->has_redirect && route->redirect_to.ptr &&
         (route->redirect_to.len == 0 || !weir_guard_value(route->redirect_to)))
         conf_error(load, conf_at(load, &route->redirect_to, "to"), "'to' of a redirect is no URL");

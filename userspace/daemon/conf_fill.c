@@ -410,10 +410,11 @@ static void fill_named(struct conf_load *load, const struct weir_conf_item *item
         void *element = at + list->count++ * item->bytes;
 
         if (pair->key.len > WEIR_NAME_BYTES_MAX || !name_legal(pair->key))
-            conf_error(
-                load, &pair->mark,
-                "'%.*s' is no name: 1 to %d bytes without space, quote, comma, slash and brace",
-                CONF_QUOTE(pair->key), WEIR_NAME_BYTES_MAX);
+            conf_error(load, &pair->mark,
+                       "'%.*s' is no name: 1 to %d bytes without space, quote, comma, slash, "
+                       "backslash and "
+                       "brace",
+                       CONF_QUOTE(pair->key), WEIR_NAME_BYTES_MAX);
         conf_place_add(load, element, "", pair);
         fill_element(load, item, element, pair->value, &here);
         *(struct weir_str *)element = conf_copy(load, pair->key);

@@ -60,17 +60,19 @@ const struct weir_conf_item conf_access_log_items[] = {
     { "format", WEIR_CONF_CUSTOM, AT(format), 0, 0, "json", "json, combined, or a line with $names", WEIR_CONF_TEMPLATE | LIVE, .words = format_words, .custom = &conf_access_format_custom },
     { "to", WEIR_CONF_CUSTOM, AT(to), 0, 0, "stdout", "stdout, stderr, or { file: PATH }", LIVE, .words = access_to_words, .custom = &conf_access_to_custom },
     { "sample", WEIR_CONF_PERCENT, AT(sample), 0, 0, "100%", "the share of requests that is logged", LIVE },
-    { "redact", WEIR_CONF_STRS, AT(redact), 0, 0, "[query]", "fields that are never written; off: none", WEIR_CONF_OFF | LIVE },
+    { "redact", WEIR_CONF_STRS, AT(redact), 0, 0, "[query]", "fields that are never written in clear: query, user_agent, referer, client, path, host; off: none", WEIR_CONF_OFF | LIVE },
     { 0 },
 };
 #undef AT
 
 #define AT(field) offsetof(struct weir_access_conf, field)
+static const char *const scope_words[] = { "listeners", NULL };
 static const struct weir_conf_item access_items[] = {
     { "allow", WEIR_CONF_STRS, AT(allow), 0, 0, "[]", "when there are any: only these prefixes may connect", LIVE },
     { "deny", WEIR_CONF_STRS, AT(deny), 0, 0, "[]", "prefixes that may not connect", LIVE },
     { "deny_file", WEIR_CONF_FILE, AT(deny_file), 0, 0, NULL, "a file of such prefixes, one a line, # begins a comment", LIVE },
     { "never_ban", WEIR_CONF_STRS, AT(never_ban), 0, 0, "[]", "prefixes that neither `deny` nor a ban hits", LIVE },
+    { "scope", WEIR_CONF_CUSTOM, 0, 0, 0, "listeners", "what it is enforced for: the listeners of weir", LIVE, .words = scope_words, .custom = &conf_word_custom },
     { 0 },
 };
 #undef AT
@@ -89,9 +91,9 @@ static const struct weir_conf_item dns_items[] = {
 
 #define AT(field) offsetof(struct weir_proxy_conf, field)
 static const struct weir_conf_item shutdown_items[] = {
-    { "announce", WEIR_CONF_MS, AT(announce_ms), 0, HOUR_MS, "5s", "/readyz says 503 this long before accepting ends", LIVE },
-    { "drain", WEIR_CONF_MS, AT(drain_ms), 0, DAY_MS, "30s", "requests in flight may take this long", LIVE },
-    { "tunnels", WEIR_CONF_MS, AT(tunnels_ms), 0, DAY_MS, "30s", "tunnels may take this long", LIVE },
+    { "announce", WEIR_CONF_MS, AT(announce_ms), 0, HOUR_MS, "5s", "/readyz says 503 this long before accepting ends", WEIR_CONF_OFF | LIVE },
+    { "drain", WEIR_CONF_MS, AT(drain_ms), 0, DAY_MS, "30s", "requests in flight may take this long", WEIR_CONF_OFF | LIVE },
+    { "tunnels", WEIR_CONF_MS, AT(tunnels_ms), 0, DAY_MS, "30s", "tunnels may take this long", WEIR_CONF_OFF | LIVE },
     { 0 },
 };
 #undef AT

@@ -348,7 +348,7 @@ static bool in_range(struct conf_load *load, const struct weir_conf_item *item,
     conf_number_print(item->type, item->min, min);
     conf_number_print(item->type, item->max, max);
     if (value == 0 && item->flags & WEIR_CONF_OFF)
-        conf_error(load, &node->mark, "'%s' must not be 0; to have no limit write 'off'",
+        conf_error(load, &node->mark, "'%s' must not be 0; to switch it off write 'off'",
                    item->name);
     else
         conf_error(load, &node->mark, "'%s' must be from %s to %s", item->name, min, max);

@@ -64,7 +64,9 @@ static void on_drain_poll(struct weir_timer *timer, void *arg)
 {
     struct weir_daemon *daemon = arg;
     const struct weir_proxy_conf *conf = &daemon->conf->proxy;
-    int64_t limit = conf->drain_ms > conf->tunnels_ms ? conf->drain_ms : conf->tunnels_ms;
+    bool endless = conf->drain_ms < 0 || conf->tunnels_ms < 0;
+    int64_t longer = conf->drain_ms > conf->tunnels_ms ? conf->drain_ms : conf->tunnels_ms;
+    int64_t limit = endless ? WEIR_UNLIMITED : longer;
     uint64_t waited = daemon->loop.now_ms - daemon->drain_ms;
 
     if (weir_service_idle(daemon->service)) {

@@ -16,9 +16,9 @@ static const char everything[] =
     "    bind: [ ':8080', '127.0.0.1:8081' ]\n"
     "    limits: { connections: 100 }\n    timeouts: { idle: 7s }\n"
     "    access_log: { to: stderr }\n"
-    "    mode: 0660\n    via: off\n    paths: strict\n"
+    "    via: off\n    paths: strict\n"
     "    routes: main\n"
-    "  other: { bind: 'unix:/tmp/x.sock', routes: main, access_log: off }\n"
+    "  other: { bind: 'unix:/tmp/x.sock', mode: 0660, routes: main, access_log: off }\n"
     "  third: { bind: ':1', to: app }\n"
     "routes:\n"
     "  main:\n"
@@ -38,6 +38,7 @@ static const char everything[] =
     "    tls: { sni: app.test }\n    verify: off\n    health: { path: /ok, every: 500ms }\n"
     "    pool: { idle_timeout: 90s }\n"
     "log: { level: debug, to: { file: log/weir.log } }\n"
+    "access: { scope: listeners }\nshutdown: { announce: off, drain: off, tunnels: 1m }\n"
     "admin: { listen: '127.0.0.1:9145' }\n";
 
 static void test_smallest(void **state)
@@ -86,7 +87,8 @@ static void check_web(const struct weir_listener_conf *web)
     const struct weir_route_conf *routes = web->routes.at;
 
     assert_int_equal(web->bind.count, 2);
-    assert_int_equal(web->mode, 0660);
+    assert_int_equal(web[0].mode, 0600);
+    assert_int_equal(web[1].mode, 0660);
     assert_true(weir_str_absent(web->via));
     assert_int_equal(web->paths, WEIR_PATHS_STRICT);
     assert_int_equal(web->routes.count, 3);
@@ -176,6 +178,8 @@ static void test_effective_is_a_fix_point(void **state)
         fail_msg("%s", second.said);
     twice = conf_test_effective(second.conf);
     assert_string_equal(once, twice);
+    assert_non_null(strstr(once, "announce: off"));
+    assert_int_equal(first.conf->proxy.drain_ms, WEIR_UNLIMITED);
     assert_non_null(strstr(once, "sample: 50%"));
     assert_non_null(strstr(once, "budget: 12.5%"));
     assert_non_null(strstr(once, "rate: 90/m"));
