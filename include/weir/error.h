@@ -83,6 +83,7 @@ WEIR_BEGIN
     X(EUPSWITCH,     -1217, 502, 14, WARN,  "the upstream switched protocols without being asked")        \
     X(EUPREFUSED,    -1218, 503, 14, WARN,  "the upstream did not take the request (REFUSED_STREAM, GOAWAY)") \
     X(EUPNOUPGRADE,  -1219, 502, 14, WARN,  "the upstream does not take this upgrade")                    \
+    X(EUPHTTP1,      -1220, 502, 13, WARN,  "the upstream wants HTTP/1.1 for this (HTTP_1_1_REQUIRED)")   \
     /* connections in general */                                                                          \
     X(ERESET,        -1300, 502, 14, DEBUG, "connection reset by the peer")                               \
     X(ECLOSED,       -1301, 502, 14, DEBUG, "connection closed by the peer")                              \

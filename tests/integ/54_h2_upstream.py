@@ -486,6 +486,25 @@ def alpn_decides(lab):
 
 
 @story
+def http_1_1_required(lab):
+    # RFC 9113 7: a server that chose h2 wants HTTP/1.1 for some requests. Nothing of them was done: they go there once more.
+    ca = Authority(lab)
+
+    def reply(x):
+        if x.target == "/old":
+            return x.rst(HTTP_1_1_REQUIRED)
+        x.reply(200, "h2 " + x.target)
+    up = tls_upstream(lab, ca, ["h2", "http/1.1"], reply)
+    auto = {"protocol": "auto", "tls": {"ca": ca.cert, "sni": "up.test"}}
+    w = lab.weir(up, workers=1, upstream=auto, route={"name": "api", "retry": {"attempts": 1}})
+    for target, body in (("/new", b"h2 /new"), ("/old", b"h1 /old"), ("/new", b"h2 /new"), ("/old", b"h1 /old")):
+        r = w.ask("POST " + target, body=b"x" * 2000)
+        eq((r.status, r.body), (200, body), target)
+    eq((len(up.conns), len(up.old)), (1, 2), "connections: those of HTTP/1.1 are for nobody else")
+    eq([line["attempts"] for line in w.access(4)], [1] * 4, "attempts")
+
+
+@story
 def many_at_once_before_alpn_is_known(lab):
     # The first burst finds no connection: it waits for one or opens its own, and every one is answered.
     ca = Authority(lab)

@@ -9,8 +9,10 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
-from h2lab import CANCEL, ENABLE_CONNECT_PROTOCOL, NO_ERROR, PROTOCOL_ERROR, Peer, Square, h2_client, h2_upstream  # noqa: E402
-from weirlab import SLOW, Cut, answer, eq, main, ok, story, text_of, wait  # noqa: E402
+from certs import Authority  # noqa: E402
+from h2lab import (CANCEL, ENABLE_CONNECT_PROTOCOL, NO_ERROR, PROTOCOL_ERROR, Exchange1, Peer, Square, h2_client,  # noqa: E402
+                   h2_upstream)
+from weirlab import SLOW, Conn, Cut, answer, eq, main, ok, story, text_of, wait  # noqa: E402
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ASK = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", KEY)]
@@ -301,6 +303,67 @@ def a_peer_that_does_not_know_it(lab):
         ok(s.status in (501, 502), "an h2 client's WebSocket", s)
         eq(c.request("GET /").response().status, 200, "the connection goes on")
     eq([r.method for r in up.requests], ["GET"], "what came")
+
+
+def tls_upstream(lab, peer=None):
+    """A server that chooses h2, and speaks HTTP/1.1 to who offers no more: a chat on either, and what weir says to reach it."""
+    ca = Authority(lab)
+    context = ca.server(ca.issue("up.test"))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    chats = []
+
+    def talk(x):
+        chats.append(Chat(x))
+        capitals(chats[-1])
+
+    def reply(x):
+        if x.protocol:
+            talk(x)
+        else:
+            x.reply(200, "h2")
+
+    def old(sock):
+        conn = Conn(sock)
+        talk(Exchange1(conn, conn.request()))
+        conn.ended()
+    up = h2_upstream(lab, reply, early=True, tls=context, fallback=old, peer=peer)
+    up.chats = chats
+    return up, {"protocol": "auto", "tls": {"ca": ca.cert, "sni": "up.test"}}
+
+
+@story
+def auto_falls_back(lab):
+    # protocol: auto, and a server that chooses h2 and knows no RFC 8441 (most do): WebSockets reach it by HTTP/1.1.
+    up, upstream = tls_upstream(lab)
+    w = lab.weir(up, workers=1, upstream=upstream, route={"name": "api", "retry": {"attempts": 1}})
+    for i in range(2):
+        for connect in (w.client, lambda: h2_client(w)):
+            with connect() as c:
+                t = Talk(c, "a").opened("a WebSocket, %d" % i)
+                t.send(b"hello")
+                eq(t.take(5), b"HELLO", "what comes back")
+                with h2_client(w) as beside:
+                    eq(beside.request("GET /").response().body, b"h2", "a request beside it")
+                t.reset()
+    w.settle()
+    eq([bool(chat.conn) for chat in up.chats], [True] * 4, "all are on HTTP/1.1")
+    eq(len(up.conns), 1, "connections of HTTP/2")
+    eq(w.metric("weir_retries_total", why="unprocessed"), 1, "it is known after the first one")
+    eq([line["attempts"] for line in w.access(8)], [1] * 8, "attempts")
+
+
+@story
+def auto_stays(lab):
+    # Where the server takes RFC 8441 they go by HTTP/2, as all else.
+    up, upstream = tls_upstream(lab, TAKES)
+    w = lab.weir(up, workers=1, upstream=upstream)
+    for _ in range(3):
+        with w.client() as c:
+            t = Talk(c, "a").opened("a WebSocket")
+            t.send(b"hello")
+            eq(t.take(5), b"HELLO", "what comes back")
+            t.reset()
+    eq(([bool(chat.conn) for chat in up.chats], len(up.conns)), ([False] * 3, 1), "all are on one connection")
 
 
 @story

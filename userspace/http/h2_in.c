@@ -407,6 +407,8 @@ static void tell_closed_client(struct weir_h2_stream *s, uint32_t code)
         return;
     if (code == NGHTTP2_REFUSED_STREAM && !s->answered)
         weir_h2_tell_reset(s, WEIR_EUPREFUSED, WEIR_BY_UPSTREAM, "REFUSED_STREAM");
+    else if (code == NGHTTP2_HTTP_1_1_REQUIRED && !s->answered)
+        weir_h2_tell_reset(s, WEIR_EUPHTTP1, WEIR_BY_UPSTREAM, "RST_STREAM");
     else if (s->peer_reset)
         weir_h2_tell_reset(s, WEIR_EUPRESET, WEIR_BY_UPSTREAM, "RST_STREAM");
     else

@@ -378,7 +378,10 @@ struct weir_stream *weir_tls_connect(struct weir_tls_client *client, struct weir
 
     if (!tls)
         return NULL;
-    tls->lower = weir_tcp_connect(loop, addr, opts, &tls_lower_sink, tls, sys);
+    if (opts && opts->http1)
+        *sys = tls_client_http1(tls->ssl);
+    if (!*sys)
+        tls->lower = weir_tcp_connect(loop, addr, opts, &tls_lower_sink, tls, sys);
     if (!tls->lower) {
         tls_put(tls);
         return NULL;

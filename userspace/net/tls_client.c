@@ -262,6 +262,13 @@ static int client_name(const struct weir_tls_client *client, SSL *ssl, const cha
     return 0;
 }
 
+int tls_client_http1(SSL *ssl)
+{
+    static const uint8_t wire[] = "\x08http/1.1";
+
+    return SSL_set_alpn_protos(ssl, wire, sizeof(wire) - 1) ? ENOMEM : 0;
+}
+
 SSL *tls_client_ssl(struct weir_tls_client *client, struct weir_str name,
                     struct weir_tls_sessions *sessions, int *err)
 {

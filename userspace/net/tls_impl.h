@@ -179,6 +179,8 @@ int tls_alpn_wire(const struct weir_strs *names, uint8_t **wire, unsigned *len)
 
 /* tls_client.c */
 /** NULL without memory or when there is no name to verify (*err). */
+/** Offers HTTP/1.1 alone; before the handshake. 0 or errno. */
+int tls_client_http1(SSL *ssl);
 SSL *tls_client_ssl(struct weir_tls_client *client, struct weir_str name,
                     struct weir_tls_sessions *sessions, int *err);
 void tls_client_get(struct weir_tls_client *client);

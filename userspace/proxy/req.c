@@ -226,6 +226,8 @@ static enum weir_flow step_connect(struct weir_req *req)
     if (!req->conn) {
         const struct weir_timeouts *t = &req->route->conf->timeouts;
         struct weir_acquire_opts opts = { .fresh = req->fresh,
+                                          .http1 = req->http1,
+                                          .upgrade = req->in.upgrade.len > 0,
                                           .connect_timeout_ms = wait_ms(t->connect),
                                           .queue_timeout_ms = wait_ms(t->queue) };
 
@@ -254,6 +256,18 @@ static enum weir_flow step_exchange(struct weir_req *req)
     return req->up_open ? weir_exchange_resume(req) : weir_exchange_start(req);
 }
 
+/* Where the server has chosen HTTP/2, and has it not for this: an upgrade without RFC 8441, or what it said HTTP/1.1 is
+ * required for (RFC 9113 7). Nothing has been begun, and it is no attempt more: the same server, once, by HTTP/1.1. */
+static bool older_protocol_helps(const struct weir_req *req)
+{
+    enum weir_err code = req->attempt_error.code;
+
+    return (code == WEIR_EUPNOUPGRADE || code == WEIR_EUPHTTP1) && req->conn && req->conn->mux &&
+           !req->http1 && !req->head_sent && req->replayable && !req->to_up.waiting &&
+           weir_cluster_get_conf(req->worker->service->clusters[req->cluster])->protocol ==
+               WEIR_UPSTREAM_AUTO;
+}
+
 /* A failed attempt: again, or not? */
 static bool attempt_again(struct weir_req *req)
 {
@@ -268,8 +282,15 @@ static bool attempt_again(struct weir_req *req)
                                    .first_byte = req->first_byte_us != 0,
                                    .stale_retried = req->stale_retried };
     enum weir_retried why;
-    enum weir_retry_verdict verdict = weir_retry_decide(&in, &why);
+    enum weir_retry_verdict verdict;
 
+    if (older_protocol_helps(req)) {
+        req->http1 = true;
+        req->attempts--;
+        weir_count(&req->worker->stats.retries[req->cluster][WEIR_RETRIED_unprocessed], 1);
+        return true;
+    }
+    verdict = weir_retry_decide(&in, &why);
     if (verdict == WEIR_AGAIN_NO)
         return false;
     /* A server that says it has not begun (GOAWAY, REFUSED_STREAM) has lost no work by it; one that restarts with a

@@ -74,6 +74,7 @@ struct weir_req {
     bool response_started; /* a final head has come from the upstream */
     bool tunnel_due;
     bool fresh; /* a stale pooled connection was met: the next one is new */
+    bool http1; /* HTTP/2 was refused for it: the next one is not */
     bool stale_retried;
     bool up_open;                 /* the exchange with the upstream is open */
     bool up_sent;                 /* bytes of this attempt were handed to the connection */

@@ -165,7 +165,9 @@ static uint64_t queue_timeout(const struct weir_acquire *acq)
 
 static bool acquire_slot(struct weir_acquire *acq)
 {
-    return !weir_upmux_full(server_view(acq->view, acq->server)) && weir_slot_take(acq->server);
+    if (!acq->opts.http1 && weir_upmux_full(server_view(acq->view, acq->server)))
+        return false;
+    return weir_slot_take(acq->server);
 }
 
 /* connections_max is reached. First counted, then looked once more: who frees one does it the other
@@ -184,7 +186,7 @@ static void acquire_queue(struct weir_acquire *acq)
         !weir_list_empty(&sv->idle)) /* its slot is wanted; it is given back when it is closed */
         weir_upconn_close(weir_list_entry(sv->idle.prev, struct weir_upconn, link));
     if (sv->speaks != UPSPEAKS_H1)
-        weir_upmux_ask_slot(acq->view, sv, acq->opts.fresh);
+        weir_upmux_ask_slot(acq->view, sv, acq->opts.fresh || acq->opts.http1);
     weir_loop_timer(acq->view->loop, &acq->timer, age < limit ? limit - age : 0, on_timer, acq);
 }
 
@@ -253,7 +255,7 @@ static void acquire_connect_now(struct weir_acquire *acq)
     acquire_set_state(acq, ACQUIRE_CONNECTING);
     do {
         acq->connects++;
-        conn = weir_connect(acq->view, acq->server, timeout, &error);
+        conn = weir_connect(acq->view, acq->server, timeout, acq->opts.http1, &error);
     } while (!conn && of_one_address(&error) && acquire_try_next(acq));
     if (!conn) {
         weir_slot_put(acq->view, acq->server);
@@ -268,8 +270,14 @@ static void acquire_connect_now(struct weir_acquire *acq)
 static void acquire_go_on(struct weir_acquire *acq)
 {
     struct weir_server_view *sv = server_view(acq->view, acq->server);
-    struct weir_upconn *lease = sv->mux_count ? weir_upmux_lease(sv, acq->opts.fresh) : NULL;
+    struct weir_upconn *lease = NULL;
 
+    if (acq->opts.http1) { /* nothing else will do */
+        acquire_connect(acq);
+        return;
+    }
+    if (sv->mux_count)
+        lease = weir_upmux_lease(sv, acq->opts.fresh);
     if (lease) {
         weir_acquire_ready(acq, lease);
     } else if (!acq->opts.fresh && sv->releasing > sv->promised) {

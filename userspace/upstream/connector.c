@@ -69,12 +69,14 @@ void weir_slot_put(struct weir_cluster_view *view, struct weir_server *server)
 
 struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,
                                         const struct weir_addr *addr, uint32_t timeout_ms,
-                                        const struct weir_stream_sink *sink, void *arg, int *sys)
+                                        bool http1, const struct weir_stream_sink *sink, void *arg,
+                                        int *sys)
 {
     const struct weir_cluster *cluster = server->cluster;
     bool source = cluster->source.len && cluster->source.sa.sa_family == addr->sa.sa_family;
     struct weir_tcp_opts opts = { .source = source ? &cluster->source : NULL,
-                                  .connect_timeout_ms = timeout_ms };
+                                  .connect_timeout_ms = timeout_ms,
+                                  .http1 = http1 };
 
     *sys = 0;
     if (cluster->tls)
@@ -92,7 +94,7 @@ static void on_timeout(struct weir_timer *timer, void *arg)
 }
 
 struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server,
-                                 uint32_t timeout_ms, struct weir_error *error)
+                                 uint32_t timeout_ms, bool http1, struct weir_error *error)
 {
     struct weir_server_view *sv = server_view(view, server);
     struct weir_upconn *conn;
@@ -108,7 +110,8 @@ struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_ser
         return NULL;
     }
     conn->addr = sv->addrs[sv->addr_next++ % sv->addr_count];
-    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms,
+    conn->http1 = http1;
+    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms, http1,
                                        &weir_upconn_sink, conn, &sys);
     if (!conn->stream) {
         weir_count(&sv->failed, 1);

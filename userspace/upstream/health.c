@@ -243,8 +243,8 @@ static void on_due(struct weir_timer *timer, void *arg)
             health->loop, &addr, &(struct weir_tcp_opts){ .connect_timeout_ms = timeout_ms }, &sink,
             health, &sys);
     else
-        health->stream = weir_connect_stream(health->loop, health->server, &addr, timeout_ms, &sink,
-                                             health, &sys);
+        health->stream = weir_connect_stream(health->loop, health->server, &addr, timeout_ms, false,
+                                             &sink, health, &sys);
     if (health->stream) {
         weir_loop_timer(health->loop, &health->timer, timeout_ms, on_timeout, health);
         return;

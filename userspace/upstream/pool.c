@@ -54,7 +54,7 @@ void weir_upconn_set_state(struct weir_upconn *conn, enum weir_upconn_state next
     else if (conn->state == UPCONN_RELEASING)
         sv->releasing--;
     else if (conn->state == UPCONN_CONNECTING)
-        sv->connecting--;
+        sv->connecting -= !conn->http1;
     if (next == UPCONN_IDLE)
         idle_enter(conn, sv);
     else
@@ -64,7 +64,7 @@ void weir_upconn_set_state(struct weir_upconn *conn, enum weir_upconn_state next
     else if (next == UPCONN_RELEASING)
         sv->releasing++;
     else if (next == UPCONN_CONNECTING)
-        sv->connecting++;
+        sv->connecting += !conn->http1;
     conn->state = (uint8_t)next;
 }
 
@@ -146,7 +146,7 @@ static void pool_keep(struct weir_upconn *conn)
 /* May it serve another exchange? */
 static bool upconn_is_clean(const struct weir_upconn *conn)
 {
-    return !conn->no_pool && !conn->eof && !conn->dead && !conn->rest.len &&
+    return !conn->no_pool && !conn->http1 && !conn->eof && !conn->dead && !conn->rest.len &&
            weir_codec_idle(&conn->h1.codec) && !weir_stream_pending(conn->stream);
 }
 
@@ -225,11 +225,12 @@ struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_clus
                                       void *arg)
 {
     struct weir_server_view *sv = server_view(view, server);
+    bool http1 = weir_upmux_avoids(view, sv, opts);
     struct weir_upconn *conn;
 
     weir_view_sync(view);
-    conn = opts->fresh ? NULL : pool_newest(sv);
-    if (!conn && sv->mux_count)
+    conn = opts->fresh || http1 ? NULL : pool_newest(sv);
+    if (!conn && sv->mux_count && !http1)
         conn = weir_upmux_lease(sv, opts->fresh);
     if (conn) {
         weir_pool_hold(conn);
@@ -243,6 +244,7 @@ struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_clus
         .arg = arg,
         .started_us = view->loop->now_us,
     };
+    acq->opts.http1 = http1;
     weir_acquire_begin(acq);
     return NULL;
 }

@@ -28,14 +28,16 @@ struct weir_upmux;
 struct weir_upconn {
     uint32_t magic;
     uint8_t state;
-    bool reused;           /* it has served an exchange before this one */
-    bool no_pool;          /* NTLM, Negotiate, a tunnel, an error: never reused */
-    bool eof;              /* the server has sent FIN */
-    bool dead;             /* the stream has failed */
-    bool in_event;         /* an event of the stream is being handled: memory and codec stay */
-    bool paused;           /* the codec asked not to be fed */
-    bool slot;             /* it counts in connections_max */
-    bool late;             /* it ended while no exchange was open: the next sender is told */
+    bool reused;   /* it has served an exchange before this one */
+    bool no_pool;  /* NTLM, Negotiate, a tunnel, an error: never reused */
+    bool eof;      /* the server has sent FIN */
+    bool dead;     /* the stream has failed */
+    bool in_event; /* an event of the stream is being handled: memory and codec stay */
+    bool paused;   /* the codec asked not to be fed */
+    bool slot;     /* it counts in connections_max */
+    bool late;     /* it ended while no exchange was open: the next sender is told */
+    bool
+        http1; /* for one who can use no other, of a server that chooses HTTP/2: serves nobody else */
     int fault;             /* dead: enum weir_err */
     struct weir_list link; /* idle: of the server's idle ones; else of the view's busy ones */
     struct weir_list lru;  /* idle: of all the view's idle ones, newest first */
@@ -69,7 +71,9 @@ typedef void (*weir_acquire_fn)(void *arg, struct weir_upconn *conn,
 struct weir_acquire_opts {
     uint32_t connect_timeout_ms; /* TCP and TLS; 0: WEIR_CONNECT_TIMEOUT_MS */
     uint32_t queue_timeout_ms;   /* with connections_max; 0: 1 s */
-    bool fresh; /* not an idle one: the request was on a reused connection that had died */
+    bool fresh;   /* not an idle one: the request was on a reused connection that had died */
+    bool upgrade; /* it asks for one: not HTTP/2 where that is known to take none (RFC 8441) */
+    bool http1;   /* not HTTP/2: it was refused there. Both matter with WEIR_UPSTREAM_AUTO alone */
 };
 
 /** In the caller's memory, zeroed, until fn was called or weir_pool_cancel. */

@@ -92,13 +92,14 @@ struct weir_server_view {
     unsigned releasing;     /* connections that are about to be idle */
     unsigned promised;      /* acquires that wait for those */
     unsigned asking;        /* questions under way */
-    unsigned connecting;    /* connections that are being made */
+    unsigned connecting;    /* connections that are being made, and may come to serve many */
     unsigned sharing;       /* acquires that wait for those, and make none themselves */
     unsigned queued;        /* our part of server->queued */
     struct weir_list muxes; /* HTTP/2: open ones that are not retiring, oldest first */
     unsigned mux_count;     /* of them */
     unsigned mux_room;      /* exchanges that one takes */
     uint8_t speaks;         /* enum weir_upspeaks */
+    bool no_upgrade;        /* over HTTP/2, its last connection has said */
     uint64_t learned_ms;    /* by ALPN; 0: never */
     weir_counter active, idle_count, waiting_count;
     weir_counter requests_new, requests_reused, opened, failed;
@@ -226,14 +227,15 @@ void weir_upconn_free(struct weir_upconn *conn);
 enum weir_err weir_upstream_fault(enum weir_err err);
 
 /* connector.c */
-/** Starts to connect. NULL with *error filled. The slot of connections_max has been taken. */
+/** Starts to connect; `http1`: that alone. NULL with *error filled. The slot of connections_max has been taken. */
 struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server,
-                                 uint32_t timeout_ms, struct weir_error *error);
-/** A stream to `addr`, plain or TLS as the cluster says. NULL, with *sys set, when it failed at
- * once. */
+                                 uint32_t timeout_ms, bool http1, struct weir_error *error);
+/** A stream to `addr`, plain or TLS as the cluster says; `http1`: ALPN offers nothing else. NULL, with *sys set, when it
+ * failed at once. */
 struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,
                                         const struct weir_addr *addr, uint32_t timeout_ms,
-                                        const struct weir_stream_sink *sink, void *arg, int *sys);
+                                        bool http1, const struct weir_stream_sink *sink, void *arg,
+                                        int *sys);
 /** What has been connected to speaks HTTP/2: as ALPN says, or as it was told. */
 bool weir_upstream_is_h2(const struct weir_server *server, struct weir_stream *stream);
 /** As the error of a connect: by whom, and that nothing was sent. */

@@ -205,7 +205,7 @@ static void on_open(void *arg)
     conn->connect_us = (uint32_t)view->loop->now_us - conn->connect_us;
     conn->born_ms = view->loop->now_ms;
     weir_count(&sv->opened, 1);
-    switch (weir_upmux_learn(conn)) {
+    switch (conn->http1 ? UPSPEAKS_H1 : weir_upmux_learn(conn)) {
     case UPSPEAKS_H2:
         weir_upmux_open(conn);
         return;

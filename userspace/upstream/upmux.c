@@ -95,6 +95,7 @@ static void mux_measure(struct weir_upmux *mux, struct weir_server_view *sv)
     unsigned all = weir_h2_room_max(mux->h2);
 
     mux->measured = true;
+    sv->no_upgrade = !weir_h2_takes_upgrade(mux->h2);
     sv->mux_room = all < 1 ? 1 : all > UPMUX_ROOM ? UPMUX_ROOM : all;
 }
 

@@ -88,6 +88,9 @@ static inline bool weir_upmux_take(struct weir_upconn *lease)
 void weir_upmux_init(struct weir_cluster_view *view, struct weir_server_view *sv);
 /** What a connection that has been made speaks; remembered. UPSPEAKS_UNKNOWN: not what was asked for. */
 enum weir_upspeaks weir_upmux_learn(const struct weir_upconn *conn);
+/** Has this one to have HTTP/1.1, though the server chooses HTTP/2? */
+bool weir_upmux_avoids(const struct weir_cluster_view *view, const struct weir_server_view *sv,
+                       const struct weir_acquire_opts *opts);
 /** A lease on the first connection with room; `fresh`: that has not idled. NULL: there is none. */
 struct weir_upconn *weir_upmux_lease(struct weir_server_view *sv, bool fresh);
 /** Room has come, or gone: those that wait, in order. Not while the line is being walked. */

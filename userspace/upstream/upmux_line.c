@@ -51,6 +51,13 @@ enum weir_upspeaks weir_upmux_learn(const struct weir_upconn *conn)
     return (enum weir_upspeaks)sv->speaks;
 }
 
+bool weir_upmux_avoids(const struct weir_cluster_view *view, const struct weir_server_view *sv,
+                       const struct weir_acquire_opts *opts)
+{
+    return view->cluster->conf->protocol == WEIR_UPSTREAM_AUTO && sv->speaks == UPSPEAKS_H2 &&
+           (opts->http1 || (opts->upgrade && sv->no_upgrade));
+}
+
 /* What is known, unless it was learned too long ago. */
 static enum weir_upspeaks sv_speaks(const struct weir_cluster_view *view,
                                     struct weir_server_view *sv)
@@ -122,11 +129,11 @@ void weir_upmux_serve(struct weir_cluster_view *view, struct weir_server_view *s
     weir_list_each(pos, tmp, &sv->waiting)
     {
         struct weir_acquire *acq = weir_list_entry(pos, struct weir_acquire, link);
-        struct weir_upconn *lease = weir_upmux_lease(sv, acq->opts.fresh);
+        struct weir_upconn *lease = acq->opts.http1 ? NULL : weir_upmux_lease(sv, acq->opts.fresh);
 
         if (lease)
             weir_acquire_ready(acq, lease);
-        else if (!acq->opts.fresh)
+        else if (!acq->opts.fresh && !acq->opts.http1)
             break;
     }
     if (sv->sharing > weir_upmux_supply(view, sv))

@@ -45,6 +45,7 @@ struct h2s {
     X509 *cert;
     EVP_PKEY *key;
     const char *alpn; /* the server's choice, "h2" or "http/1.1"; NULL: none */
+    bool alpn_http1;  /* "http/1.1" where that is not offered */
     _Atomic bool stop, go, h1;
     _Atomic bool strict; /* it ends a connection that pings too much, as servers of gRPC do */
     _Atomic int accepted, requests, open, pings, goaways, max_streams, accept_delay_ms;
@@ -278,19 +279,28 @@ static void *h2s_run(void *arg)
     return NULL;
 }
 
-static int h2s_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
-                       const unsigned char *in, unsigned in_len, void *arg)
+static int h2s_choose(const char *name, const unsigned char **out, unsigned char *out_len,
+                      const unsigned char *in, unsigned in_len)
 {
-    struct h2s *server = arg;
-    const char *name = atomic_load(&server->h1) ? "http/1.1" : server->alpn;
-
     for (unsigned at = 0; name && at + in[at] < in_len; at += 1u + in[at])
         if (in[at] == strlen(name) && memcmp(in + at + 1, name, in[at]) == 0) {
             *out = in + at + 1;
             *out_len = in[at];
             return SSL_TLSEXT_ERR_OK;
         }
-    return SSL_TLSEXT_ERR_NOACK;
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static int h2s_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned in_len, void *arg)
+{
+    struct h2s *server = arg;
+    const char *name = atomic_load(&server->h1) ? "http/1.1" : server->alpn;
+
+    if (h2s_choose(name, out, out_len, in, in_len) == SSL_TLSEXT_ERR_OK)
+        return SSL_TLSEXT_ERR_OK;
+    return server->alpn_http1 ? h2s_choose("http/1.1", out, out_len, in, in_len)
+                              : SSL_TLSEXT_ERR_NOACK;
 }
 
 static inline void h2s_use_tls(struct h2s *server, const char *alpn)

@@ -135,12 +135,77 @@ static void nobody_waits_for_ever(void **state)
     assert_int_equal(sv->sharing, 0);
 }
 
+static void one_more(unsigned at, bool by_http1)
+{
+    call_start(&calls[at], view, sv->server, "/");
+    kit_until(&loop, calls[at].conn);
+    assert_int_equal(calls[at].conn->mux == NULL, by_http1);
+    kit_until(&loop, call_done(&calls[at]));
+    assert_int_equal(calls[at].status, 200);
+    kit_turn_ms(&loop, 10);
+}
+
+/* Who needs HTTP/1.1 of a server that chooses HTTP/2 gets a connection that serves nobody else. */
+static void http1_beside_h2(void **state)
+{
+    open_all(WEIR_UPSTREAM_AUTO, "h2");
+    server->alpn_http1 = true;
+    call_opts.upgrade = true;
+    one_more(0, false); /* not known yet */
+    assert_true(sv->no_upgrade);
+    one_more(1, true);
+    call_opts.upgrade = false;
+    one_more(2, false);
+    call_opts.http1 = true;
+    one_more(3, true);
+    assert_int_equal(sv->connecting, 0);
+    assert_int_equal(sv->speaks, UPSPEAKS_H2);
+    assert_int_equal(atomic_load(&server->accepted), 3);
+    kit_until(&loop, atomic_load(&server->open) == 1);
+    assert_int_equal(weir_cluster_view_conns(view), 1);
+}
+
+/* Nobody waits for it, or with it, who could share a connection. */
+static void http1_is_not_shared(void **state)
+{
+    open_all(WEIR_UPSTREAM_AUTO, "h2");
+    server->alpn_http1 = true;
+    run(0, 1);
+    weir_upmux_purge(view, sv, true);
+    call_opts.http1 = true;
+    call_start(&calls[1], view, sv->server, "/");
+    call_start(&calls[2], view, sv->server, "/");
+    assert_int_equal(sv->connecting, 0);
+    call_opts.http1 = false;
+    call_start(&calls[3], view, sv->server, "/");
+    assert_int_equal(sv->connecting, 1);
+    weir_pool_cancel(&calls[2].acq);
+    for (unsigned i = 1; i < 4; i++)
+        kit_until(&loop, i == 2 || (call_done(&calls[i]) && calls[i].status == 200));
+    kit_until(&loop, weir_cluster_view_conns(view) == 1);
+}
+
+/* The slot of an idle connection of HTTP/2 is given up for it. */
+static void http1_takes_a_slot(void **state)
+{
+    kit.conf.connections_max = 1;
+    open_all(WEIR_UPSTREAM_AUTO, "h2");
+    server->alpn_http1 = true;
+    run(0, 1);
+    call_opts.http1 = true;
+    one_more(1, true);
+    call_opts.http1 = false;
+    run(2, 1);
+    assert_int_equal(atomic_load(&server->accepted), 3);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(h2_by_alpn), TEST(h2_or_nothing), TEST(auto_is_h2),
-        TEST(auto_is_h1), TEST(auto_changes),  TEST(nobody_waits_for_ever),
+        TEST(h2_by_alpn),      TEST(h2_or_nothing),       TEST(auto_is_h2),
+        TEST(auto_is_h1),      TEST(auto_changes),        TEST(nobody_waits_for_ever),
+        TEST(http1_beside_h2), TEST(http1_is_not_shared), TEST(http1_takes_a_slot),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
