@@ -69,10 +69,32 @@ static void tls_pace(struct weir_stream *stream, size_t bytes)
     weir_stream_pace(tls_of(stream)->lower, bytes);
 }
 
+/* Nothing of a record can be read before its last byte is there, and the first flight of TCP is less than one of 16 KiB: a
+ * client would wait a round trip longer for the first byte of an answer. So what goes out after a pause, in which TCP has
+ * forgotten how much it may send, goes in records of one segment each; what flows then, in whole ones. */
+static size_t record_room(struct weir_tls *tls, size_t len)
+{
+    if (tls->client || tls->flow_bytes >= TLS_START_BYTES) /* servers are near */
+        return len < INT32_MAX ? len : INT32_MAX;
+    if (len > TLS_SEGMENT_BYTES)
+        len = TLS_SEGMENT_BYTES;
+    tls->flow_bytes += (uint32_t)len;
+    return len;
+}
+
+static void note_pause(struct weir_tls *tls)
+{
+    uint32_t now = (uint32_t)tls->stream.loop->now_ms;
+
+    if (now - tls->wrote_ms >= TLS_PAUSE_MS)
+        tls->flow_bytes = 0;
+    tls->wrote_ms = now;
+}
+
 static int tls_encrypt(struct weir_tls *tls, const void *data, size_t len)
 {
     while (len) {
-        int n = SSL_write(tls->ssl, data, (int)(len < INT32_MAX ? len : INT32_MAX));
+        int n = SSL_write(tls->ssl, data, (int)record_room(tls, len));
 
         if (n <= 0)
             return WEIR_ENOMEM;
@@ -182,6 +204,7 @@ static int tls_write(struct weir_stream *stream, const struct iovec *iov, int co
         return WEIR_EINVAL;
     if (tls->lost)
         return WEIR_ENOMEM;
+    note_pause(tls);
     scratch = tls_bio_enter(tls);
     err = tls->ticket_due ? tls_encrypt_ticket(tls) : 0;
     if (!err)

@@ -34,6 +34,9 @@ enum {
     TLS_SESSIONS_MAX = 4,             /* kept for one upstream server */
     TLS_MESSAGES_MAX = 32,            /* post-handshake messages in a row without data between */
     TLS_NAME_BYTES_MAX = 255,
+    TLS_SEGMENT_BYTES = 1370,    /* plaintext that fits one TCP segment, also of IPv6 */
+    TLS_START_BYTES = 32 * 1024, /* so much goes in such records, after */
+    TLS_PAUSE_MS = 1000,         /* at least, in which nothing was written */
     TLS_QUIET_MS = 4, /* after a handshake: then the ticket does not wait for an answer */
 };
 
@@ -67,7 +70,9 @@ struct weir_tls {
     struct weir_buf held;               /* ciphertext that could not be used yet */
     uint8_t *owed; /* a ticket, encrypted: goes out with what is written next */
     uint32_t owed_len;
-    uint32_t flight_ms; /* when our flight of the handshake left (loop time); 0: it is answered */
+    uint32_t wrote_ms;   /* when the holder wrote last (loop time) */
+    uint32_t flow_bytes; /* written since the last pause; counted up to TLS_START_BYTES */
+    uint32_t flight_ms;  /* when our flight of the handshake left (loop time); 0: it is answered */
     struct weir_timer quiet; /* while something is owed */
     struct weir_later later;
     char *sni;

@@ -80,6 +80,59 @@ static void test_small_pieces_are_one_record_and_one_write(void **state)
     kit_conn_end(&conn);
 }
 
+/* Writes, and tells the plaintext of each record that came of it; how many there are. */
+static unsigned records_of(struct kit_conn *conn, size_t len, uint16_t *bytes, unsigned max)
+{
+    static char data[100 * 1024];
+    struct iovec iov = { data, len };
+    size_t at = 0;
+    unsigned n = 0;
+
+    assert_int_equal(conn->down.out.len, 0);
+    assert_int_equal(weir_stream_write(conn->server.stream, &iov, 1), 0);
+    weir_loop_turn(&loop, 0);
+    while (at < conn->down.out.len) {
+        uint8_t header[5];
+
+        for (size_t i = 0; i < sizeof(header); i++) {
+            struct iovec byte;
+
+            assert_true(weir_buf_peek(&conn->down.out, at + i, &byte, 1) > 0);
+            header[i] = *(uint8_t *)byte.iov_base;
+        }
+        assert_true(n < max);
+        bytes[n] = (uint16_t)(header[3] << 8 | header[4]);
+        at += sizeof(header) + bytes[n];
+        bytes[n++] -= 1 + 16;
+    }
+    kit_conn_run(conn);
+    return n;
+}
+
+/* What a client can read of the first flight is not in a record that needs the second; what flows is in large ones. */
+static void test_records_grow(void **state)
+{
+    enum { MAX = 100 };
+    uint16_t bytes[MAX] = { 0 };
+    struct kit_conn conn;
+    unsigned n, small;
+
+    opened(&conn);
+    assert_int_equal(kit_write(&conn.server, "x"), 0);
+    kit_conn_run(&conn);
+    for (int i = 0; i < 2; i++) {
+        n = records_of(&conn, 100 * 1024, bytes, MAX);
+        for (small = 0; small < n && bytes[small] <= TLS_SEGMENT_BYTES; small++)
+            ;
+        assert_in_range(small, TLS_START_BYTES / TLS_SEGMENT_BYTES, 32);
+        assert_int_equal(n - small, (100 * 1024 - TLS_START_BYTES) / TLS_RECORD_BYTES + 1);
+        assert_int_equal(bytes[n - 2], TLS_RECORD_BYTES);
+        assert_int_equal(records_of(&conn, TLS_RECORD_BYTES, bytes, MAX), 1);
+        ((struct weir_tls *)conn.server.stream)->wrote_ms -= TLS_PAUSE_MS;
+    }
+    kit_conn_end(&conn);
+}
+
 /* The first answer gives buffers back while any part of the next record is there. */
 static void test_first_answer_inside_a_record(void **state)
 {
@@ -422,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_handshake_and_data_at_any_cut),
         cmocka_unit_test(test_bulk_arrives_whole),
         cmocka_unit_test(test_small_pieces_are_one_record_and_one_write),
+        cmocka_unit_test(test_records_grow),
         cmocka_unit_test(test_first_answer_inside_a_record),
         cmocka_unit_test(test_writes_of_a_turn_are_one),
         cmocka_unit_test(test_64k_is_one_write_and_one_on_data),
