@@ -38,7 +38,7 @@ static void filter_make(struct conf_load *load, const struct conf_pair *pair,
     const struct conf_node *value =
         is_word(pair->value, "on") ? conf_node_map(load, pair->value->mark, NULL, 0) : pair->value;
     size_t errors = load->diags->errors;
-    char fault[256] = "";
+    char fault[1024] = "";
     struct conf_use *made;
     void *conf;
 

@@ -8,6 +8,7 @@
 
 #include "weir/builtin.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -27,14 +28,34 @@ struct headers {
     struct edits request, response;
 };
 
+/* All that is wrong, in one text. */
 struct fault {
     char *text;
-    size_t bytes;
+    size_t bytes, len;
 };
 
 #define SHOWN(s) (int)((s).len < 64 ? (s).len : 64), (s).ptr
 
 /* ---- at configuration ---- */
+
+__attribute__((format(printf, 2, 3))) static void fault_add(struct fault *fault, const char *format,
+                                                            ...)
+{
+    size_t room = fault->bytes - fault->len;
+    va_list args;
+    int n = 0;
+
+    if (fault->len && room > 2) {
+        memcpy(fault->text + fault->len, "; ", 3);
+        fault->len += 2;
+        room -= 2;
+    }
+    va_start(args, format);
+    n = vsnprintf(fault->text + fault->len, room, format, args);
+    va_end(args);
+    if (n > 0)
+        fault->len += (size_t)n < room ? (size_t)n : room - 1;
+}
 
 static bool is_token(struct weir_str name)
 {
@@ -64,81 +85,73 @@ static bool is_framing(struct weir_str name)
     return false;
 }
 
-static bool name_ok(struct weir_str name, const struct fault *fault)
+static void check_name(struct weir_str name, struct fault *fault)
 {
-    if (!is_token(name)) {
-        snprintf(fault->text, fault->bytes, "'%.*s' is not a field name", SHOWN(name));
-        return false;
-    }
-    if (is_framing(name)) {
-        snprintf(fault->text, fault->bytes,
-                 "'%.*s' frames a message or belongs to one hop: weir sets it itself%s",
-                 SHOWN(name), name.len == 4 ? " (the route's `host` names another)" : "");
-        return false;
-    }
-    return true;
+    if (!is_token(name))
+        fault_add(fault, "'%.*s' is not a field name", SHOWN(name));
+    else if (is_framing(name))
+        fault_add(fault, "'%.*s' frames a message or belongs to one hop: weir sets it itself%s",
+                  SHOWN(name), name.len == 4 ? " (the route's `host` names another)" : "");
 }
 
-static bool value_ok(struct weir_str value, const struct fault *fault)
+static bool value_ok(struct weir_str value, struct fault *fault)
 {
     for (size_t i = 0; i < value.len; i++) {
         unsigned char c = (unsigned char)value.ptr[i];
 
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
-            snprintf(fault->text, fault->bytes, "a value has a control byte (0x%02x)", c);
+            fault_add(fault, "a value has a control byte (0x%02x)", c);
             return false;
         }
     }
     return true;
 }
 
-static bool edit_value(struct edit *edit, struct weir_str value, const struct fault *fault)
+static void edit_value(struct edit *edit, struct weir_str value, struct fault *fault)
 {
-    return value_ok(value, fault) &&
-           weir_template_init(&edit->value, value, fault->text, fault->bytes);
+    char why[256] = "";
+
+    if (value_ok(value, fault) && !weir_template_init(&edit->value, value, why, sizeof(why)))
+        fault_add(fault, "%s", why);
 }
 
-static bool add_pairs(struct edits *edits, int what, const struct weir_pairs *pairs,
-                      const struct fault *fault)
+static struct edit *add_edit(struct edits *edits, int what, struct weir_str name,
+                             struct fault *fault)
 {
-    for (size_t i = 0; i < pairs->count; i++) {
-        struct edit *edit = &edits->at[edits->count++];
+    struct edit *edit = &edits->at[edits->count++];
 
-        edit->what = what;
-        if (!name_ok(pairs->at[i].name, fault) || !edit_value(edit, pairs->at[i].value, fault))
-            return false;
-        edit->name = strndup(pairs->at[i].name.ptr, pairs->at[i].name.len);
-    }
-    return true;
+    edit->what = what;
+    edit->name = strndup(name.ptr, name.len);
+    if (!edit->name)
+        fault_add(fault, "out of memory");
+    else
+        check_name(name, fault);
+    return edit;
 }
 
-static bool edits_init(struct edits *edits, const struct weir_headers_edit *conf,
-                       const struct fault *fault)
+static void add_pairs(struct edits *edits, int what, const struct weir_pairs *pairs,
+                      struct fault *fault)
+{
+    for (size_t i = 0; i < pairs->count; i++)
+        edit_value(add_edit(edits, what, pairs->at[i].name, fault), pairs->at[i].value, fault);
+}
+
+static void edits_init(struct edits *edits, const struct weir_headers_edit *conf,
+                       struct fault *fault)
 {
     size_t room = conf->remove.count + conf->set.count + conf->add.count;
 
     if (!room)
-        return true;
+        return;
     edits->at = calloc(room, sizeof(*edits->at));
     if (!edits->at) {
-        snprintf(fault->text, fault->bytes, "out of memory");
-        return false;
+        fault_add(fault, "out of memory");
+        return;
     }
-    for (size_t i = 0; i < conf->remove.count; i++) {
-        if (!name_ok(conf->remove.at[i], fault))
-            return false;
-        edits->at[edits->count++].name = strndup(conf->remove.at[i].ptr, conf->remove.at[i].len);
-    }
-    if (!add_pairs(edits, EDIT_SET, &conf->set, fault) ||
-        !add_pairs(edits, EDIT_ADD, &conf->add, fault))
-        return false;
-    for (size_t i = 0; i < edits->count; i++) {
-        if (!edits->at[i].name) {
-            snprintf(fault->text, fault->bytes, "out of memory");
-            return false;
-        }
-    }
-    return true;
+    for (size_t i = 0; i < conf->remove.count; i++)
+        add_edit(edits, EDIT_REMOVE, conf->remove.at[i], fault);
+    add_pairs(edits, EDIT_SET, &conf->set, fault);
+    add_pairs(edits, EDIT_ADD, &conf->add, fault);
 }
 
 static void edits_fini(struct edits *edits)
@@ -162,15 +175,16 @@ static void headers_fini(void *self)
 static void *headers_create(const void *arg, char *text, size_t bytes)
 {
     const struct weir_headers_conf *conf = arg;
-    const struct fault fault = { text, bytes };
+    struct fault fault = { text, bytes, 0 };
     struct headers *headers = calloc(1, sizeof(*headers));
 
     if (!headers) {
         snprintf(text, bytes, "out of memory");
         return NULL;
     }
-    if (edits_init(&headers->request, &conf->request, &fault) &&
-        edits_init(&headers->response, &conf->response, &fault))
+    edits_init(&headers->request, &conf->request, &fault);
+    edits_init(&headers->response, &conf->response, &fault);
+    if (fault.len == 0)
         return headers;
     headers_fini(headers);
     return NULL;

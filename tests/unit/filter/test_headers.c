@@ -4,7 +4,7 @@
 
 #include "weir/builtin.h"
 
-static char fault[256];
+static char fault[1024];
 
 static void *make(const struct weir_headers_conf *conf)
 {
@@ -131,13 +131,30 @@ static void test_faults(void **state)
     refused((struct weir_pair){ WEIR_STR("x"), WEIR_STR("$clinet") }, "there is no '$clinet'");
 }
 
+/* One pass tells all of them. */
+static void test_all_faults(void **state)
+{
+    struct weir_pair set[] = { PAIR("a b", "$nope"), PAIR("x", "fine"), PAIR("te", "x") };
+    struct weir_str remove = WEIR_STR("Host");
+    struct weir_pair add = PAIR("y", "\r");
+    struct weir_headers_conf conf = { .request = { .set = { set, 3 }, .remove = { &remove, 1 } },
+                                      .response = { .add = { &add, 1 } } };
+    char small[40];
+
+    assert_null(make(&conf));
+    assert_non_null(strstr(fault, "'Host' frames a message"));
+    assert_non_null(strstr(fault, "; 'a b' is not a field name; there is no '$nope'"));
+    assert_non_null(strstr(fault, "; 'te' frames"));
+    assert_null(weir_filter_headers_type.create(&conf, small, sizeof(small)));
+    assert_int_equal(strlen(small), sizeof(small) - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request),
-        cmocka_unit_test(test_response),
-        cmocka_unit_test(test_bad_value_of_peer),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_request),           cmocka_unit_test(test_response),
+        cmocka_unit_test(test_bad_value_of_peer), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_all_faults),
     };
     int failed = cmocka_run_group_tests_name("filter/headers", tests, NULL, NULL);
 
