@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
-from weirlab import PATIENCE, SLOW, eq, main, ok, story, text_of  # noqa: E402
+from weirlab import PATIENCE, SLOW, eq, has, main, ok, story, text_of, wait  # noqa: E402
 
 
 class Manager:
@@ -74,6 +74,36 @@ def refused_clients_are_told(lab):
         eq(w.metric("weir_requests_total", code=str(status)), 1, "counted: %d" % status)
     eq(w.metric("weir_errors_total", by="client", code="EHEADTIME"), 1, "the slow one, by its name")
     eq(w.metric("weir_requests_in_flight"), 0, "none is left")
+
+
+@story
+def logs_are_reopened_as_another_user(lab):
+    # Opened by root, they are the user's own from then on; where it cannot make them anew, that is said at the start.
+    if os.geteuid() != 0:
+        return
+    ours, theirs = lab.path("ours"), lab.path("theirs")
+    for folder in (ours, theirs):
+        os.mkdir(folder)
+    os.chmod(os.path.dirname(ours), 0o755)
+    os.chown(theirs, 65534, 65534)
+    access, fixed = theirs + "/access.log", ours + "/fixed.log"
+    w = lab.weir(lab.upstream(), user="nobody", access_log={"to": {"file": access}},
+                 routes=[{"name": "fixed", "match": {"path": "/fixed"}, "to": "app", "access_log": {"to": {"file": fixed}}},
+                         {"name": "again", "match": {"path": "/again"}, "to": "app", "access_log": {"to": {"file": fixed}}},
+                         {"name": "rest", "to": "app"}])
+    eq((os.stat(access).st_uid, os.stat(fixed).st_uid), (65534, 65534), "whose the files are")
+    has(w.log(), "'%s': user 'nobody' may not make files in its folder" % fixed, "a warning")
+    eq(w.log().count("may not make files"), 1, "of the one alone, once")
+    os.rename(access, access + ".1")
+    w.kick(signal.SIGUSR1)  # the one that was not renamed is opened anew as well
+    wait(lambda: os.path.exists(access), "a new file")
+    w.ask("GET /three")
+    wait(lambda: "/three" in open(access, encoding="utf-8").read(), "the new file gets lines")
+    ok("anew" not in w.log().replace("cannot open it anew", ""), "no error", w.log())
+    os.rename(fixed, fixed + ".1")
+    w.kick(signal.SIGUSR1)
+    wait(lambda: "its folder must be writable" in w.log(), "why it is not there")
+    eq(w.log().count("cannot be opened anew"), 1, "once")
 
 
 @story

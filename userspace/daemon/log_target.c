@@ -1,27 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/log_target.h"
 
+#include "base/logfile.h"
 #include "base/str.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <syslog.h>
 #include <unistd.h>
 
 static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG, LOG_DEBUG };
 static const char journal_path[] = "/run/systemd/journal/socket";
-
-static int file_open(const char *path)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
-
-    return fd < 0 ? -errno : fd;
-}
 
 static void journal_open(struct weir_log_target *target)
 {
@@ -40,7 +32,7 @@ int weir_log_target_open(struct weir_log_target *target, const struct weir_log_c
         target->path = weir_str_dup(conf->file);
         if (!target->path)
             return -ENOMEM;
-        target->fd = file_open(target->path);
+        target->fd = weir_logfile_open(target->path);
         if (target->fd < 0) {
             int err = target->fd;
 
@@ -126,26 +118,13 @@ void weir_log_target_write(void *arg, enum weir_log_level level, const char *lin
 
 int weir_log_target_reopen(struct weir_log_target *target)
 {
-    int fd, err = 0;
-
-    if (target->to != WEIR_LOG_TO_FILE)
-        return 0;
-    fd = file_open(target->path);
-    if (fd < 0)
-        return fd;
-    if (dup3(fd, target->fd, O_CLOEXEC) < 0) /* the number stays: writers need no lock */
-        err = -errno;
-    close(fd);
-    return err;
+    return target->to == WEIR_LOG_TO_FILE ? weir_logfile_reopen(target->path, target->fd) : 0;
 }
 
-void weir_log_target_chown(struct weir_log_target *target, unsigned uid, unsigned gid)
+void weir_log_target_give(struct weir_log_target *target, unsigned uid, unsigned gid)
 {
-    struct stat st;
-
-    if (target->to == WEIR_LOG_TO_FILE && fstat(target->fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        st.st_uid == geteuid() && st.st_nlink == 1)
-        (void)!fchown(target->fd, uid, gid);
+    if (target->to == WEIR_LOG_TO_FILE)
+        weir_logfile_give(target->fd, target->path, uid, gid);
 }
 
 void weir_log_target_close(struct weir_log_target *target)

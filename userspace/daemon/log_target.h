@@ -24,7 +24,7 @@ void weir_log_target_write(void *arg, enum weir_log_level level, const char *lin
 /** Opens the file anew and keeps the old one when that fails (-errno). Any thread. */
 int weir_log_target_reopen(struct weir_log_target *target) __attribute__((warn_unused_result));
 /** Gives a file of ours to the user that the process will be, so that it can be opened anew. */
-void weir_log_target_chown(struct weir_log_target *target, unsigned uid, unsigned gid);
+void weir_log_target_give(struct weir_log_target *target, unsigned uid, unsigned gid);
 void weir_log_target_close(struct weir_log_target *target);
 
 #endif

@@ -2,6 +2,7 @@
 #include "daemon/service.h"
 
 #include "base/clock.h"
+#include "base/logfile.h"
 #include "daemon/control.h"
 #include "daemon/lock.h"
 #include "daemon/log_target.h"
@@ -147,8 +148,8 @@ static void daemon_reopen(struct weir_daemon *daemon)
     err = weir_log_target_reopen(&daemon->target);
     if (err)
         weir_log(daemon->log, WEIR_LOG_ERROR,
-                 "SIGUSR1: '%s' cannot be opened anew: %s; the old file is kept",
-                 daemon->target.path, strerror(-err));
+                 "log: '%s' cannot be opened anew: %s%s; the old file is kept", daemon->target.path,
+                 strerror(-err), weir_logfile_hint(daemon->target.path, err));
     weir_service_reopen_logs(daemon->service);
 }
 
@@ -306,6 +307,23 @@ static int proxy_open(struct weir_daemon *daemon)
     return WEIR_EXIT_DONE;
 }
 
+struct log_warning {
+    struct weir_log *log;
+    const char *user;
+};
+
+/* Said at the start, rather than when the first rotation fails. */
+static void warn_of_log(void *arg, const char *path)
+{
+    const struct log_warning *warning = arg;
+
+    if (!weir_logfile_renewable(path))
+        weir_log(warning->log, WEIR_LOG_WARN,
+                 "'%s': user '%s' may not make files in its folder: when it was renamed, SIGUSR1 "
+                 "cannot open it anew; give the folder to that user, or rotate by copying",
+                 path, warning->user);
+}
+
 static int rights_drop(struct weir_daemon *daemon)
 {
     struct weir_user user;
@@ -319,7 +337,8 @@ static int rights_drop(struct weir_daemon *daemon)
     if (user.change) {
         char dir[WEIR_PATH_BYTES];
 
-        weir_log_target_chown(&daemon->target, user.uid, user.gid);
+        weir_log_target_give(&daemon->target, user.uid, user.gid);
+        weir_service_give_logs(daemon->service, user.uid, user.gid);
         /* so that lock and socket can be removed at the end; `nobody` is shared by others */
         if (!user.nobody && !daemon->opts->no_admin &&
             weir_instance_dir(daemon->conf->instance, dir))
@@ -331,6 +350,13 @@ static int rights_drop(struct weir_daemon *daemon)
                  "becoming user '%s': %s: %s; start weir as that user, or set `user: root`",
                  user.name, what, strerror(-err));
         return WEIR_EXIT_HOST;
+    }
+    if (user.change) {
+        struct log_warning warning = { daemon->log, user.name };
+
+        if (daemon->target.path)
+            warn_of_log(&warning, daemon->target.path);
+        weir_service_each_log(daemon->service, warn_of_log, &warning);
     }
     return WEIR_EXIT_DONE;
 }

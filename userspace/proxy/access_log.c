@@ -7,6 +7,7 @@
 #include "proxy/access_log.h"
 
 #include "base/clock.h"
+#include "base/logfile.h"
 #include "base/str.h"
 #include "proxy/access_log_text.h"
 
@@ -34,11 +35,6 @@ struct weir_access_log {
     _Atomic bool
         torn; /* the last line was written in part: the next one begins on a line of its own */
 };
-
-static int open_path(const char *path)
-{
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0640);
-}
 
 /* A standard descriptor is shared with other processes, and so are its flags: a pipe or terminal is
  * opened anew to be non-blocking for us alone. Where that is impossible the flag is set on what we
@@ -73,7 +69,7 @@ static int open_target(struct weir_access_log *log)
         log->fd = open_standard(STDERR_FILENO);
     } else {
         log->path = weir_str_dup(log->conf->to);
-        log->fd = log->path ? open_path(log->path) : -1;
+        log->fd = log->path ? weir_logfile_open(log->path) : -ENOMEM;
     }
     if (log->fd < 0 || fstat(log->fd, &st))
         return -1;
@@ -223,18 +219,18 @@ void weir_access_log_write(struct weir_access_log *log, const struct weir_access
     lose(log, n < 0 ? errno : 0);
 }
 
-void weir_access_log_reopen(struct weir_access_log *log)
+const char *weir_access_log_path(const struct weir_access_log *log)
 {
-    int fd;
+    return log->path;
+}
 
-    if (!log->path)
-        return;
-    fd = open_path(log->path);
-    if (fd < 0 || dup3(fd, log->fd, O_CLOEXEC) < 0)
-        weir_log(
-            log->log, WEIR_LOG_ERROR, "access_log: %s: not reopened, the old file goes on: %s%s",
-            log->path, strerror(errno),
-            errno == EACCES ? "; its folder must be writable for the user that weir runs as" : "");
-    if (fd >= 0)
-        close(fd);
+void weir_access_log_give(struct weir_access_log *log, unsigned uid, unsigned gid)
+{
+    if (log->path)
+        weir_logfile_give(log->fd, log->path, uid, gid);
+}
+
+int weir_access_log_reopen(struct weir_access_log *log)
+{
+    return log->path ? weir_logfile_reopen(log->path, log->fd) : 0;
 }

@@ -43,7 +43,12 @@ void weir_access_log_write(struct weir_access_log *log, const struct weir_access
 void weir_access_log_set_log(struct weir_access_log *log, struct weir_log *to);
 /** Lines that could not be written. */
 uint64_t weir_access_log_lost(const struct weir_access_log *log);
-/** Opens the file anew (SIGUSR1); each line goes to the old one or the new one. Any thread. */
-void weir_access_log_reopen(struct weir_access_log *log);
+/** Of a file that can be reopened; else NULL. */
+const char *weir_access_log_path(const struct weir_access_log *log);
+/** Gives the file to the user that the process will be. */
+void weir_access_log_give(struct weir_access_log *log, unsigned uid, unsigned gid);
+/** Opens the file anew (SIGUSR1); each line goes to the old one or the new one, which stays where this
+ * fails (-errno). Any thread. */
+int weir_access_log_reopen(struct weir_access_log *log) __attribute__((warn_unused_result));
 
 #endif

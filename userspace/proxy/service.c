@@ -599,9 +599,3 @@ struct weir_tls_server *weir_service_tls(const struct weir_service *service, uns
 {
     return service->listeners[listener].tls;
 }
-
-void weir_service_reopen_logs(struct weir_service *service)
-{
-    for (unsigned i = 0; i < service->log_count; i++)
-        weir_access_log_reopen(service->logs[i]);
-}

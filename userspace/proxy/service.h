@@ -58,6 +58,11 @@ void weir_service_each_worker(struct weir_service *service,
 uint16_t weir_service_port(const struct weir_service *service, unsigned listener);
 /** The TLS policy of a listener, or NULL. */
 struct weir_tls_server *weir_service_tls(const struct weir_service *service, unsigned listener);
+/** Gives the files of access logs to the user that the process will be. */
+void weir_service_give_logs(struct weir_service *service, unsigned uid, unsigned gid);
+/** Each file of an access log, once. */
+void weir_service_each_log(const struct weir_service *service,
+                           void (*fn)(void *arg, const char *path), void *arg);
 /** Reopens the files of access logs (SIGUSR1). */
 void weir_service_reopen_logs(struct weir_service *service);
 /** RSS above the limit of `limits.memory`. And the two figures. */

@@ -369,7 +369,7 @@ static void test_reopen(void **state)
     for (unsigned i = 0; i < 5; i++) {
         snprintf(moved, sizeof(moved), "%s.%u", path, i);
         assert_int_equal(rename(path, moved), 0);
-        weir_access_log_reopen(log);
+        assert_int_equal(weir_access_log_reopen(log), 0);
         usleep(2000);
     }
     for (unsigned i = 0; i < WRITERS; i++)
