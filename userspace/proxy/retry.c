@@ -3,6 +3,8 @@
 
 static unsigned when_of(const struct weir_error *error, enum weir_retried *why)
 {
+    if (error->code == WEIR_EQUEUE) /* under load a second wait would make it worse for all */
+        return 0;
     if (error->retry == WEIR_RETRY_UNSENT) { /* there was no connection to send it on */
         *why = WEIR_RETRIED_connect;
         return WEIR_RETRY_ON_CONNECT;
