@@ -113,6 +113,17 @@ def a_drain_without_an_end(lab):
 
 
 @story
+def drain_does_not_wait_for_silence(lab):
+    # Connected, and not a byte of a request: it does not hold a drain to its limit, nor gets a RST.
+    w = lab.weir(lab.upstream(), shutdown={"drain": "60s"})
+    silent = w.client()
+    wait(lambda: w.status()["connections"] == 1, "it is there")
+    w.kick(TERM)
+    ok(silent.ended(), "a clean end")
+    eq(w.join(10 * SLOW), 0, "exit status")
+
+
+@story
 def drain_in_the_middle_of_bodies(lab):
     # Upload and download in flight at SIGTERM: both end whole.
     def reply(c, r):

@@ -8,7 +8,10 @@
 #include "proxy/room.h"
 #include "proxy/session.h"
 
-enum { PRESSURE_CLOSES = 256 }; /* in one sweep */
+enum {
+    PRESSURE_CLOSES = 256,  /* in one sweep */
+    DRAIN_SILENT_MS = 1000, /* a request that was on its way when a drain began has come by then */
+};
 
 static struct weir_session *oldest(struct weir_wlistener *wl, enum weir_session_state state)
 {
@@ -107,6 +110,12 @@ static bool has_tunnel(const struct weir_session *session)
     return false;
 }
 
+/* Connected, and not a byte of a request yet. */
+static bool says_nothing(const struct weir_session *session)
+{
+    return !session->multiplexed && !session->requests && !weir_h1_in_head(&session->h1);
+}
+
 /* A drain has an end: shutdown.tunnels for tunnels, shutdown.drain for all else. */
 static void drain_over(struct weir_wlistener *wl)
 {
@@ -120,7 +129,13 @@ static void drain_over(struct weir_wlistener *wl)
             int64_t limit =
                 has_tunnel(session) ? service->conf->tunnels_ms : service->conf->drain_ms;
 
-            if (session->closed || limit < 0 || waited < limit)
+            if (session->closed)
+                continue;
+            if (state == WEIR_SESSION_HEAD && waited >= DRAIN_SILENT_MS && says_nothing(session)) {
+                weir_session_end(session);
+                continue;
+            }
+            if (limit < 0 || waited < limit)
                 continue;
             atomic_store_explicit(&service->drain_cut, true, memory_order_relaxed);
             weir_session_close(session, true);
