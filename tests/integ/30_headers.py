@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What is added to and taken from heads, paths, and which route a request takes."""
+import email.utils
 import os
 import re
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
-from weirlab import address, answer, dial, eq, has, main, ok, story, text_of  # noqa: E402
+from weirlab import SLOW, address, answer, dial, eq, has, main, ok, story, text_of  # noqa: E402
 
 
 def got(r):
@@ -323,6 +325,23 @@ def counts_by_route(lab):
     rows = w.admin("/v1/routes").json()
     eq([(r["name"], r["requests"]) for r in rows], [("ping", 3), ("app", 1)], "show routes")
     has(w.cli("show", "routes")[1], "ping", "the table")
+
+
+@story
+def date(lab):
+    # RFC 9110 6.6.1: an answer that has none gets one, our own have one; one that is there stays.
+    def reply(c, r):
+        c.send(answer(200, "x", [("Date", "Sun, 06 Nov 1994 08:49:37 GMT")] if r.target == "/dated" else []))
+    up = lab.upstream(reply)
+    w = lab.weir(up, routes=[{"name": "own", "match": {"path": "=/own"}, "reply": {"status": 200, "body": "x"}},
+                             {"name": "all", "match": {"path": "/a"}, "to": "app"}, {"name": "dated", "match": {"path": "/dated"}, "to": "app"}])
+    eq(w.ask("GET /dated").all("date"), ["Sun, 06 Nov 1994 08:49:37 GMT"], "the server's")
+    for target in ("/a", "/own", "/nowhere"):
+        values = w.ask("GET " + target).all("date")
+        eq(len(values), 1, target)
+        ok(re.fullmatch(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT", values[0]), target, values)
+        told = email.utils.parsedate_to_datetime(values[0]).timestamp()
+        ok(abs(told - time.time()) < 5 * SLOW, "the time, " + target, values)
 
 
 main()

@@ -507,5 +507,15 @@ int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
             return err;
     }
     answer->keep_alive = true;
-    return push_via(req, answer, answer);
+    return weir_forward_date(req, answer) ?: push_via(req, answer, answer);
+}
+
+int weir_forward_date(struct weir_req *req, struct weir_message *answer)
+{
+    struct weir_str now;
+
+    if (!weir_str_absent(weir_message_field(answer, WEIR_F_DATE)))
+        return 0;
+    now = weir_arena_copy(&req->arena, weir_worker_date(req->worker));
+    return weir_str_absent(now) ? WEIR_ENOMEM : push(answer, WEIR_F_DATE, now);
 }

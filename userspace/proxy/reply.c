@@ -24,6 +24,8 @@ int weir_reply_make(struct weir_req *req, int status, struct weir_str body)
     }
     err = weir_message_push(out, WEIR_F_CONTENT_TYPE, weir_field_name(WEIR_F_CONTENT_TYPE),
                             WEIR_STR("text/plain; charset=utf-8"));
+    if (!err)
+        err = weir_forward_date(req, out);
     return err
                ?: weir_message_push(out, WEIR_F_SERVER, weir_field_name(WEIR_F_SERVER),
                                     WEIR_STR("weir"));

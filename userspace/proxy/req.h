@@ -207,6 +207,9 @@ int weir_forward_request(struct weir_req *req, struct weir_message *up)
     __attribute__((warn_unused_result));
 int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
     __attribute__((warn_unused_result));
+/** Gives an answer that has none a Date (RFC 9110 6.6.1: an origin and whoever forwards has to). */
+int weir_forward_date(struct weir_req *req, struct weir_message *answer)
+    __attribute__((warn_unused_result));
 
 /* reply.c: weir's own answers. */
 int weir_reply_make(struct weir_req *req, int status, struct weir_str body)

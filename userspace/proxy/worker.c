@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/worker.h"
 
+#include "base/clock.h"
 #include "proxy/req.h"
 #include "proxy/room.h"
 #include "proxy/session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SWEEP_MS = 200, TRIM_SWEEPS = 1, PRESSURE_SHEDS = 256 };
@@ -132,6 +135,26 @@ uint64_t weir_worker_random(struct weir_worker *worker)
     a ^= a << 23;
     worker->random[1] = a ^ b ^ (a >> 18) ^ (b >> 5);
     return worker->random[1] + b;
+}
+
+struct weir_str weir_worker_date(struct weir_worker *worker)
+{
+    static const char *const days[] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+    static const char *const months[] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+
+    if (worker->loop.now_ms >= worker->date_until_ms) {
+        uint64_t wall_ms = weir_clock_wall_us() / 1000;
+        time_t now = (time_t)(wall_ms / 1000);
+        struct tm tm;
+
+        gmtime_r(&now, &tm);
+        snprintf(worker->date, sizeof(worker->date), "%s, %02d %s %04d %02d:%02d:%02d GMT",
+                 days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour,
+                 tm.tm_min, tm.tm_sec);
+        worker->date_until_ms = worker->loop.now_ms + 1000 - wall_ms % 1000;
+    }
+    return (struct weir_str){ worker->date, WEIR_DATE_BYTES };
 }
 
 void weir_worker_refused(struct weir_wlistener *wl, enum weir_refusal why, const char *text)

@@ -61,7 +61,10 @@ struct weir_wlistener {
         room_wanted; /* as many of them are to go, for newcomers elsewhere: any thread */
 };
 
-enum { WEIR_PARKED_BUCKETS = 64 };
+enum {
+    WEIR_PARKED_BUCKETS = 64,
+    WEIR_DATE_BYTES = 29, /* RFC 9110 5.6.7, IMF-fixdate */
+};
 
 struct weir_worker {
     struct weir_loop loop;
@@ -82,6 +85,8 @@ struct weir_worker {
     _Atomic bool wakes_lost; /* for want of memory: any thread */
     uint64_t random[2];
     struct weir_timer sweep;
+    char date[32]; /* of HTTP (RFC 9110 5.6.7), for answers that have none */
+    uint64_t date_until_ms;
     unsigned sweeps;
     unsigned session_count;
     uint32_t session_number; /* of the next */
@@ -131,6 +136,8 @@ struct weir_service {
 /** -1 when there is no upstream of that name. */
 int weir_service_find_cluster(const struct weir_service *service, struct weir_str name);
 uint64_t weir_worker_random(struct weir_worker *worker);
+/** The time for a Date field; good until the next turn of the loop. */
+struct weir_str weir_worker_date(struct weir_worker *worker);
 /** Something refused a connection: counted, and said once a second. */
 void weir_worker_refused(struct weir_wlistener *wl, enum weir_refusal why, const char *text);
 /** worker.c: set-up on the caller's thread, run on its own. */
