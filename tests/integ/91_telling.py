@@ -8,6 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
+from certs import Authority  # noqa: E402
 from weirlab import PATIENCE, SLOW, eq, has, main, ok, story, text_of, wait  # noqa: E402
 
 
@@ -104,6 +105,21 @@ def logs_are_reopened_as_another_user(lab):
     w.kick(signal.SIGUSR1)
     wait(lambda: "its folder must be writable" in w.log(), "why it is not there")
     eq(w.log().count("cannot be opened anew"), 1, "once")
+
+
+@story
+def why_upstreams_fail(lab):
+    # The reason is in the log and in `show upstreams`: what the kernel said, or what is wrong with the certificate.
+    ca = Authority(lab)
+    dead, secret = lab.upstream(listen=False), lab.upstream(tls=ca.server(ca.issue("weir.test")))
+    w = lab.weir(lab.upstream(), upstreams={"dead": {"servers": [dead.address]}, "gone": {"servers": ["unix:" + lab.path("gone.sock")]},
+                                            "tls": {"servers": [secret.address], "tls": {"sni": "weir.test"}}},
+                 routes=[{"name": n, "match": {"path": "/" + n}, "to": n, "retry": {"attempts": 1}} for n in ("dead", "gone", "tls")])
+    for name, why in (("dead", "Connection refused"), ("gone", "No such file or directory"), ("tls", "unable to get local issuer certificate")):
+        eq(w.ask("GET /" + name).status, 502, "the answer of " + name)
+        has(wait(lambda: [line for line in w.log().splitlines() if "upstream %s: server" % name in line], "a line")[0], why, "the log")
+        fault = [s["last_fault"] for u in w.admin("/v1/upstreams").json() if u["name"] == name for s in u["servers"]][0]
+        has(fault, why, "its last fault")
 
 
 @story

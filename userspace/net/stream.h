@@ -39,6 +39,8 @@ struct weir_tls_info {
     uint32_t rtt_ms; /* our last flight of the handshake and its answer, rounded up; 0: not known */
     struct weir_str
         client_subject; /* of a verified client certificate (RFC 2253), absent without one */
+    const char
+        *fault; /* why the handshake failed, in the words of OpenSSL (static); NULL: it did not */
     const void *policy; /* which certificate policy answered: a request for another host gets 421 */
 };
 

@@ -284,7 +284,7 @@ static const struct weir_tls_info *tls_tell(struct weir_stream *stream)
 {
     struct weir_tls *tls = tls_of(stream);
 
-    return tls->info.version.ptr ? &tls->info : NULL;
+    return tls->info.version.ptr || tls->info.fault ? &tls->info : NULL;
 }
 
 static int tls_fd(const struct weir_stream *stream)

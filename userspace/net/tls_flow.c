@@ -138,6 +138,9 @@ static void tls_handshake_failed(struct weir_tls *tls)
 {
     enum weir_err err = tls->client ? tls_client_why(tls->ssl) : WEIR_ETLS;
 
+    tls->info.fault = err == WEIR_EUPVERIFY
+                          ? X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl))
+                          : ERR_reason_error_string(ERR_peek_last_error());
     tls_complain(tls);
     tls_fail(tls, err, 0);
 }

@@ -345,7 +345,10 @@ void weir_pool_connect_failed(struct weir_upconn *conn, struct weir_error error)
     struct weir_server_view *sv = server_view(view, conn->server);
     struct weir_acquire *acq = conn->acq;
 
+    const struct weir_tls_info *tls = conn->stream ? weir_stream_tls(conn->stream) : NULL;
+
     weir_count(&sv->failed, 1);
+    weir_server_failed(conn->server, &error, tls ? tls->fault : NULL, view->loop->now_ms);
     conn->acq = NULL;
     weir_upconn_close(conn);
     if (acq) {

@@ -125,7 +125,8 @@ struct weir_server_status {
     bool backup, up, draining;
     unsigned addresses;
     uint64_t active, idle, requests, requests_reused, opened, failed;
-    char last_fault[96]; /* of the health check or the resolution */
+    char last_fault
+        [160]; /* of the last connection that failed, the health check or the resolution */
 };
 struct weir_cluster_totals {
     uint64_t requests_new, requests_reused, opened, active, idle;

@@ -121,6 +121,7 @@ struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_ser
             view->starved = true;
         }
         *error = weir_connect_error(sys ? weir_err_from_errno(sys) : WEIR_ENOMEM, sys);
+        weir_server_failed(server, error, NULL, view->loop->now_ms);
         return NULL;
     }
     conn->slot = true;

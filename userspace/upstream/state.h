@@ -57,7 +57,9 @@ struct weir_server {
     struct weir_tls_sessions *sessions;
     struct weir_addr *addrs; /* under the cluster's lock, with the next two */
     unsigned addr_count;
-    char last_fault[96];
+    char last_fault[160];
+    _Atomic uint64_t told_ms;           /* when a failure was last put into the log; 0: never */
+    _Atomic unsigned untold;            /* failures since then */
     struct weir_resolution *resolution; /* of the home loop, as what follows */
     bool resolved;                      /* it had an answer */
     struct weir_health *health;
@@ -186,6 +188,10 @@ void weir_server_follow(struct weir_server *server, struct weir_resolver *resolv
 void weir_server_unfollow(struct weir_server *server);
 void weir_server_set_flag(struct weir_server *server, enum weir_server_flag flag, bool on);
 void weir_server_set_fault(struct weir_server *server, const char *text);
+/** A connection could not be made: into its status and the log, once a second. `detail`: why, beyond what the error says;
+ * NULL: what the kernel said. Any worker. */
+void weir_server_failed(struct weir_server *server, const struct weir_error *error,
+                        const char *detail, uint64_t now_ms);
 /** A malloc'ed copy of the addresses as of now; NULL without memory, or when there are none (*count
  * 0). */
 struct weir_addr *weir_server_copy_addrs(struct weir_server *server, unsigned *count);

@@ -188,10 +188,11 @@ static void on_feed_rest(void *arg)
 static void upconn_refuse(struct weir_upconn *conn)
 {
     struct weir_error error = weir_connect_error(WEIR_EUPTLS, 0);
+    struct weir_server *server = conn->server;
 
     error.where = "alpn";
-    weir_server_set_fault(conn->server, "the server does not speak h2: ALPN has not chosen it");
     weir_pool_connect_failed(conn, error);
+    weir_server_set_fault(server, "the server does not speak h2: ALPN has not chosen it");
 }
 
 static void on_open(void *arg)
