@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from h2lab import h2_client, h2_upstream  # noqa: E402
 from weirlab import SLOW, eq, main, ok, story, text_of, wait  # noqa: E402
 
-COUNT, PIECE, PIECES = 320, 4096, 40
+COUNT, PIECE, PIECES = 640, 4096, 40
 FILLED = 65535 // PIECE  # what a window of HTTP/2 takes; the others wait in the proxy
 TICK = 0.3  # longer than the proxy takes to see that memory is short
 
@@ -134,7 +134,7 @@ def bounded(lab, make):
     w.stop()
     free = last - first
     print("      without a ceiling: %d KiB, then %d KiB more" % (first >> 10, free >> 10))
-    ok(free > COUNT * 25000, "bodies that wait take memory", free)
+    ok(free > COUNT * 6000, "bodies that wait take memory", free)
     ceiling = max(first + free // 4, 16 << 20) >> 10  # no less is allowed
     w = lab.weir(up, workers=1, timeouts=timeouts, limits={"memory": "%dKiB" % ceiling, **limits}, **options)
     first, last, take = grow(w, begin)
