@@ -206,6 +206,11 @@ def host_for_the_upstream(lab):
     eq(got(w.ask("GET /server"))["host"], [up.address], "server")
     f = got(w.ask("GET /name"))
     eq((f["host"], f["x-forwarded-host"]), (["inner.test"], ["weir.test"]), "a name")
+    for path, host in (("/x", up.address), ("/server", up.address), ("/name", "inner.test")):
+        with w.client() as c:  # a client of HTTP/1.0 may have none, a server of HTTP/1.1 refuses one that is empty
+            c.send("GET %s HTTP/1.0\r\n\r\n" % path)
+            f = got(c.response())
+            eq((f["host"], f.get("x-forwarded-host")), ([host], None), "no Host, " + path)
 
 
 def says(name):

@@ -52,6 +52,16 @@ def one_connection_for_many(lab):  # 100 requests at once ── weir ── one
 
 
 @story
+def authority_of_a_client_without_host(lab):
+    # HTTP/1.0 may name no host: an empty :authority is none (RFC 9113 8.3.1), so the server's own name is said.
+    up = h2_upstream(lab, lambda x: x.reply(200, x.host or "-"))
+    w = lab.weir(up, **H2)
+    with w.client() as c:
+        c.send("GET / HTTP/1.0\r\n\r\n")
+        eq(c.response().body.decode(), up.address, ":authority")
+
+
+@story
 def fields_for_no_table(lab):
     # What a client wants kept in no table of HPACK goes on so (RFC 7541 6.2.3), and so does an id that never comes again.
     up = h2_upstream(lab)

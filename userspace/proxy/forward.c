@@ -414,16 +414,14 @@ static int push_via(struct weir_req *req, struct weir_message *msg, const struct
     return via.len ? push(msg, WEIR_F_VIA, via) : 0;
 }
 
+/* A client of HTTP/1.0 may name none; what we send must have one (RFC 9112 3.2, RFC 9113 8.3.1). */
 static struct weir_str host_for(const struct weir_req *req)
 {
-    switch (req->route->conf->host) {
-    case WEIR_HOST_SERVER:
-        return weir_server_authority(req->server_chosen);
-    case WEIR_HOST_NAME:
+    if (req->route->conf->host == WEIR_HOST_NAME)
         return req->route->conf->host_name;
-    default:
-        return req->in.host;
-    }
+    if (req->route->conf->host == WEIR_HOST_SERVER || !req->in.host.len)
+        return weir_server_authority(req->server_chosen);
+    return req->in.host;
 }
 
 static bool is_websocket(const struct weir_message *msg)
