@@ -293,7 +293,7 @@ static void memory_print(struct conf_printer *printer, const struct weir_conf_it
     char text[CONF_NUMBER_MAX] = "off";
 
     if (limits->memory == 0)
-        conf_fraction_print(WEIR_CONF_PERCENT, limits->memory_share, text);
+        conf_fraction_print(WEIR_CONF_PERCENT, limits->memory_share, NULL, text);
     else if (limits->memory > 0)
         conf_number_print(WEIR_CONF_BYTES, limits->memory, text);
     conf_print_key(printer, weir_str(item->name));

@@ -204,7 +204,9 @@ bool conf_fraction(enum weir_conf_type type, struct weir_str text, double *value
 /** As one would write it; returns the length. `out` has CONF_NUMBER_MAX bytes. */
 enum { CONF_NUMBER_MAX = 64 };
 size_t conf_number_print(enum weir_conf_type type, int64_t value, char *out);
-size_t conf_fraction_print(enum weir_conf_type type, double value, char *out);
+/** `like`: a rate whose unit is taken when `value` is whole in it (a row's default), or NULL: the
+ * first of /s, /m, /h in which it is. */
+size_t conf_fraction_print(enum weir_conf_type type, double value, const char *like, char *out);
 
 /* ---- the engine (conf_fill.c) ---- */
 

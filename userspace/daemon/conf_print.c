@@ -167,7 +167,7 @@ static void print_number(struct conf_printer *printer, const struct weir_conf_it
         fputs(" auto\n", printer->out);
     else {
         if (fraction)
-            conf_fraction_print(item->type, share, text);
+            conf_fraction_print(item->type, share, item->def, text);
         else
             conf_number_print(item->type, value, text);
         fprintf(printer->out, " %s\n", text);

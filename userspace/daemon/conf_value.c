@@ -136,22 +136,30 @@ static size_t decimal_print(double value, char *out)
     return strlen(out);
 }
 
-size_t conf_fraction_print(enum weir_conf_type type, double value, char *out)
+static bool whole(double value)
+{
+    return near(value, (double)(int64_t)(value + 0.5));
+}
+
+size_t conf_fraction_print(enum weir_conf_type type, double value, const char *like, char *out)
 {
     static const struct unit per[] = { { "/s", 1 }, { "/m", 60 }, { "/h", 3600 } };
-    size_t len, i = 0;
+    const char *slash = like ? strchr(like, '/') : NULL;
+    size_t len, chosen = 3;
 
     if (type == WEIR_CONF_PERCENT) {
         len = decimal_print(value * 100, out);
         return len + (size_t)snprintf(out + len, CONF_NUMBER_MAX / 2, "%%");
     }
-    /* the first unit in which it is whole, else a second */
-    while (i < 3 && !near(value * (double)per[i].factor,
-                          (double)(int64_t)(value * (double)per[i].factor + 0.5)))
-        i++;
-    i = i < 3 ? i : 0;
-    len = decimal_print(value * (double)per[i].factor, out);
-    return len + (size_t)snprintf(out + len, CONF_NUMBER_MAX / 2, "%s", per[i].name);
+    for (size_t i = 3; i-- > 0;)
+        if (whole(value * (double)per[i].factor))
+            chosen = i;
+    for (size_t i = 0; i < 3 && slash; i++)
+        if (!strcmp(slash, per[i].name) && whole(value * (double)per[i].factor))
+            chosen = i;
+    chosen %= 3; /* whole in none: a second */
+    len = decimal_print(value * (double)per[chosen].factor, out);
+    return len + (size_t)snprintf(out + len, CONF_NUMBER_MAX / 2, "%s", per[chosen].name);
 }
 
 /* ---- texts ---- */

@@ -183,6 +183,7 @@ static void test_effective_is_a_fix_point(void **state)
     assert_non_null(strstr(once, "sample: 50%"));
     assert_non_null(strstr(once, "budget: 12.5%"));
     assert_non_null(strstr(once, "rate: 90/m"));
+    assert_non_null(strstr(once, "pings: 60/m")); /* as the documentation has it */
     assert_non_null(strstr(once, "x-env: \"a $$ b\""));
     free(once);
     free(twice);

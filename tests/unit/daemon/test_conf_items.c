@@ -173,13 +173,19 @@ static void test_numbers(void **state)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_false(conf_number(WEIR_CONF_MS, weir_str(bad[i]), &value));
     assert_true(conf_fraction(WEIR_CONF_RATE, WEIR_STR("6000/m"), &fraction) && fraction == 100);
-    conf_fraction_print(WEIR_CONF_RATE, fraction, text);
+    conf_fraction_print(WEIR_CONF_RATE, fraction, NULL, text);
     assert_string_equal(text, "100/s");
     assert_true(conf_fraction(WEIR_CONF_RATE, WEIR_STR("0.5/s"), &fraction) && fraction == 0.5);
-    conf_fraction_print(WEIR_CONF_RATE, fraction, text);
+    conf_fraction_print(WEIR_CONF_RATE, fraction, NULL, text);
     assert_string_equal(text, "30/m");
+    conf_fraction_print(WEIR_CONF_RATE, 1, "60/m", text);
+    assert_string_equal(text, "60/m"); /* in the unit of the default */
+    conf_fraction_print(WEIR_CONF_RATE, 100, "100/s", text);
+    assert_string_equal(text, "100/s");
+    conf_fraction_print(WEIR_CONF_RATE, 90 / 3600.0, "60/m", text);
+    assert_string_equal(text, "90/h"); /* unless it is not whole in that */
     assert_true(conf_fraction(WEIR_CONF_PERCENT, WEIR_STR("33.3%"), &fraction));
-    conf_fraction_print(WEIR_CONF_PERCENT, fraction, text);
+    conf_fraction_print(WEIR_CONF_PERCENT, fraction, NULL, text);
     assert_string_equal(text, "33.3%");
     assert_false(conf_fraction(WEIR_CONF_RATE, WEIR_STR("5/d"), &fraction));
     assert_false(conf_fraction(WEIR_CONF_RATE, WEIR_STR("-5/s"), &fraction));
