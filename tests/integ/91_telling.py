@@ -9,7 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import PATIENCE, SLOW, eq, has, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import PATIENCE, SLOW, address, dial, eq, has, main, ok, story, text_of, wait  # noqa: E402
 
 
 class Manager:
@@ -120,6 +120,25 @@ def why_upstreams_fail(lab):
         has(wait(lambda: [line for line in w.log().splitlines() if "upstream %s: server" % name in line], "a line")[0], why, "the log")
         fault = [s["last_fault"] for u in w.admin("/v1/upstreams").json() if u["name"] == name for s in u["servers"]][0]
         has(fault, why, "its last fault")
+
+
+@story
+def refusals_are_told_apart(lab):
+    # One line for each listener and reason, which counts its own alone.
+    more = {name: {"bind": address(), "to": "app", "limits": {"connections_per_client": 1}} for name in ("one", "two")}
+    w = lab.weir(lab.upstream(), listeners=more, workers=1)
+    with dial(more["one"]["bind"]) as one, dial(more["two"]["bind"]) as two:
+        for held in (one, two):
+            eq(held.send(text_of("GET /")).response().status, 200, "the first")
+        for name in more:
+            with dial(more[name]["bind"]) as c:
+                try:
+                    ok(c.send(text_of("GET /")).ended(), "the second is refused")
+                except OSError:
+                    pass
+    for name in more:
+        line = wait(lambda: [line for line in w.log().splitlines() if "listener '%s'" % name in line and "refused" in line], "a line of " + name)[0]
+        has(line, "(1 since the last line)", "its count")
 
 
 @story

@@ -189,7 +189,8 @@ static int compile_listener(struct weir_service *service, unsigned i, unsigned *
     listener->guard = guard_limits(limits);
     listener->h2 = h2_limits(limits);
     service->listener_count++;
-    err = compile_via(listener);
+    listener->refusals = calloc(WEIR_REFUSALS_COUNT, sizeof(*listener->refusals));
+    err = listener->refusals ? compile_via(listener) : WEIR_ENOMEM;
     if (!err)
         err = compile_addrs(service, listener, fault);
     if (!err)
@@ -522,6 +523,7 @@ static void listener_free(struct weir_service *service, struct weir_listener *li
     free(listener->fds);
     free(listener->addrs);
     free(listener->trusted);
+    free(listener->refusals);
     if (listener->gate) {
         weir_gate_fini(listener->gate);
         free(listener->gate);

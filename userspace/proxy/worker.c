@@ -162,18 +162,14 @@ void weir_worker_refused(struct weir_wlistener *wl, enum weir_refusal why, const
     struct weir_worker *worker = wl->worker;
     bool loud =
         why != WEIR_REFUSED_handshake && why != WEIR_REFUSED_denied && why != WEIR_REFUSED_banned;
+    uint64_t count;
 
     weir_count(&wl->stats->refused[why], 1);
-    worker->untold++;
-    if (worker->loop.now_ms < worker->told_ms + 1000 && worker->told_ms)
-        return;
-    weir_log(worker->service->log, loud ? WEIR_LOG_WARN : WEIR_LOG_DEBUG,
-             "listener '%.*s': connection refused: %s (%llu since the last line)",
-             WEIR_FMT(wl->listener->conf->name), text, (unsigned long long)worker->untold);
-    if (loud || worker->untold > 1) {
-        worker->told_ms = worker->loop.now_ms;
-        worker->untold = 0;
-    }
+    count = weir_log_due(&wl->listener->refusals[why], worker->loop.now_ms);
+    if (count)
+        weir_log(worker->service->log, loud ? WEIR_LOG_WARN : WEIR_LOG_DEBUG,
+                 "listener '%.*s': connection refused: %s (%llu since the last line)",
+                 WEIR_FMT(wl->listener->conf->name), text, (unsigned long long)count);
 }
 
 static void on_accept(struct weir_lsock *lsock, int fd, const struct sockaddr *peer, socklen_t len)

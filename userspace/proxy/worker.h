@@ -7,6 +7,7 @@
 #ifndef PROXY_WORKER_H
 #define PROXY_WORKER_H
 
+#include "base/log_rate.h"
 #include "http/guard.h"
 #include "http/h2.h"
 #include "net/listener.h"
@@ -31,7 +32,7 @@ enum weir_session_state {
     WEIR_SESSION_STATES,
 };
 
-/** A listener as compiled: shared, immutable but for its descriptors and its gate. */
+/** A listener as compiled: shared, immutable but for its descriptors, its gate and what it has said. */
 struct weir_listener {
     const struct weir_listener_conf *conf;
     unsigned index;
@@ -46,7 +47,8 @@ struct weir_listener {
     uint16_t port;          /* of the first address, as bound */
     struct weir_str via[3]; /* of what came by 1.1, 1.0, 2: "1.1 weir" …; absent: off */
     struct weir_h2_limits h2;
-    struct weir_gate *gate; /* its own limits; NULL: those of the proxy are as strict */
+    struct weir_log_rate *refusals; /* by enum weir_refusal */
+    struct weir_gate *gate;         /* its own limits; NULL: those of the proxy are as strict */
 };
 
 /** A listener on one worker. */
@@ -94,8 +96,6 @@ struct weir_worker {
     bool draining, stopping;
     bool tight;               /* memory is short, as this worker knows it */
     uint64_t drain_ms;        /* when draining began */
-    uint64_t told_ms;         /* when the last complaint about accepting was logged */
-    uint64_t untold;          /* and how many were not */
     struct weir_mail room;    /* room_wanted of a listener has been raised */
     _Atomic bool room_posted; /* it is on its way: any thread */
 };
@@ -138,7 +138,7 @@ int weir_service_find_cluster(const struct weir_service *service, struct weir_st
 uint64_t weir_worker_random(struct weir_worker *worker);
 /** The time for a Date field; good until the next turn of the loop. */
 struct weir_str weir_worker_date(struct weir_worker *worker);
-/** Something refused a connection: counted, and said once a second. */
+/** Something refused a connection: counted, and said once a second for each listener and reason. */
 void weir_worker_refused(struct weir_wlistener *wl, enum weir_refusal why, const char *text);
 /** worker.c: set-up on the caller's thread, run on its own. */
 int weir_worker_init(struct weir_worker *worker, struct weir_service *service, unsigned id)

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FAILED_TELL_MS = 1000 };
-
 static int server_fault(const struct weir_server *server, struct weir_tls_fault *fault,
                         const char *what)
 {
@@ -136,22 +134,19 @@ void weir_server_set_fault(struct weir_server *server, const char *text)
 void weir_server_failed(struct weir_server *server, const struct weir_error *error,
                         const char *detail, uint64_t now_ms)
 {
-    unsigned untold = atomic_fetch_add(&server->untold, 1) + 1;
-    uint64_t told_ms = atomic_load(&server->told_ms);
+    uint64_t count = weir_log_due(&server->failures, now_ms);
     char text[sizeof(server->last_fault)];
 
-    if ((told_ms && now_ms < told_ms + FAILED_TELL_MS) ||
-        !atomic_compare_exchange_strong(&server->told_ms, &told_ms, now_ms))
+    if (!count)
         return;
     if (!detail && error->sys)
         detail = strerror(error->sys);
     snprintf(text, sizeof(text), "%s%s%s", weir_err_text(error->code), detail ? ": " : "",
              detail ? detail : "");
     weir_server_set_fault(server, text);
-    atomic_fetch_sub(&server->untold, untold);
     weir_log(server->cluster->log, weir_err_level(error->code),
-             "upstream %.*s: server %s: %s (%u since the last line)",
-             WEIR_FMT(server->cluster->conf->name), server->text, text, untold);
+             "upstream %.*s: server %s: %s (%llu since the last line)",
+             WEIR_FMT(server->cluster->conf->name), server->text, text, (unsigned long long)count);
 }
 
 void weir_server_set_flag(struct weir_server *server, enum weir_server_flag flag, bool on)

@@ -12,6 +12,7 @@
 #ifndef UPSTREAM_STATE_H
 #define UPSTREAM_STATE_H
 
+#include "base/log_rate.h"
 #include "upstream/pool.h"
 
 #include <pthread.h>
@@ -58,8 +59,7 @@ struct weir_server {
     struct weir_addr *addrs; /* under the cluster's lock, with the next two */
     unsigned addr_count;
     char last_fault[160];
-    _Atomic uint64_t told_ms;           /* when a failure was last put into the log; 0: never */
-    _Atomic unsigned untold;            /* failures since then */
+    struct weir_log_rate failures;
     struct weir_resolution *resolution; /* of the home loop, as what follows */
     bool resolved;                      /* it had an answer */
     struct weir_health *health;
