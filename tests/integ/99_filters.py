@@ -103,6 +103,7 @@ def rate_limit_bans(lab):
         except AssertionError:
             return False
     ok(shut(), "it is banned")
+    has(w.log(), "listener 'web': 127.0.0.44/32 is banned for 1 s: rate_limit (1 since the last line)", "the log")
     eq(w.ask("GET /", source="127.0.0.45").status, 200, "others are not")
     has(w.cli("ban", "list", check=0)[1], "127.0.0.44", "ban list")
     wait(lambda: not shut(), "the ban ends", 4 * SLOW)

@@ -109,6 +109,24 @@ enum weir_verdict weir_req_fail(struct weir_req *req, enum weir_err code, enum w
     return WEIR_FAIL;
 }
 
+/* One line a second, whoever is banned: a flood has many senders. */
+static void tell_ban(struct weir_req *req, const struct weir_prefix *prefix, uint64_t for_ms,
+                     struct weir_str why)
+{
+    struct weir_service *service = req->worker->service;
+    uint64_t count = weir_log_due(&service->bans, req->worker->loop.now_ms);
+    char text[WEIR_ADDR_TEXT_MAX];
+    size_t len;
+
+    if (!count)
+        return;
+    len = weir_prefix_print(prefix, text);
+    weir_log(service->log, WEIR_LOG_WARN,
+             "listener '%.*s': %.*s is banned for %llu s: %.*s (%llu since the last line)",
+             WEIR_FMT(req->wl->listener->conf->name), (int)len, text,
+             (unsigned long long)((for_ms + 999) / 1000), WEIR_FMT(why), (unsigned long long)count);
+}
+
 int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why)
 {
     const struct weir_listener *listener = req->wl->listener;
@@ -129,5 +147,8 @@ int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why)
     err = weir_access_client_prefix(&peer, &prefix);
     if (err)
         return err;
-    return weir_access_ban(req->worker->service->access, &prefix, for_ms, why, NULL, loop->now_ms);
+    err = weir_access_ban(req->worker->service->access, &prefix, for_ms, why, NULL, loop->now_ms);
+    if (!err)
+        tell_ban(req, &prefix, for_ms, why);
+    return err;
 }

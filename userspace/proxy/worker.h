@@ -111,6 +111,7 @@ struct weir_service {
     struct weir_worker *workers;
     unsigned worker_count;
     struct weir_access *access;
+    struct weir_log_rate bans; /* by requests */
     struct weir_access_log **logs;
     unsigned log_count;
     struct weir_guard_limits answer_limits;
