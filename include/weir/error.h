@@ -84,6 +84,9 @@ WEIR_BEGIN
     X(EUPREFUSED,    -1218, 503, 14, WARN,  "the upstream did not take the request (REFUSED_STREAM, GOAWAY)") \
     X(EUPNOUPGRADE,  -1219, 502, 14, WARN,  "the upstream does not take this upgrade")                    \
     X(EUPHTTP1,      -1220, 502, 13, WARN,  "the upstream wants HTTP/1.1 for this (HTTP_1_1_REQUIRED)")   \
+    X(EUPSTREAM,     -1221, 502, 13, WARN,  "the upstream reset the stream")                              \
+    X(EUPCANCEL,     -1222, 502,  1, WARN,  "the upstream reset the stream (CANCEL)")                     \
+    X(EUPCALM,       -1223, 502,  8, WARN,  "the upstream reset the stream (ENHANCE_YOUR_CALM)")          \
     /* connections in general */                                                                          \
     X(ERESET,        -1300, 502, 14, DEBUG, "connection reset by the peer")                               \
     X(ECLOSED,       -1301, 502, 14, DEBUG, "connection closed by the peer")                              \

@@ -255,6 +255,29 @@ def failover(lab):
 
 
 @story
+def codes_of_resets(lab):
+    # RST_STREAM of a server: the status that gRPC has for its code, before and behind the head; and what the log says of it.
+    if not grpc:
+        raise Skip("python3-grpcio is not installed")
+    from h2lab import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, h2_upstream
+    wanted = [(CANCEL, "CANCELLED", 1), (INTERNAL_ERROR, "INTERNAL", 13), (ENHANCE_YOUR_CALM, "RESOURCE_EXHAUSTED", 8),
+              (PROTOCOL_ERROR, "INTERNAL", 13), (NO_ERROR, "INTERNAL", 13)]
+    for code, name, number in wanted:
+        def reply(x, code=code):
+            if x.target == "/t.T/many":
+                x.headers([(":status", "200"), ("content-type", "application/grpc")])
+                x.send(struct.pack(">BI", 0, 2) + b"hi")
+            x.rst(code)
+        up = h2_upstream(lab, reply)
+        w = lab.weir(up, upstream={"protocol": "h2"}, route={"name": "api"})
+        c = Caller(lab, w)
+        eq(status(lambda c=c: c.unary("unary")(b"hi", timeout=SOON))[0], name, "before the head: %d" % code)
+        eq(status(lambda c=c: list(c.out("many")(b"hi", timeout=SOON)))[0], name, "behind the head: %d" % code)
+        eq([line["grpc"]["status"] for line in w.access(2)], [number] * 2, "the log: %d" % code)
+        eq(len(up.requests), 2, "nothing is sent again")
+
+
+@story
 def unprocessed(lab):
     # A server that has not begun says so: the call, with its message, goes to it once more. UNAVAILABLE is an answer.
     if not grpc:

@@ -154,9 +154,11 @@ uint32_t weir_h2_code_of(enum weir_err why)
         return NGHTTP2_NO_ERROR;
     case WEIR_ECANCELED:
     case WEIR_ECLIENTGONE:
+    case WEIR_EUPCANCEL:
     case WEIR_EREQTIME: /* gRPC wants a deadline told so */
         return NGHTTP2_CANCEL;
     case WEIR_EFLOOD:
+    case WEIR_EUPCALM:
         return NGHTTP2_ENHANCE_YOUR_CALM;
     case WEIR_EUPNOUPGRADE:
         return NGHTTP2_CONNECT_ERROR;

@@ -400,17 +400,30 @@ static void tell_closed_server(struct weir_h2_stream *s)
                            "stream error");
 }
 
+/* Each has a status of gRPC of its own (gRPC over HTTP/2, "Errors"): the row of the error says which. */
+static enum weir_err reset_name(uint32_t code, bool answered)
+{
+    switch (code) {
+    case NGHTTP2_HTTP_1_1_REQUIRED:
+        return answered ? WEIR_EUPSTREAM : WEIR_EUPHTTP1;
+    case NGHTTP2_CANCEL:
+        return WEIR_EUPCANCEL;
+    case NGHTTP2_ENHANCE_YOUR_CALM:
+        return WEIR_EUPCALM;
+    default:
+        return WEIR_EUPSTREAM;
+    }
+}
+
 static void tell_closed_client(struct weir_h2_stream *s, uint32_t code)
 {
     if (s->in ==
         H2_IN_DONE) /* RST_STREAM after a whole answer: the rest of the request is not wanted */
         return;
-    if (code == NGHTTP2_REFUSED_STREAM && !s->answered)
+    if (code == NGHTTP2_REFUSED_STREAM && !s->answered) /* or GOAWAY has left it out */
         weir_h2_tell_reset(s, WEIR_EUPREFUSED, WEIR_BY_UPSTREAM, "REFUSED_STREAM");
-    else if (code == NGHTTP2_HTTP_1_1_REQUIRED && !s->answered)
-        weir_h2_tell_reset(s, WEIR_EUPHTTP1, WEIR_BY_UPSTREAM, "RST_STREAM");
     else if (s->peer_reset)
-        weir_h2_tell_reset(s, WEIR_EUPRESET, WEIR_BY_UPSTREAM, "RST_STREAM");
+        weir_h2_tell_reset(s, reset_name(code, s->answered), WEIR_BY_UPSTREAM, "RST_STREAM");
     else
         weir_h2_tell_reset(s, WEIR_EUPFRAMING, WEIR_BY_UPSTREAM, "stream error");
 }

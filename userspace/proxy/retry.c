@@ -15,6 +15,9 @@ static unsigned when_of(const struct weir_error *error, enum weir_retried *why)
         *why = WEIR_RETRIED_timeout;
         return WEIR_RETRY_ON_TIMEOUT;
     case WEIR_EUPRESET:
+    case WEIR_EUPSTREAM:
+    case WEIR_EUPCANCEL:
+    case WEIR_EUPCALM:
     case WEIR_EUPCLOSED:
     case WEIR_EUPHEAD:
     case WEIR_EUPFRAMING:

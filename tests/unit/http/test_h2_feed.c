@@ -205,6 +205,18 @@ static void rst_in_body(struct h2_wire *w)
     h2_put_rst(w, 1, NGHTTP2_NO_ERROR);
 }
 
+static void cancel_in_body(struct h2_wire *w)
+{
+    h2_put_headers(w, 1, false, ":status: 200\n");
+    h2_put_data(w, 1, "half", false);
+    h2_put_rst(w, 1, NGHTTP2_CANCEL);
+}
+
+static void calm(struct h2_wire *w)
+{
+    h2_put_rst(w, 1, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
 static void rst_after(struct h2_wire *w)
 {
     h2_put_headers(w, 1, true, ":status: 413\n");
@@ -272,7 +284,10 @@ static const struct transcript answers[] = {
     { "length without body", "GET", head_answer, "reset EUPHEAD by upstream " },
     { "refused", "GET", refused, "reset EUPREFUSED by upstream " },
     { "reset in the body", "GET", rst_in_body,
-      "200 chunked body[half] reset EUPRESET by upstream " },
+      "200 chunked body[half] reset EUPSTREAM by upstream " },
+    { "cancel in the body", "GET", cancel_in_body,
+      "200 chunked body[half] reset EUPCANCEL by upstream " },
+    { "too much", "GET", calm, "reset EUPCALM by upstream " },
     { "reset after all", "GET", rst_after, "413 none end " },
     { "goaway before it", "GET", goaway_beyond, "reset EUPREFUSED by upstream " },
     { "goaway after it", "GET", goaway_after, "200 length 2 content-length=2 x-a=b body[ok] end " },

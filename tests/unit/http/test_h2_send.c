@@ -428,10 +428,10 @@ static void test_reset_codes(void **state)
         enum weir_err why;
         uint32_t code;
     } rows[] = {
-        { WEIR_ECANCELED, NGHTTP2_CANCEL },
-        { WEIR_EBADCL, NGHTTP2_PROTOCOL_ERROR },
-        { WEIR_EFLOOD, NGHTTP2_ENHANCE_YOUR_CALM },
-        { WEIR_EUPBODY, NGHTTP2_INTERNAL_ERROR },
+        { WEIR_ECANCELED, NGHTTP2_CANCEL },          { WEIR_EBADCL, NGHTTP2_PROTOCOL_ERROR },
+        { WEIR_EFLOOD, NGHTTP2_ENHANCE_YOUR_CALM },  { WEIR_EUPBODY, NGHTTP2_INTERNAL_ERROR },
+        { WEIR_EUPSTREAM, NGHTTP2_INTERNAL_ERROR },  { WEIR_EUPCANCEL, NGHTTP2_CANCEL },
+        { WEIR_EUPCALM, NGHTTP2_ENHANCE_YOUR_CALM },
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
