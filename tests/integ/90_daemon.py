@@ -580,6 +580,18 @@ def admin_takes_abuse(lab):
         eq([c.response().status for _ in range(20)], [200] * 20, "pipelined")
     for c in held:
         c.reset()
+    # Who holds as many connections as the door has keeps nobody out: the one that was idle for longest goes.
+    held = [dial(tcp) for _ in range(64)]
+    for c in held[:-1]:
+        eq(c.send(text_of("GET /healthz")).response().status, 200, "one of many")
+    held[-1].send("GET / HT")
+    for _ in range(8):
+        with dial(tcp) as c:
+            eq(c.send(text_of("GET /readyz")).response().status, 200, "one more")
+    ok(held[0].ended(), "the oldest has gone")
+    eq(held[60].send(text_of("GET /healthz")).response().status, 200, "a younger one stays")
+    for c in held:
+        c.close()
     eq(w.admin("/v1/bans").json(), [], "nothing was banned")
 
 

@@ -13,6 +13,22 @@ enum { STREAMS_MAX = 1000, RESETS_MAX = 1000 * 1000, PINGS_MAX = 1000 * 1000 };
 
 /* ---- listening ---------------------------------------------------------------------------- */
 
+/* As many as there may be: the one that has been between requests, or in a head, for longest goes, or who holds
+ * connections open would keep all others out. False: all are busy. */
+static bool make_room(struct weir_httpd *httpd)
+{
+    weir_list_each(pos, tmp, &httpd->conns)
+    {
+        struct weir_httpd_conn *conn = weir_list_entry(pos, struct weir_httpd_conn, link);
+
+        if (conn->state != CONN_IDLE || weir_stream_pending(conn->stream))
+            continue;
+        weir_httpd_conn_close(conn, false);
+        return true;
+    }
+    return false;
+}
+
 static void on_accept(struct weir_lsock *lsock, int fd, const struct sockaddr *peer, socklen_t len)
 {
     struct httpd_lsock *from = weir_container(lsock, struct httpd_lsock, lsock);
@@ -20,7 +36,7 @@ static void on_accept(struct weir_lsock *lsock, int fd, const struct sockaddr *p
 
     (void)peer;
     (void)len;
-    if (httpd->draining || httpd->conns_count >= httpd->opts.conns_max)
+    if (httpd->draining || (httpd->conns_count >= httpd->opts.conns_max && !make_room(httpd)))
         close(fd);
     else
         weir_httpd_conn_open(httpd, fd, from->tag);

@@ -93,6 +93,8 @@ static void conn_finish(struct weir_httpd_conn *conn)
         return;
     }
     conn->state = CONN_IDLE;
+    weir_list_remove(&conn->link); /* the list is in the order in which they became idle */
+    weir_list_push_back(&conn->httpd->conns, &conn->link);
     conn->paused = false;
     weir_httpd_conn_timer(conn, conn->httpd->opts.idle_ms);
 }
