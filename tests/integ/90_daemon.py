@@ -483,6 +483,8 @@ def echo_verb(lab):
             except OSError:
                 return False
         wait(up, "echo listens")
+        with dial(bind) as c:
+            has(c.send(text_of("CONNECT a.test:80", [("Host", "a.test:80"), ("Connection", "close")])).rest().decode(), "CONNECT a.test:80 HTTP", "the target of CONNECT")
         w = lab.weir(servers=[bind])
         has(w.ask("POST /hello", [("X-Mine", "7")], b"body of it").body.decode(), "body of it", "what it received")
         eq((len(w.ask("GET /bytes/100000").body), w.ask("GET /status/418").status, w.ask("GET /delay/50").status), (100000, 418, 200), "bytes, status, delay")

@@ -50,6 +50,8 @@ static struct weir_str target_of(const struct weir_message *head, struct weir_ar
     size_t len = head->path.len + 1 + head->query.len;
     char *text;
 
+    if (head->form == WEIR_T_AUTHORITY) /* of CONNECT */
+        return head->host;
     if (weir_str_absent(head->query))
         return head->path;
     text = weir_arena_text(arena, len);
