@@ -96,7 +96,7 @@ static void mux_measure(struct weir_upmux *mux, struct weir_server_view *sv)
 
     mux->measured = true;
     sv->no_upgrade = !weir_h2_takes_upgrade(mux->h2);
-    sv->mux_room = all < 1 ? 1 : all > UPMUX_ROOM ? UPMUX_ROOM : all;
+    sv->mux_room = all > UPMUX_ROOM ? UPMUX_ROOM : all;
 }
 
 /* The codec has returned, or a lease has ended. */
@@ -111,7 +111,7 @@ static void mux_settle(struct weir_upmux *mux)
         weir_codec_eof(weir_h2_codec(mux->h2), (enum weir_err)mux->fault);
     }
     mux->in_event = false;
-    if (!mux->measured && !mux->retiring && weir_h2_settled(mux->h2))
+    if ((!mux->measured || !sv->mux_room) && !mux->retiring && weir_h2_settled(mux->h2))
         mux_measure(mux, sv);
     if (!mux->closing && weir_h2_closing(mux->h2))
         weir_upmux_retire(mux);

@@ -109,7 +109,9 @@ struct weir_upconn *weir_upmux_lease(struct weir_server_view *sv, bool fresh)
 
 bool weir_upmux_full(const struct weir_server_view *sv)
 {
-    return sv->speaks == UPSPEAKS_H2 && sv->mux_count + sv->connecting >= UPMUX_MAX;
+    unsigned max = sv->mux_room ? UPMUX_MAX : 1; /* where none is allowed now another one is no help */
+
+    return sv->speaks == UPSPEAKS_H2 && sv->mux_count + sv->connecting >= max;
 }
 
 unsigned weir_upmux_supply(const struct weir_cluster_view *view, struct weir_server_view *sv)
@@ -118,7 +120,7 @@ unsigned weir_upmux_supply(const struct weir_cluster_view *view, struct weir_ser
     case UPSPEAKS_H1:
         return 0;
     case UPSPEAKS_H2: /* each has somebody who makes it */
-        return sv->connecting * (sv->mux_room - 1);
+        return sv->mux_room ? sv->connecting * (sv->mux_room - 1) : 0;
     default:
         return sv->connecting ? UINT32_MAX : 0;
     }

@@ -206,6 +206,30 @@ static void as_many_connections_as_make_sense(void **state)
     assert_int_equal(atomic_load(&server->accepted), UPMUX_MAX);
 }
 
+/* MAX_CONCURRENT_STREAMS 0: for a while none are allowed. More connections would be no help, and none is opened. */
+static void no_room_at_all(void **state)
+{
+    open_all();
+    atomic_store(&server->max_streams, 0);
+    call_run(&calls[0], view, sv->server, "/"); /* sent before SETTINGS came: refused */
+    call_opts.queue_timeout_ms = 30;
+    start(1, 50, "/");
+    kit_until(&loop, done(1, 50) == 50);
+    for (unsigned i = 1; i < 51; i++)
+        assert_int_equal(calls[i].error.code, WEIR_EQUEUE);
+    assert_int_equal(atomic_load(&server->accepted), 1);
+    call_opts.queue_timeout_ms = 0;
+    start(51, 50, "/");
+    kit_turn_ms(&loop, 20);
+    assert_int_equal(sv->queued, 50);
+    atomic_store(&server->max_streams, 100);
+    atomic_fetch_add(&server->goaways, 1); /* the next one allows them */
+    kit_until(&loop, done(51, 50) == 50);
+    assert_int_equal(good(51, 50), 50);
+    assert_int_equal(sv->mux_room, 100);
+    assert_int_equal(atomic_load(&server->accepted), 2);
+}
+
 static void connections_max(void **state)
 {
     atomic_store(&server->max_streams, 4);
@@ -544,6 +568,7 @@ int main(void)
         TEST(settings_take_room_away),
         TEST(one_exchange_a_connection),
         TEST(as_many_connections_as_make_sense),
+        TEST(no_room_at_all),
         TEST(connections_max),
         TEST(refused_streams),
         TEST(goaway_lets_the_rest_end),
