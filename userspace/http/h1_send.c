@@ -116,6 +116,14 @@ static uint8_t answer_body(const struct weir_h1 *h1, const struct weir_message *
     return WEIR_BODY_LENGTH;
 }
 
+/* Where a body means something its absence is said (RFC 9110 8.6): HTTP/2 says it by END_STREAM, and some servers of
+ * HTTP/1.1 answer 411 to silence. */
+static bool expects_body(const struct weir_message *head)
+{
+    return !head->upgrade.len && (head->method_id == WEIR_M_POST || head->method_id == WEIR_M_PUT ||
+                                  head->method_id == WEIR_M_PATCH);
+}
+
 static char *put_request(char *at, struct weir_h1 *h1, const struct weir_message *head)
 {
     at = put(at, head->method);
@@ -147,6 +155,8 @@ static char *put_request(char *at, struct weir_h1 *h1, const struct weir_message
         at = PUT(at, "Transfer-Encoding: chunked\r\n");
     else if (h1->out_body == WEIR_BODY_LENGTH)
         at = put_length(at, head->length);
+    else if (h1->out_body == WEIR_BODY_NONE && expects_body(head))
+        at = put_length(at, 0);
     return PUT(at, "\r\n");
 }
 

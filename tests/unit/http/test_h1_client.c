@@ -55,6 +55,16 @@ static void test_requests(void **state)
         h, "GET /x HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
     holder_free(h);
 
+    h = client_with(&msg, "POST", WEIR_BODY_NONE, 0); /* its client has said so by END_STREAM */
+    assert_int_equal(weir_hstream_send(&h->hs, &msg, NULL, 0, NULL, WEIR_SEND_END), 0);
+    expect_out(h, "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
+    holder_free(h);
+
+    h = client_with(&msg, "DELETE", WEIR_BODY_NONE, 0);
+    assert_int_equal(weir_hstream_send(&h->hs, &msg, NULL, 0, NULL, WEIR_SEND_END), 0);
+    expect_out(h, "DELETE /x HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    holder_free(h);
+
     h = client_with(&msg, "OPTIONS", WEIR_BODY_NONE, 0);
     msg.form = WEIR_T_ASTERISK;
     assert_int_equal(weir_hstream_send(&h->hs, &msg, NULL, 0, NULL, WEIR_SEND_END), 0);
