@@ -99,7 +99,7 @@ struct weir_server_view {
     unsigned queued;        /* our part of server->queued */
     struct weir_list muxes; /* HTTP/2: open ones that are not retiring, oldest first */
     unsigned mux_count;     /* of them */
-    unsigned mux_room;      /* exchanges that one takes; 0: the server allows none now (RFC 9113 6.5.2) */
+    unsigned mux_room;      /* exchanges that one takes; 0: none, for a while (RFC 9113 6.5.2) */
     uint8_t speaks;         /* enum weir_upspeaks */
     bool no_upgrade;        /* over HTTP/2, its last connection has said */
     uint64_t learned_ms;    /* by ALPN; 0: never */

@@ -109,7 +109,7 @@ struct weir_upconn *weir_upmux_lease(struct weir_server_view *sv, bool fresh)
 
 bool weir_upmux_full(const struct weir_server_view *sv)
 {
-    unsigned max = sv->mux_room ? UPMUX_MAX : 1; /* where none is allowed now another one is no help */
+    unsigned max = sv->mux_room ? UPMUX_MAX : 1; /* where it allows none another is no help */
 
     return sv->speaks == UPSPEAKS_H2 && sv->mux_count + sv->connecting >= max;
 }
