@@ -403,6 +403,15 @@ def verbs(lab):
     ok(lab.cli()[0] in (0, 2), "no verb")
     has(lab.cli("version", check=0)[1], "weir 0.", "version")
     ok(json.loads(lab.cli("version", "-j", check=0)[1])["version"], "version -j")
+    for key in ("timeouts.first_byte", "upstreams.*.health.every", "routes.*[].filters[].rate_limit.ban"):
+        for shell in ("bash", "zsh", "fish"):
+            has(lab.cli("completion", shell, check=0)[1], "\n%s\n" % key, "keys in the completion of " + shell)
+        lab.cli("config", "explain", key, check=0)
+        has(lab.cli("help", "--man", check=0)[1].replace("\\-", "-"), key + ": ", "keys in the manual page")
+    if shutil.which("bash"):
+        import subprocess
+        script = lab.cli("completion", "bash", check=0)[1] + "COMP_WORDS=(weir config explain timeouts.fi) COMP_CWORD=3; _weir; echo ${COMPREPLY[*]}\n"
+        eq(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split(), ["timeouts.first_byte"], "config explain <TAB>")
     for shell in ("bash", "zsh", "fish"):
         has(lab.cli("completion", shell, check=0)[1], "doctor", "completion of " + shell)
     eq(lab.cli("completion", "tcsh")[0], 2, "completion of another shell")

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** verb_completion.c: scripts for shells, made of the table of verbs. */
+/** verb_completion.c: scripts for shells, made of the table of verbs and, behind `config explain`, of the rows of the
+ * configuration. */
 #include "cli/cli.h"
+#include "daemon/conf.h"
+
+#include <string.h>
 
 static void put_options(const struct weir_cli_option *options, FILE *out)
 {
@@ -28,22 +32,27 @@ static void bash(FILE *out)
         "    case $prev in\n"
         "        -c|--config|--tls-cert|--tls-key|--socket)\n"
         "            COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
-        "    esac\n"
-        "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-        "        case ${COMP_WORDS[i]} in\n"
-        "            -c|-i|--config|--instance|--socket) ((i++));;\n"
-        "            -*) ;;\n"
-        "            *) verb=${COMP_WORDS[i]}; break;;\n"
-        "        esac\n"
-        "    done\n"
-        "    case $verb in\n        '') words='",
+        "        explain)\n"
+        "            mapfile -t COMPREPLY < <(compgen -W '",
         out);
+    weir_conf_keys(out);
+    fputs("' -- \"$cur\"); return;;\n" /* mapfile: a `*` is no pattern */
+          "    esac\n"
+          "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+          "        case ${COMP_WORDS[i]} in\n"
+          "            -c|-i|--config|--instance|--socket) ((i++));;\n"
+          "            -*) ;;\n"
+          "            *) verb=${COMP_WORDS[i]}; break;;\n"
+          "        esac\n"
+          "    done\n"
+          "    case $verb in\n        '') words='",
+          out);
     put_verbs(out);
     fputs("';;\n        help) words='", out);
     put_verbs(out);
     fputs(" --man';;\n", out);
     for (const struct weir_cli_verb *verb = weir_cli_verbs; verb->name; verb++) {
-        if (!verb->words && !verb->options)
+        if ((!verb->words && !verb->options) || strcmp(verb->name, "help") == 0)
             continue;
         fprintf(out, "        %s) words='", verb->name);
         put_words(verb, out);
@@ -81,13 +90,17 @@ static void zsh_option(const struct weir_cli_option *option, FILE *out)
     }
     fputs("]", out);
     if (option->arg)
-        fprintf(out, ":%s:_files", option->arg);
+        fprintf(out, ":%s:%s", option->arg,
+                strstr(option->arg, "FILE") || strstr(option->arg, "PATH") ? "_files" : " ");
     fputs("'", out);
 }
 
 static void zsh(FILE *out)
 {
-    fputs("#compdef weir\n_weir()\n{\n    local -a verbs\n    verbs=(", out);
+    fputs("#compdef weir\n_weir_keys()\n{\n    local -a keys\n    keys=(\"${(@f)$(cat <<'KEYS'\n",
+          out);
+    weir_conf_keys(out);
+    fputs("KEYS\n)}\")\n    compadd -a keys\n}\n_weir()\n{\n    local -a verbs\n    verbs=(", out);
     for (const struct weir_cli_verb *verb = weir_cli_verbs; verb->name; verb++) {
         fprintf(out, "\n        '%s:", verb->name);
         quoted(verb->text, out);
@@ -107,6 +120,8 @@ static void zsh(FILE *out)
             put_words(verb, out);
             fputs(")'", out);
         }
+        if (strcmp(verb->name, "config") == 0)
+            fputs(" '3:key:_weir_keys'", out);
         fputs(";;\n", out);
     }
     fputs("    esac\n}\ncompdef _weir weir\n", out);
@@ -148,6 +163,9 @@ static void fish(FILE *out)
         for (const struct weir_cli_option *o = verb->options; o && o->name; o++)
             fish_option(o, verb->name, out);
     }
+    fputs("complete -c weir -n '__fish_seen_subcommand_from explain' -a '", out);
+    weir_conf_keys(out);
+    fputs("'\n", out);
     for (const struct weir_cli_option *o = weir_cli_globals; o->name; o++)
         fish_option(o, NULL, out);
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** verb_help.c: help, of all and of one verb, and the manual page; made of the table. */
 #include "cli/cli.h"
+#include "daemon/conf.h"
 
 #include "weir/weir.h"
+
+#include <stdlib.h>
 
 static void print_option(const struct weir_cli_option *option, FILE *out)
 {
@@ -95,6 +98,23 @@ static void roff_verb(const struct weir_cli_verb *verb, FILE *out)
     roff_options(verb->options, out);
 }
 
+/* The rows of the configuration, as `weir config explain` tells them. */
+static void roff_keys(FILE *out)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *keys = open_memstream(&text, &len);
+
+    if (!keys)
+        return;
+    fputs(".SH CONFIGURATION\n.nf\n", out);
+    if (weir_conf_explain(NULL, NULL, keys) == 0 && fflush(keys) == 0)
+        roff_text(text, out);
+    fputs("\n.fi\n", out);
+    fclose(keys);
+    free(text);
+}
+
 static void print_man(FILE *out)
 {
     fprintf(out, ".TH WEIR 1 \"\" \"weir %s\" \"User Commands\"\n", weir_version());
@@ -105,6 +125,7 @@ static void print_man(FILE *out)
     fputs(".SH VERBS\n", out);
     for (const struct weir_cli_verb *verb = weir_cli_verbs; verb->name; verb++)
         roff_verb(verb, out);
+    roff_keys(out);
     fputs(".SH EXIT STATUS\n0 done; 1 failed while running; 2 wrong usage or configuration; 3 "
           "this host lacks something that was required.\n.SH FILES\n.TP\n"
           "/etc/weir/weir.yaml\nthe configuration; `weir config explain` tells its keys\n.TP\n"

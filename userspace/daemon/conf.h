@@ -133,6 +133,8 @@ void weir_conf_print_effective(const struct weir_conf *conf, FILE *out);
  * of `conf` (NULL: the built-in ones alone). 0, or WEIR_ENOENT with the nearest key said on `out`.
  */
 int weir_conf_explain(const char *key, const struct weir_conf *conf, FILE *out) WEIR_MUST_CHECK;
+/** The keys that weir_conf_explain knows of the built-in tables, one a line. */
+void weir_conf_keys(FILE *out);
 /** `weir config schema`: JSON Schema, draft 2020-12; `conf` as above. */
 int weir_conf_schema(const struct weir_conf *conf, FILE *out) WEIR_MUST_CHECK;
 

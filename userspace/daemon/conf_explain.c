@@ -14,6 +14,7 @@ struct explain {
     struct conf_nearest near;
     char near_text[PATH_BYTES_MAX];
     unsigned found;
+    bool brief; /* the keys alone, for a completion */
 };
 
 static void explain_rows(struct explain *x, const struct weir_conf_item *rows, const char *path);
@@ -115,6 +116,10 @@ static void print_item(struct explain *x, const struct weir_conf_item *item, con
 {
     char text[256], min[CONF_NUMBER_MAX], max[CONF_NUMBER_MAX];
 
+    if (x->brief) {
+        fprintf(x->out, "%s\n", path);
+        return;
+    }
     type_text(item, text, sizeof(text));
     fprintf(x->out, "%s: %s", path, text);
     if (item->min || item->max) {
@@ -199,4 +204,11 @@ int weir_conf_explain(const char *key, const struct weir_conf *conf, FILE *out)
         fprintf(out, "; did you mean '%s'?", x.near_text);
     fputc('\n', out);
     return WEIR_ENOENT;
+}
+
+void weir_conf_keys(FILE *out)
+{
+    struct explain x = { .out = out, .filters = conf_filter_types, .brief = true };
+
+    explain_rows(&x, conf_top_items, "");
 }
