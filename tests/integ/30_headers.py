@@ -42,7 +42,9 @@ def forwarded_by_a_trusted_proxy(lab):
        (["6.6.6.6, 198.51.100.7, 10.1.2.3, 127.0.0.9"], ["https"], ["outside.test"]), "X-Forwarded-*")
     f = got(w.ask("GET /", [("X-Forwarded-For", "198.51.100.7, junk")]))
     got(w.ask("GET /", [("X-Forwarded-For", "2001:db8::7, 10.0.0.1")]))
-    eq([line["client"] for line in w.access(3)], ["198.51.100.7", "127.0.0.1", "2001:db8::7"], "the client in the log")
+    got(w.ask("GET /", [("X-Forwarded-For", "198.51.100.8:4711, 10.1.1.1:444")]))
+    got(w.ask("GET /", [("Forwarded", 'for="[2001:db8::1]:4711";proto=https, for=10.0.0.1')]))
+    eq([line["client"] for line in w.access(5)], ["198.51.100.7", "127.0.0.1", "2001:db8::7", "198.51.100.8", "2001:db8::1"], "the client in the log")
 
 
 @story
@@ -59,7 +61,10 @@ def a_trusted_proxy_names_the_request(lab):
 
 @story
 def forwarded_rfc7239(lab):
-    w = lab.weir(lab.upstream(), listener={"forwarded": "rfc7239", "trusted_proxies": ["127.0.0.9/32"]})
+    w = lab.weir(lab.upstream(), listener={"forwarded": "rfc7239", "trusted_proxies": ["127.0.0.9/32"]},
+                 routes=[{"name": "v6", "match": {"path": "/who", "client": "2001:db8::/32"}, "reply": {"status": 200, "body": "v6"}}, {"name": "all", "to": "app"}])
+    said = [("Forwarded", 'for="[2001:db8::1]"')]
+    eq((w.ask("GET /who", said, source="127.0.0.9").body, w.ask("GET /who", said, source="127.0.0.8").status), (b"v6", 200), "who asks, to `client`")
     f = got(w.ask("GET /", [("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=7.7.7.7")], source="127.0.0.8"))
     eq((f["forwarded"], f.get("x-forwarded-for")), (['for=127.0.0.8;host="weir.test";proto=http'], None), "Forwarded")
     f = got(w.ask("GET /", [("Forwarded", "for=7.7.7.7")], source="127.0.0.9"))

@@ -45,7 +45,7 @@ const struct weir_conf_item conf_listener_items[] = {
     { "tls", WEIR_CONF_CUSTOM, AT(tls), 0, 0, "off", "terminate TLS", LIVE, .rows = conf_tls_items, .custom = &conf_tls_custom },
     { "to", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "the upstream for all requests, instead of routes", WEIR_CONF_ALIAS | LIVE, .custom = &conf_to_custom },
     { "routes", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "a name in `routes`, or a list in place; the first that matches wins", LIVE, .rows = conf_route_items, .bytes = sizeof(struct weir_route_conf), .custom = &conf_listener_routes_custom },
-    { "trusted_proxies", WEIR_CONF_STRS, AT(trusted_proxies), 0, 0, "[]", "prefixes whose X-Forwarded-For is believed", LIVE },
+    { "trusted_proxies", WEIR_CONF_STRS, AT(trusted_proxies), 0, 0, "[]", "prefixes whose X-Forwarded-For and Forwarded are believed", LIVE },
     { "freebind", WEIR_CONF_BOOL, AT(freebind), 0, 0, "off", "bind addresses that this host does not have yet" },
     { "backlog", WEIR_CONF_INT, AT(backlog), 1, 1000000, "4096", "connections that the kernel keeps until they are accepted" },
     { "device", WEIR_CONF_STR, AT(device), 0, 0, NULL, "accept from this network interface alone" },

@@ -67,6 +67,21 @@ static int parse_unix(struct weir_addr *addr, struct weir_str path)
     return 0;
 }
 
+int weir_addr_parse_ip(struct weir_addr *addr, struct weir_str text)
+{
+    memset(addr, 0, sizeof(*addr));
+    if (text_to_ip(AF_INET, text, &addr->in.sin_addr)) {
+        addr->in.sin_family = AF_INET;
+        addr->len = sizeof(addr->in);
+        return 0;
+    }
+    if (!text_to_ip(AF_INET6, text, &addr->in6.sin6_addr))
+        return WEIR_EADDR;
+    addr->in6.sin6_family = AF_INET6;
+    addr->len = sizeof(addr->in6);
+    return 0;
+}
+
 int weir_addr_parse(struct weir_addr *addr, struct weir_str text)
 {
     struct weir_str scheme = WEIR_STR("unix:"), host;

@@ -35,6 +35,9 @@ enum { WEIR_ADDR_TEXT_MAX = 128 };
  */
 int weir_addr_parse(struct weir_addr *addr, struct weir_str text)
     __attribute__((warn_unused_result));
+/** Parses "10.0.0.1" or "2001:db8::1"; the port is 0. 0, or WEIR_EADDR. */
+int weir_addr_parse_ip(struct weir_addr *addr, struct weir_str text)
+    __attribute__((warn_unused_result));
 /** Splits "name:port" or "[v6]:port" (port 1 to 65535); the host may be a name. false when it is
  * neither. */
 bool weir_addr_split(struct weir_str text, struct weir_str *host, uint16_t *port);

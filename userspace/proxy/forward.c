@@ -5,70 +5,13 @@
  * (INTERFACE, listener keys.)
  */
 #include "proxy/grpc.h"
+#include "proxy/hops.h"
 #include "proxy/websocket.h"
 
 #include <stdio.h>
 
 /* --- who asks ----------------------------------------------------------------------------------
  */
-
-static bool is_trusted(const struct weir_listener *listener, const struct weir_addr *addr)
-{
-    uint8_t bytes[16];
-
-    if (!listener->trusted_count || !weir_addr_bytes(addr, bytes))
-        return false;
-    for (size_t i = 0; i < listener->trusted_count; i++)
-        if (weir_prefix_has(&listener->trusted[i], bytes))
-            return true;
-    return false;
-}
-
-/* The rightmost element of the last X-Forwarded-For that is left of `*end`. */
-static bool last_hop(struct weir_str *list, struct weir_str *hop)
-{
-    while (list->len) {
-        size_t at = list->len;
-
-        while (at && list->ptr[at - 1] != ',')
-            at--;
-        *hop = weir_str_trim((struct weir_str){ list->ptr + at, list->len - at });
-        list->len = at ? at - 1 : 0;
-        if (hop->len)
-            return true;
-    }
-    return false;
-}
-
-/* The rightmost untrusted hop: walks X-Forwarded-For from the right while what told it is trusted.
- */
-static void find_client(struct weir_req *req)
-{
-    const struct weir_listener *listener = req->wl->listener;
-
-    weir_session_addr(req->session, &req->client_addr);
-    if (!listener->trusted_count)
-        return;
-    for (unsigned i = req->in.count; i-- > 0 && is_trusted(listener, &req->client_addr);) {
-        struct weir_str list = req->in.fields[i].value, hop;
-
-        if (req->in.fields[i].id != WEIR_F_X_FORWARDED_FOR)
-            continue;
-        while (is_trusted(listener, &req->client_addr) && last_hop(&list, &hop)) {
-            struct weir_addr addr;
-            char text[WEIR_ADDR_TEXT_MAX];
-            int n =
-                snprintf(text, sizeof(text),
-                         memchr(hop.ptr, ':', hop.len) && hop.ptr[0] != '[' ? "[%.*s]:0" : "%.*s:0",
-                         WEIR_FMT(hop));
-
-            if (n < 0 || (size_t)n >= sizeof(text) ||
-                weir_addr_parse(&addr, (struct weir_str){ text, (size_t)n }))
-                return; /* not an address: nobody further left is believed */
-            req->client_addr = addr;
-        }
-    }
-}
 
 /* A trusted proxy named the request already. */
 static bool take_id(struct weir_req *req)
@@ -80,7 +23,7 @@ static bool take_id(struct weir_req *req)
     if (!listener->trusted_count || weir_str_absent(header))
         return false;
     weir_session_addr(req->session, &peer);
-    if (!is_trusted(listener, &peer))
+    if (!weir_hops_trusted(listener, &peer))
         return false;
     for (unsigned i = 0; i < req->in.count; i++)
         if (weir_str_ieq(req->in.fields[i].name, header))
@@ -188,7 +131,8 @@ static int check_method(struct weir_req *req)
 
 void weir_forward_name(struct weir_req *req)
 {
-    find_client(req);
+    weir_session_addr(req->session, &req->client_addr);
+    weir_hops_client(req->wl->listener, &req->in, &req->client_addr);
     req->client = (struct weir_str){ req->client_text,
                                      weir_addr_print_ip(&req->client_addr, req->client_text) };
     make_id(req);
@@ -379,7 +323,7 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
 
     if (listener->trusted_count) {
         weir_session_addr(req->session, &peer);
-        trusted = is_trusted(listener, &peer);
+        trusted = weir_hops_trusted(listener, &peer);
         f.hop = weir_arena_copy(&req->arena,
                                 (struct weir_str){ text, weir_addr_print_ip(&peer, text) });
         if (weir_str_absent(f.hop))
