@@ -103,7 +103,7 @@ static bool ask_others(const struct weir_wlistener *wl, bool own)
     for (unsigned w = 0; w < service->worker_count; w++) {
         struct weir_worker *worker = &service->workers[w];
 
-        if (worker == wl->worker || !worker->started)
+        if (worker == wl->worker)
             continue;
         for (unsigned i = 0; i < service->listener_count; i++)
             if ((!own || worker->listeners[i].listener == wl->listener) &&

@@ -282,7 +282,7 @@ static void *h2s_run(void *arg)
 static int h2s_choose(const char *name, const unsigned char **out, unsigned char *out_len,
                       const unsigned char *in, unsigned in_len)
 {
-    for (unsigned at = 0; name && at + in[at] < in_len; at += 1u + in[at])
+    for (unsigned at = 0; name && at < in_len && at + in[at] < in_len; at += 1u + in[at])
         if (in[at] == strlen(name) && memcmp(in + at + 1, name, in[at]) == 0) {
             *out = in + at + 1;
             *out_len = in[at];
