@@ -204,7 +204,7 @@ static int field_take(struct weir_message *msg, const char *name, struct weir_st
 
     if (!weir_guard_name(text) || !weir_guard_value(value))
         return WEIR_EINVAL;
-    field->id = (uint8_t)weir_field_id(text);
+    *field = (struct weir_field){ .id = (uint8_t)weir_field_id(text) };
     if (is_ours(field->id))
         return WEIR_EFRAMING;
     field->name = weir_arena_copy(msg->arena, text);
