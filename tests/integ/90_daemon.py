@@ -244,6 +244,42 @@ def an_address_in_use(lab):
 
 
 @story
+def a_port_that_is_not_allowed(lab):
+    # What the host does not allow is exit status 3, for `run` and for `doctor`, which says it before.
+    import ctypes
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as f:
+        if int(f.read()) <= 99:
+            return
+
+    def without_right():
+        ctypes.CDLL(None).prctl(24, 10, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE: root has it no more after exec
+    low = "127.0.0.1:99"
+    for where, config in (("listener", lab.config(lab.upstream(), listener={"bind": low})), ("admin", lab.config(lab.upstream(), admin={"listen": low}))):
+        path = lab.write("weir.yaml", json.dumps(config))
+        status, _, err = lab.cli("run", "-c", path, before=without_right)
+        eq(status, 3, "exit status of run, " + where)
+        has(err, low, "where")
+        has(err.lower(), "permission denied", "why")
+        status, out, _ = lab.cli("doctor", "-j", "-c", path, before=without_right)
+        found = {row["check"]: row for row in json.loads(out)}
+        eq((status, found["privileges"]["state"]), (3, "missing"), "doctor, " + where)
+        has(found["privileges"]["why"], low, "what doctor says")
+        if os.geteuid() == 0:
+            eq(lab.cli("doctor", "-c", path)[0], 0, "doctor with the right")
+
+
+@story
+def doctor_looks_for_the_user(lab):
+    if os.geteuid() != 0:
+        return
+    for user, state in (("no-such-user", "warn"), ("nobody", "ok")):
+        path = lab.write("weir.yaml", json.dumps(lab.config(lab.upstream(), user=user)))
+        found = {row["check"]: row for row in json.loads(lab.cli("doctor", "-j", "-c", path, check=0)[1])}
+        eq(found["user"]["state"], state, user)
+        has(found["user"]["why"], user, "why")
+
+
+@story
 def becomes_nobody(lab):
     if os.geteuid() != 0:
         return

@@ -671,9 +671,9 @@ class Lab:
         self.weirs.append(w)
         return w
 
-    def cli(self, *args, check=None, stdin=None):
-        """Runs `weir ARGS`: (status, stdout, stderr)."""
-        done = subprocess.run([BINARY, *args], capture_output=True, text=True, timeout=PATIENCE * 3, input=stdin, check=False)
+    def cli(self, *args, check=None, stdin=None, before=None):
+        """Runs `weir ARGS`: (status, stdout, stderr). `before` is called in its process before it is weir."""
+        done = subprocess.run([BINARY, *args], capture_output=True, text=True, timeout=PATIENCE * 3, input=stdin, check=False, preexec_fn=before)
         if check is not None:
             eq(done.returncode, check, "exit status of weir %s (%s%s)" % (" ".join(args), done.stdout[-500:], done.stderr[-500:]))
         return done.returncode, done.stdout, done.stderr

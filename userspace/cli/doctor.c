@@ -7,12 +7,15 @@
 #include "cli/table.h"
 
 #include "daemon/privilege.h"
+#include "net/addr.h"
 #include "weir/weir.h"
 
 #include <ares.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <openssl/crypto.h>
 #include <protobuf-c/protobuf-c.h>
+#include <pwd.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -22,6 +25,8 @@
 #include <yaml.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+
+enum { LOW_PORTS = 1024 }; /* where the kernel does not say */
 
 enum finding_state { FINDING_OK, FINDING_WARN, FINDING_OFF, FINDING_BAD };
 
@@ -99,24 +104,90 @@ static void check_btf(const struct doctor *doctor, struct finding *f)
     todo(f, "a kernel with CONFIG_DEBUG_INFO_BTF=y has it");
 }
 
-static void check_privileges(const struct doctor *doctor, struct finding *f)
+static bool is_low(struct weir_str bind, long low)
 {
-    char line[256] = "", caps[64] = "unknown";
+    struct weir_addr addr;
+    uint16_t port = weir_addr_parse(&addr, bind) ? 0 : weir_addr_port(&addr);
+
+    return port && port < low;
+}
+
+/* The first address of the configuration whose port is below `low`; absent: none. */
+static struct weir_str low_bind(const struct weir_conf *conf, long low)
+{
+    const struct weir_listener_conf *listeners = conf->proxy.listeners.at;
+
+    for (size_t i = 0; i < conf->proxy.listeners.count; i++)
+        for (size_t j = 0; j < listeners[i].bind.count; j++)
+            if (is_low(listeners[i].bind.at[j], low))
+                return listeners[i].bind.at[j];
+    return is_low(conf->admin.listen, low) ? conf->admin.listen : (struct weir_str){ NULL, 0 };
+}
+
+/* CapEff of this process, as the kernel writes it; "" when it cannot be read. */
+static void read_caps(char caps[64])
+{
+    char line[256] = "";
     FILE *file = fopen("/proc/self/status", "re");
 
-    (void)doctor;
+    caps[0] = '\0';
     while (file && fgets(line, sizeof(line), file)) {
         if (sscanf(line, "CapEff: %63s", caps) == 1)
             break;
     }
     if (file)
         fclose(file);
+}
+
+static void check_privileges(const struct doctor *doctor, struct finding *f)
+{
+    char caps[64], text[64];
+    bool known = read_line("/proc/sys/net/ipv4/ip_unprivileged_port_start", text, sizeof(text));
+    long low = known ? strtol(text, NULL, 10) : LOW_PORTS;
+    struct weir_str bind = { NULL, 0 };
+    bool may;
+
+    read_caps(caps);
+    may = strtoull(caps, NULL, 16) >> CAP_NET_BIND_SERVICE & 1;
+    if (doctor->conf && !may)
+        bind = low_bind(doctor->conf, low);
+    if (!weir_str_absent(bind)) {
+        say(f, FINDING_BAD, "uid %u, capabilities %s: '%.*s' cannot be bound", (unsigned)geteuid(),
+            caps, WEIR_FMT(bind));
+        todo(f, "root, CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start");
+        return;
+    }
     if (geteuid() == 0) {
         say(f, FINDING_OK, "root, capabilities %s; `run` becomes `user` after it has bound", caps);
         return;
     }
     say(f, FINDING_OK, "uid %u, capabilities %s", (unsigned)geteuid(), caps);
-    todo(f, "as it is, ports below net.ipv4.ip_unprivileged_port_start cannot be bound");
+    if (!may && !doctor->conf)
+        todo(f, "as it is, ports below net.ipv4.ip_unprivileged_port_start cannot be bound");
+}
+
+/* Whom `run` becomes: as weir_user_find() says. */
+static void check_user(const struct doctor *doctor, struct finding *f)
+{
+    struct weir_str user = doctor->conf ? doctor->conf->user : WEIR_STR("weir");
+    const struct passwd *entry;
+    char name[64];
+
+    if (geteuid() != 0) {
+        say(f, FINDING_OK, "`run` stays uid %u, as it is not started by root", (unsigned)geteuid());
+        return;
+    }
+    snprintf(name, sizeof(name), "%.*s", WEIR_FMT(user));
+    entry = getpwnam(name);
+    if (entry) {
+        say(f, FINDING_OK, "'%s' is uid %u", name, (unsigned)entry->pw_uid);
+        return;
+    }
+    if (getpwnam("nobody"))
+        say(f, FINDING_WARN, "there is no user '%s': `run` becomes 'nobody'", name);
+    else
+        say(f, FINDING_BAD, "there is no user '%s', and no 'nobody'", name);
+    todo(f, "useradd --system --no-create-home --shell /usr/sbin/nologin NAME, or set `user`");
 }
 
 /* ---- limits ------------------------------------------------------------------------------- */
@@ -259,12 +330,12 @@ static const struct {
     const char *name;
     void (*check)(const struct doctor *doctor, struct finding *finding);
 } checks[] = {
-    { "kernel", check_kernel },          { "BTF", check_btf },
-    { "privileges", check_privileges },  { "file descriptors", check_nofile },
-    { "accept queue", check_somaxconn }, { "local ports", check_ports },
-    { "memory", check_memory },          { "workers", check_workers },
-    { "io: epoll", check_epoll },        { "io: io-uring", check_uring },
-    { "libraries", check_libraries },
+    { "kernel", check_kernel },           { "BTF", check_btf },
+    { "privileges", check_privileges },   { "user", check_user },
+    { "file descriptors", check_nofile }, { "accept queue", check_somaxconn },
+    { "local ports", check_ports },       { "memory", check_memory },
+    { "workers", check_workers },         { "io: epoll", check_epoll },
+    { "io: io-uring", check_uring },      { "libraries", check_libraries },
 };
 enum { CHECKS_COUNT = sizeof(checks) / sizeof(checks[0]) };
 

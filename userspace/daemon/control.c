@@ -473,8 +473,8 @@ static int tcp_open(struct weir_control *control, struct weir_tls_fault *fault)
                          WEIR_FMT(listen));
     err = door_open(&control->remote, control, &addr, CONTROL_DOOR_TCP);
     if (err)
-        return fault_say(fault, WEIR_ESYS, "admin.listen: %.*s: %s", WEIR_FMT(listen),
-                         strerror(-err));
+        return fault_say(fault, weir_err_from_errno(-err), "admin.listen: %.*s: %s",
+                         WEIR_FMT(listen), strerror(-err));
     weir_log(control->opts.log, WEIR_LOG_INFO,
              "listening on %.*s (admin, without a password: metrics, health, status)",
              WEIR_FMT(listen));

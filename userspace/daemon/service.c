@@ -256,6 +256,12 @@ static int lock_take(struct weir_daemon *daemon)
     return WEIR_EXIT_DONE;
 }
 
+/* What may not be done here is the host's to allow, not a fault of the daemon. */
+static int status_of(int err)
+{
+    return err == WEIR_EACCESS ? WEIR_EXIT_HOST : WEIR_EXIT_FAILED;
+}
+
 static int control_open(struct weir_daemon *daemon)
 {
     const struct weir_admin_conf *admin = &daemon->conf->admin;
@@ -270,6 +276,7 @@ static int control_open(struct weir_daemon *daemon)
     struct weir_tls_fault fault = { "" };
     char path[WEIR_PATH_BYTES];
     bool fits = true;
+    int err;
 
     if (daemon->opts->no_admin)
         return WEIR_EXIT_DONE;
@@ -283,28 +290,29 @@ static int control_open(struct weir_daemon *daemon)
                  fits ? "out of memory" : "the path is too long");
         return WEIR_EXIT_FAILED;
     }
-    if (weir_control_open(daemon->control, path, &fault) != 0) {
-        weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
-        return WEIR_EXIT_FAILED;
-    }
-    return WEIR_EXIT_DONE;
+    err = weir_control_open(daemon->control, path, &fault);
+    if (!err)
+        return WEIR_EXIT_DONE;
+    weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
+    return status_of(err);
 }
 
 static int proxy_open(struct weir_daemon *daemon)
 {
     struct weir_service_opts opts = { .log = daemon->log };
     struct weir_tls_fault fault = { "" };
+    int err;
 
     daemon->service = weir_service_new(&daemon->conf->proxy, &opts, &fault);
     if (!daemon->service) {
         weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
         return WEIR_EXIT_USAGE;
     }
-    if (weir_service_open(daemon->service, &fault) != 0) {
-        weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
-        return WEIR_EXIT_FAILED;
-    }
-    return WEIR_EXIT_DONE;
+    err = weir_service_open(daemon->service, &fault);
+    if (!err)
+        return WEIR_EXIT_DONE;
+    weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
+    return status_of(err);
 }
 
 struct log_warning {

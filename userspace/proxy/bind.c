@@ -6,12 +6,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static const char *bind_advice(int sys)
+static const char *bind_advice(int sys, bool ip)
 {
     switch (sys) {
     case EACCES:
-        return "; ports below 1024 need root or CAP_NET_BIND_SERVICE (or: sysctl "
-               "net.ipv4.ip_unprivileged_port_start)";
+        return !ip ? ""
+                   : "; ports below 1024 need root or CAP_NET_BIND_SERVICE (or: sysctl "
+                     "net.ipv4.ip_unprivileged_port_start)";
     case EADDRINUSE:
         return "; `ss -ltnp` shows who has it";
     case EADDRNOTAVAIL:
@@ -26,7 +27,7 @@ static int bind_failed(const struct weir_listener *listener, unsigned a, int sys
 {
     snprintf(fault->text, sizeof(fault->text), "listener '%.*s': %.*s: %s%s",
              WEIR_FMT(listener->conf->name), WEIR_FMT(listener->conf->bind.at[a]), strerror(sys),
-             bind_advice(sys));
+             bind_advice(sys, listener->addrs[a].sa.sa_family != AF_UNIX));
     return weir_err_from_errno(sys);
 }
 
