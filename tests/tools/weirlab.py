@@ -733,7 +733,7 @@ def run_story(function):
         if not isinstance(e, Wrong):
             print(indent(traceback.format_exc()))
         else:
-            frames = [f for f in traceback.extract_tb(e.__traceback__) if f.filename == sys.argv[0] or "integ" in f.filename]
+            frames = [f for f in traceback.extract_tb(e.__traceback__) if "integ" in os.path.normpath(f.filename)]
             if frames:
                 print("      at line %d: %s" % (frames[-1].lineno, frames[-1].line))
         return False
