@@ -69,7 +69,7 @@ def who_does_not_read_holds_nobody_back(lab):
 
 
 # Bytes of memory that a stream costs which stands still; of HTTP/2 a first window of 64 KiB may come, and its record.
-HELD_MAX = {"h1": 64 << 10, "h2": 74 << 10}
+HELD_MAX = 64 << 10
 ALONE = 512 << 10  # what else a proxy touches meanwhile
 
 
@@ -107,7 +107,7 @@ def memory_of_streams_that_stand_still(lab):
                 grown = w.rss() - before
                 print("      %s%d KiB a stream" % (what, grown / 100 / 1024))
                 if SLOW == 1:  # a sanitizer has memory of its own
-                    ok(grown <= 100 * HELD_MAX[back] + ALONE, what + "memory", grown)
+                    ok(grown <= 100 * HELD_MAX + ALONE, what + "memory", grown)
                 if kind != "unread":
                     s = c.request("GET /200000")
                     with c.lock:

@@ -373,6 +373,7 @@ static int submit_settings(struct weir_h2 *h2)
     };
     const nghttp2_settings_entry client[] = {
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_UP_WINDOW_BYTES },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, list_size(h2) },
     };
     bool is_server = h2->role == H2_SERVER;

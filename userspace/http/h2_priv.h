@@ -21,12 +21,14 @@ enum {
     H2_FRAME_ASKED_MIN = 16384, /* so large is nothing else that a session allocates at its begin */
     H2_COPY_BYTES_MAX = 2048,   /* DATA up to this is copied behind its frame header */
     H2_LEND_BYTES_MIN = 4096,   /* a body from this on is framed at once, and not copied */
-    H2_WINDOW_BYTES = 65535,    /* of a stream, at first */
-    H2_WINDOW_BYTES_LEAST = 16384, /* while memory is short: one frame */
+    H2_WINDOW_BYTES = 65535,    /* of a client's stream, at first: RFC 9113 6.9.2 */
+    H2_UP_WINDOW_BYTES = 48 * 1024, /* of one to a server: what waits of it for a client that stands
+                                       still, and what goes with it, is less than 64 KiB */
+    H2_WINDOW_BYTES_LEAST = 16384,  /* while memory is short: one frame */
     H2_CONN_WINDOW_BYTES = 32 << 20,
     H2_STREAM_WINDOW_BYTES_MAX = 16 << 20,
     H2_EXTRA_BYTES_MAX =
-        32 << 20,    /* what the windows of all streams may be above H2_WINDOW_BYTES each */
+        32 << 20,    /* what the windows of all streams may be above their first ones */
     H2_FAR_OVER = 4, /* a head so many times over its limit ends the connection */
     H2_STREAMS_UNSETTLED =
         100,               /* that we open before the peer's SETTINGS have come (RFC 9113 6.5.2) */
@@ -230,7 +232,7 @@ struct weir_h2 {
     uint64_t head_ms;    /* since when the header block that is not whole comes */
     uint32_t head_block; /* and its number */
     size_t queued;       /* bytes in the queues of all streams */
-    size_t extra;        /* of stream windows, above H2_WINDOW_BYTES each */
+    size_t extra;        /* of stream windows, above the first ones */
     struct weir_h2_watch watch;
     unsigned open;         /* streams that are neither closed nor (client role) unsent */
     uint32_t rtt_ms;       /* a round trip to the peer; 0: not known */
@@ -383,6 +385,11 @@ int weir_h2_on_priority_end(nghttp2_session *session, void **payload, const nght
                             void *arg);
 
 /* h2_window.c: what the peer may send */
+/** Of a new stream. */
+static inline uint32_t weir_h2_first_window(const struct weir_h2 *h2)
+{
+    return h2->role == H2_CLIENT ? H2_UP_WINDOW_BYTES : H2_WINDOW_BYTES;
+}
 /** `s` may be NULL: nobody takes it. */
 int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t bytes);
 /** The holder has taken so many (0: the window is merely made to fit what memory there is). */

@@ -3,7 +3,7 @@
  * h2_window.c: what the peer may send. The connection's window is wide and given back at once, so that a stream that
  * nobody reads holds no other back; a stream's window follows what its holder consumes.
  *
- * A stream begins with 64 KiB. When its holder took half of its window within a round trip, it is the window that holds
+ * A stream begins with 64 KiB, one to a server with 48. When its holder took half of its window within a round trip, it is the window that holds
  * the peer back: then the stream gets at once what a fast line carries in a round trip, since over a long way each step of
  * a slow growth would cost one. Over a short way that costs nothing, and what an upstream sends goes to a client that may
  * stand still behind a window of 64 KiB: there first more than a whole window has to be taken. A stream gets no more than what is still to come, and at most half of
@@ -46,9 +46,11 @@ bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque)
     return true;
 }
 
-static uint32_t extra_of(uint32_t window)
+static uint32_t extra_of(const struct weir_h2 *h2, uint32_t window)
 {
-    return window > H2_WINDOW_BYTES ? window - H2_WINDOW_BYTES : 0;
+    uint32_t first = weir_h2_first_window(h2);
+
+    return window > first ? window - first : 0;
 }
 
 static void set_window(struct weir_h2_stream *s, uint32_t window)
@@ -58,19 +60,20 @@ static void set_window(struct weir_h2_stream *s, uint32_t window)
     if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, s->id,
                                               (int32_t)window))
         return;
-    h2->extra = h2->extra - extra_of(s->window) + extra_of(window);
+    h2->extra = h2->extra - extra_of(h2, s->window) + extra_of(h2, window);
     s->window = window;
 }
 
 /* Smaller: nghttp2 holds back as much of the credit that follows. */
 static void fit_window(struct weir_h2_stream *s)
 {
+    uint32_t first = weir_h2_first_window(s->h2);
     bool tight = s->h2->shared->tight;
 
     if (tight && s->window > H2_WINDOW_BYTES_LEAST)
         set_window(s, H2_WINDOW_BYTES_LEAST);
-    else if (!tight && s->window < H2_WINDOW_BYTES)
-        set_window(s, H2_WINDOW_BYTES);
+    else if (!tight && s->window < first)
+        set_window(s, first);
 }
 
 /* What the stream would need to keep a fast line busy, as far as it may have that. */
@@ -141,6 +144,6 @@ void weir_h2_window_consume(struct weir_h2_stream *s, size_t bytes)
 
 void weir_h2_window_forget(struct weir_h2_stream *s)
 {
-    s->h2->extra -= extra_of(s->window);
-    s->window = H2_WINDOW_BYTES;
+    s->h2->extra -= extra_of(s->h2, s->window);
+    s->window = weir_h2_first_window(s->h2);
 }
