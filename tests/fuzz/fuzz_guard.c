@@ -77,6 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (grown == 0)
         grown = weir_guard_head(data + 1, size - 1, request, NULL, &seen, &skip);
     weir_assert(grown == n);
+    if (n < 0 && !request) /* is not told as the client's fault */
+        weir_assert(weir_upstream_name((enum weir_err)n) <= WEIR_ENOPEER);
 
     seen = 0;
     (void)weir_guard_section(data + 1, size - 1, WEIR_TRAILERS_BYTES_MAX, &seen);

@@ -170,6 +170,30 @@ static void meddle(struct h2_log *log, uint8_t what)
     }
 }
 
+/* A body that flows: by its first byte the way is long, short or not known, and memory short for a while. */
+static void flow(struct h2_log *log, uint8_t how)
+{
+    struct h2_exchange *ex = &log->exchanges[0];
+    struct h2_wire wire;
+
+    h2_wire_init(&wire);
+    if (how & 8)
+        weir_h2_set_rtt(log->h2, how & 16 ? 40 : 1);
+    h2_put_headers(&wire, 1, false,
+                   how & 32 ? ":status: 200\ncontent-length: 400000\n" : ":status: 200\n");
+    for (int i = 0; i < 16 && ex->hs && !weir_codec_over(log->codec); i++) {
+        h2_put_zeros(&wire, 1, 16384, false);
+        if (h2_log_feed_wire(log, &wire) < 0)
+            break;
+        log->shared.tight = (how & 64) && i % 4 == 3;
+        weir_hstream_consume(ex->hs, SIZE_MAX);
+        h2_log_turn(log);
+        h2_put_ping(&wire, NGHTTP2_FLAG_ACK, "weir-rtt");
+        log->now_ms += how & 128 ? 90 : 1;
+    }
+    h2_wire_fini(&wire);
+}
+
 static void disturb(const char *method, const uint8_t *data, size_t size)
 {
     struct h2_log *log = ask(method);
@@ -178,6 +202,8 @@ static void disturb(const char *method, const uint8_t *data, size_t size)
     log->slow = data[1] & 64;
     log->keep = false;
     n = settle(log);
+    if (data[1] & 32)
+        flow(log, data[0]);
     for (size_t at = 2; n >= 0 && at < size;) {
         size_t step = size - at < 40 ? size - at : 40;
 
