@@ -49,19 +49,25 @@ struct target {
     bool tls, name;
 };
 
-/* "[scheme://]host[:port][/]" */
-static bool target_read(struct target *target, struct weir_str text)
+/* Takes "scheme://" away; false: it does not begin with it. */
+static bool scheme_is(struct weir_str *text, const char *scheme)
 {
+    if (!weir_str_starts(*text, weir_str(scheme)))
+        return false;
+    text->ptr += strlen(scheme);
+    text->len -= strlen(scheme);
+    return true;
+}
+
+/* "[scheme://]host[:port][/]"; of `tcp` no port is the usual one. */
+static bool target_read(struct target *target, struct weir_str text, bool tcp)
+{
+    bool tls = scheme_is(&text, tcp ? "tls://" : "https://");
     uint16_t port;
-    bool plain = weir_str_starts(text, WEIR_STR("http://"));
     struct weir_addr addr;
 
-    *target = (struct target){ .tls = weir_str_starts(text, WEIR_STR("https://")) };
-    if (plain || target->tls) {
-        size_t skip = plain ? 7 : 8;
-
-        text.ptr += skip;
-        text.len -= skip;
+    *target = (struct target){ .tls = tls };
+    if (tls || scheme_is(&text, tcp ? "tcp://" : "http://")) {
         if (text.len > 0 && text.ptr[text.len - 1] == '/')
             text.len--;
     }
@@ -72,6 +78,8 @@ static bool target_read(struct target *target, struct weir_str text)
         return true;
     }
     if (!weir_addr_split(text, &target->host, &port)) { /* no port: that of the scheme */
+        if (tcp)
+            return false;
         snprintf(target->text, sizeof(target->text), "%.*s:%s", WEIR_FMT(text),
                  target->tls ? "443" : "80");
         text = weir_str(target->text);
@@ -86,14 +94,14 @@ static bool target_read(struct target *target, struct weir_str text)
 static int put_servers(const struct weir_cli *cli, FILE *out, const char *list)
 {
     struct weir_str rest = weir_str(list), element;
-    bool first = true, tls = false, names = false;
+    bool first = true, tls = false, names = false, tcp = weir_cli_value(cli, "tcp");
     struct target target;
 
     if (rest.len && (rest.ptr[0] == ',' || rest.ptr[rest.len - 1] == ',' || strstr(list, ",,")))
         return weir_cli_misuse(cli, "--to: there is no server between two commas");
     fputs("upstreams:\n  app:\n    servers: [", out);
     while (weir_str_next_element(&rest, &element)) {
-        if (!target_read(&target, element))
+        if (!target_read(&target, element, tcp))
             return weir_cli_misuse(cli, "--to: '%.*s' is not HOST:PORT", WEIR_FMT(element));
         if (!first && tls != target.tls)
             return weir_cli_misuse(cli, "--to: either all servers speak TLS or none");
@@ -146,7 +154,8 @@ static int put_config(const struct weir_cli *cli, FILE *out)
         fprintf(out, "workers: %s\n", workers);
     fputs("listeners:\n  web:\n    bind: ", out);
     put_quoted(out, weir_str(listen));
-    fputs("\n    to: app\n", out);
+    fputs(weir_cli_value(cli, "tcp") ? "\n    protocol: tcp\n    to: app\n" : "\n    to: app\n",
+          out);
     if (cert) {
         fputs("    tls: { cert: ", out);
         put_path(out, cert);

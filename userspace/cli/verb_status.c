@@ -63,8 +63,7 @@ static void print_listeners(const json_t *list, FILE *out)
             weir_table_put(&table, WEIR_PLAIN, "%s +%zu", first ? first : "", more - 1);
         else
             weir_table_put(&table, WEIR_PLAIN, "%s", first ? first : "");
-        weir_table_put(&table, WEIR_PLAIN,
-                       json_is_true(json_object_get(one, "tls")) ? "https" : "http");
+        weir_table_put(&table, WEIR_PLAIN, "%s", weir_json_text(one, "protocol"));
         weir_cell_count(&table, one, "connections");
         weir_cell_count(&table, one, "in_flight");
         weir_cell_count(&table, one, "requests");

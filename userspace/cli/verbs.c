@@ -22,9 +22,11 @@ static const struct weir_cli_option check_options[] = {
 static const struct weir_cli_option proxy_options[] = {
     { "listen", 'l', "ADDRESS", "where to listen: 127.0.0.1:8080, :8080, [::1]:8080, unix:/PATH" },
     { "to", 't', "SERVER,…",
-      "HOST:PORT of the servers, port 80 when there is none; https://HOST:PORT (443) speaks TLS" },
+      "HOST:PORT of the servers, port 80 when there is none; https://HOST:PORT (443) speaks TLS; "
+      "with --tcp tls://HOST:PORT" },
     { "tls-cert", 0, "FILE", "serve TLS with this certificate chain (PEM)" },
     { "tls-key", 0, "FILE", "its key; default: in the same file" },
+    { "tcp", 0, NULL, "pass bytes on unread, whatever is spoken; with --tls-cert TLS ends here" },
     { "workers", 'w', "N", "threads; default: as many as CPUs may be used" },
     { "print-config", 0, NULL, "print the YAML that the options stand for, and end" },
     { NULL, 0, NULL, NULL },

@@ -333,6 +333,7 @@ void conf_check_listener_routes(struct conf_load *load, struct weir_listener_con
 
     if (to && !pair && listener->routes.count)
         check_list(load, &listener->routes, &to->mark);
+    conf_check_tcp(load, listener, &listener->routes);
     if (!pair || conf_node_null(pair->value))
         return;
     if (pair->value->kind == CONF_LIST) {
@@ -340,11 +341,14 @@ void conf_check_listener_routes(struct conf_load *load, struct weir_listener_con
         conf_check_reach(load, listener, &listener->routes);
         return;
     }
-    named = conf_routes_find(load, pair->value->text);
-    if (named)
-        conf_check_reach(load, listener, &named->routes);
-    if (pair->value->kind != CONF_SCALAR || named)
+    if (pair->value->kind != CONF_SCALAR)
         return;
+    named = conf_routes_find(load, pair->value->text);
+    if (named) {
+        conf_check_reach(load, listener, &named->routes);
+        conf_check_tcp(load, listener, &named->routes);
+        return;
+    }
     conf_nearest_init(&near, pair->value->text);
     for (size_t i = 0; i < load->route_lists; i++)
         conf_nearest_add(&near, load->routes[i].name);

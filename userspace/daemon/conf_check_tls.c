@@ -3,8 +3,17 @@
  * start. */
 #include "daemon/conf_internal.h"
 
-static void check_alpn(struct conf_load *load, const struct weir_strs *alpn)
+static void check_alpn(struct conf_load *load, const struct weir_listener_conf *listener)
 {
+    const struct weir_strs *alpn = &listener->tls.alpn;
+
+    if (listener->protocol == WEIR_PROTOCOL_TCP) { /* whatever is spoken behind it */
+        for (size_t i = 0; i < alpn->count; i++)
+            if (alpn->at[i].len == 0 || alpn->at[i].len > 255)
+                conf_error(load, conf_at_item(load, alpn, "alpn", i),
+                           "a name in 'alpn' has 1 to 255 bytes");
+        return;
+    }
     for (size_t i = 0; i < alpn->count; i++)
         if (!weir_str_eq(alpn->at[i], WEIR_STR("h2")) &&
             !weir_str_eq(alpn->at[i], WEIR_STR("http/1.1")))
@@ -116,7 +125,7 @@ void conf_check_tls(struct conf_load *load)
     const struct weir_cluster_conf *upstreams = load->conf->proxy.upstreams.at;
 
     for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)
-        check_alpn(load, &listeners[i].tls.alpn);
+        check_alpn(load, &listeners[i]);
     if (load->no_files)
         return;
     for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)

@@ -35,15 +35,15 @@ const struct weir_conf_item conf_tls_items[] = {
 #undef AT
 
 #define AT(field) offsetof(struct weir_listener_conf, field)
-static const char *const protocol_words[] = { "http", NULL };
+static const char *const protocol_words[] = { "http", "tcp", NULL };
 static const char *const paths_words[] = { "normalize", "strict", "raw", NULL };
 static const char *const underscore_words[] = { "drop", "reject", "pass", NULL };
 static const char *const forwarded_words[] = { "x-forwarded", "rfc7239", "off", NULL };
 const struct weir_conf_item conf_listener_items[] = {
     { "bind", WEIR_CONF_STRS, AT(bind), 0, 0, NULL, "addresses: \":443\" is v4 and v6, \"192.0.2.1:80\", \"[2001:db8::1]:443\", \"unix:/run/x.sock\"", WEIR_CONF_REQUIRED },
-    { "protocol", WEIR_CONF_CUSTOM, 0, 0, 0, "http", "what clients speak", 0, .words = protocol_words, .custom = &conf_word_custom },
+    { "protocol", WEIR_CONF_ENUM, AT(protocol), 0, 0, "http", "what clients speak: http (1.1, and 2 by ALPN or its preface), or tcp: bytes, passed on unread", 0, protocol_words },
     { "tls", WEIR_CONF_CUSTOM, AT(tls), 0, 0, "off", "terminate TLS", LIVE, .rows = conf_tls_items, .custom = &conf_tls_custom },
-    { "to", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "the upstream for all requests, instead of routes", WEIR_CONF_ALIAS | LIVE, .custom = &conf_to_custom },
+    { "to", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "the upstream for all requests or connections, instead of routes", WEIR_CONF_ALIAS | LIVE, .custom = &conf_to_custom },
     { "routes", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "a name in `routes`, or a list in place; the first that matches wins", LIVE, .rows = conf_route_items, .bytes = sizeof(struct weir_route_conf), .custom = &conf_listener_routes_custom },
     { "trusted_proxies", WEIR_CONF_STRS, AT(trusted_proxies), 0, 0, "[]", "prefixes whose X-Forwarded-For and Forwarded are believed", LIVE },
     { "freebind", WEIR_CONF_BOOL, AT(freebind), 0, 0, "off", "bind addresses that this host does not have yet" },

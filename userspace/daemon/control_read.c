@@ -77,6 +77,7 @@ static json_t *status_listeners(struct weir_control *control, struct listener_su
 
         put(one, "name", control_str(conf[i].name));
         put(one, "bind", strs(&conf[i].bind));
+        put(one, "protocol", json_string(weir_listener_speaks(&conf[i])));
         put(one, "tls", json_boolean(conf[i].tls_on));
         put(one, "connections", control_u64(sum.connections));
         put(one, "in_flight", control_u64(sum.in_flight));

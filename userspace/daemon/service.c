@@ -380,7 +380,7 @@ static void say_listening(const struct weir_daemon *daemon)
         for (size_t j = 0; j < listener->bind.count; j++)
             weir_log(daemon->log, WEIR_LOG_INFO, "listening on %.*s (%.*s, %s)",
                      WEIR_FMT(listener->bind.at[j]), WEIR_FMT(listener->name),
-                     listener->tls_on ? "https" : "http");
+                     weir_listener_speaks(listener));
     }
 }
 

@@ -16,6 +16,18 @@ size_t weir_stream_unacked(const struct weir_stream *stream)
     return weir_stream_pending(stream) + (size_t)queued;
 }
 
+bool weir_stream_path_info(const struct weir_stream *stream, struct weir_path_info *info)
+{
+    struct tcp_info told;
+    socklen_t len = sizeof(told);
+    int fd = weir_stream_fd(stream);
+
+    if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &told, &len))
+        return false;
+    *info = (struct weir_path_info){ told.tcpi_rtt, told.tcpi_total_retrans };
+    return true;
+}
+
 void weir_stream_limit_unsent(struct weir_stream *stream, unsigned bytes)
 {
     (void)setsockopt(weir_stream_fd(stream), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));

@@ -107,6 +107,13 @@ static inline size_t weir_stream_pending(const struct weir_stream *stream)
  * also where the kernel's own queue is large (tcp(7), SIOCOUTQ). A system call: for deadlines, not for each write.
  */
 size_t weir_stream_unacked(const struct weir_stream *stream);
+/** What the kernel has measured of a connection (tcp(7), TCP_INFO). */
+struct weir_path_info {
+    uint32_t rtt_us;  /* smoothed */
+    uint32_t retrans; /* segments sent again, of all */
+};
+/** False: no TCP connection of its own (a UNIX socket, an exchange of HTTP/2). A system call. */
+bool weir_stream_path_info(const struct weir_stream *stream, struct weir_path_info *info);
 /**
  * How much the kernel takes that it cannot put on the wire yet (tcp(7), TCP_NOTSENT_LOWAT): where many share a connection,
  * what is urgent must not stand behind megabytes of what is not. Nothing happens on other sockets than TCP.

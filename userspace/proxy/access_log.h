@@ -19,7 +19,8 @@ struct weir_access_record {
     struct weir_str user_agent, referer;
     const struct weir_tls_info *tls;
     const struct weir_error *error;
-    struct weir_str mover; /* of a tunnel */
+    struct weir_str mover;                  /* of a tunnel */
+    const struct weir_path_info *path_info; /* to the client; NULL: not known */
     bool grpc;
     int grpc_status;
     struct weir_str grpc_service, grpc_method; /* absent: the path is none of gRPC's */

@@ -177,6 +177,10 @@ static void json_rest(struct weir_line *line, const struct weir_log_style *style
     if (r->grpc)
         json_grpc(line, style, r);
     json_text(line, "mover", r->mover, CAP_MOVER);
+    if (r->path_info) {
+        json_u64(line, "rtt_us", r->path_info->rtt_us);
+        json_u64(line, "retrans", r->path_info->retrans);
+    }
     weir_line_lit(line, "}");
 }
 
@@ -315,6 +319,14 @@ static struct weir_str text_of(const struct weir_log_style *style,
     }
 }
 
+static void put_path_info(struct weir_line *line, const struct weir_access_record *r, bool rtt)
+{
+    if (!r->path_info)
+        weir_line_lit(line, "-");
+    else
+        weir_line_u64(line, rtt ? r->path_info->rtt_us : r->path_info->retrans);
+}
+
 static void put_number(struct weir_line *line, const struct weir_access_record *r,
                        enum weir_log_field field)
 {
@@ -378,6 +390,10 @@ static void put_field(struct weir_line *line, const struct weir_log_style *style
     case WEIR_LOG_F_error_code:
     case WEIR_LOG_F_error_by:
         put_error(line, r, field == WEIR_LOG_F_error_code);
+        break;
+    case WEIR_LOG_F_rtt_us:
+    case WEIR_LOG_F_retrans:
+        put_path_info(line, r, field == WEIR_LOG_F_rtt_us);
         break;
     case WEIR_LOG_F_grpc_status:
         if (r->grpc)

@@ -61,7 +61,7 @@ static struct deadline req_deadline(const struct weir_req *req)
     const struct weir_timeouts *t = &req->route->conf->timeouts;
     struct deadline best = { UINT64_MAX, WEIR_OK, WEIR_BY_US };
     bool grpc = weir_grpc_kind(&req->in) != WEIR_GRPC_NONE;
-    bool down_blocked = req->session && weir_hstream_pending(req->down) > 0;
+    bool down_blocked = req->session && req->down && weir_hstream_pending(req->down) > 0;
     bool up_full = req->up_open && weir_hstream_pending(&req->conn->hs) > 0;
     bool client_owes = !req->to_up.ended && !req->own_answer && req->up_open && !up_full &&
                        !req->parked && !client_may_wait(req) &&
@@ -148,8 +148,8 @@ void weir_req_watch(struct weir_req *req)
         return;
     d = req_deadline(req);
     at = d.at_ms;
-    if (!req->to_up.ended && req->route->conf->timeouts.body_rate_min > 0 && at > now_ms + 2000 &&
-        weir_grpc_kind(&req->in) == WEIR_GRPC_NONE)
+    if (req->down && !req->to_up.ended && req->route->conf->timeouts.body_rate_min > 0 &&
+        at > now_ms + 2000 && weir_grpc_kind(&req->in) == WEIR_GRPC_NONE)
         at = now_ms + 2000; /* look at the rate */
     if (at == UINT64_MAX ||
         (weir_timer_armed(&req->timer) && req->timer_ms <= at && req->timer_ms > now_ms))

@@ -101,6 +101,27 @@ int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *u
     return 0;
 }
 
+static bool phase_of_tcp(enum weir_phase phase)
+{
+    return phase == WEIR_PH_PEER || phase == WEIR_PH_CONNECTED || phase == WEIR_PH_CONNECT_FAILED ||
+           phase == WEIR_PH_LOGGING;
+}
+
+void weir_chains_of_tcp(struct weir_chains *chains)
+{
+    for (int phase = 0; phase < WEIR_PH_COUNT; phase++)
+        if (!phase_of_tcp((enum weir_phase)phase))
+            chains->phase[phase].count = 0;
+}
+
+bool weir_filter_sees_tcp(const struct weir_filter *filter)
+{
+    for (int phase = 0; phase < WEIR_PH_COUNT; phase++)
+        if (phase_of_tcp((enum weir_phase)phase) && has_phase(filter, (enum weir_phase)phase))
+            return true;
+    return false;
+}
+
 void weir_chains_fini(struct weir_chains *chains)
 {
     for (int phase = 0; phase < WEIR_PH_COUNT; phase++)

@@ -51,6 +51,10 @@ struct weir_req;
 /** At most 64 filters a route, and one that answers behind them. 0, WEIR_ENOMEM, WEIR_ELIMIT. */
 int weir_chains_init(struct weir_chains *chains, const struct weir_filter_use *uses, size_t count)
     __attribute__((warn_unused_result));
+/** On bytes alone only those phases run that are about a connection, not about a message (filter.h). */
+void weir_chains_of_tcp(struct weir_chains *chains);
+/** Has it one of those? */
+bool weir_filter_sees_tcp(const struct weir_filter *filter);
 void weir_chains_fini(struct weir_chains *chains);
 
 /** weir_filters_run (req.h) of a route that has filters in this phase. */

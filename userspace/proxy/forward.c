@@ -138,17 +138,12 @@ void weir_forward_name(struct weir_req *req)
     make_id(req);
 }
 
-int weir_forward_begin(struct weir_req *req)
+/* As HTTP: what is done to its head before a route is looked for, and what the route allows. */
+static int begin_http(struct weir_req *req)
 {
     struct weir_limit_conf const *limits;
-    int err;
+    int err = apply_underscores(req);
 
-    weir_forward_name(req);
-    if (atomic_load_explicit(&req->worker->service->pressure, memory_order_relaxed)) {
-        req->close_after = true;
-        return WEIR_EOVERLOAD;
-    }
-    err = apply_underscores(req);
     if (!err && req->in.form != WEIR_T_AUTHORITY && req->in.form != WEIR_T_ASTERISK)
         err = weir_path_apply((enum weir_paths)req->wl->listener->conf->paths, &req->in.path,
                               &req->arena);
@@ -177,6 +172,16 @@ int weir_forward_begin(struct weir_req *req)
         req->in.upgrade = (struct weir_str){ NULL, 0 };
     }
     return weir_grpc_begin(req);
+}
+
+int weir_forward_begin(struct weir_req *req)
+{
+    weir_forward_name(req);
+    if (atomic_load_explicit(&req->worker->service->pressure, memory_order_relaxed)) {
+        req->close_after = true;
+        return WEIR_EOVERLOAD;
+    }
+    return req->down ? begin_http(req) : find_route(req);
 }
 
 /* --- to the upstream ---------------------------------------------------------------------------

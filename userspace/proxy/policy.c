@@ -143,6 +143,13 @@ void weir_cluster_conf_init(struct weir_cluster_conf *conf)
     };
 }
 
+const char *weir_listener_speaks(const struct weir_listener_conf *conf)
+{
+    if (conf->protocol == WEIR_PROTOCOL_TCP)
+        return conf->tls_on ? "tls" : "tcp";
+    return conf->tls_on ? "https" : "http";
+}
+
 static int64_t inherited(int64_t low, int64_t high)
 {
     return low == WEIR_INHERIT ? high : low;

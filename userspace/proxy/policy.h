@@ -94,12 +94,14 @@ struct weir_route_conf {
     size_t filter_count;
 };
 
+enum { WEIR_PROTOCOL_HTTP, WEIR_PROTOCOL_TCP };
 enum { WEIR_UNDERSCORES_DROP, WEIR_UNDERSCORES_REJECT, WEIR_UNDERSCORES_PASS };
 enum { WEIR_FORWARDED_X, WEIR_FORWARDED_RFC7239, WEIR_FORWARDED_OFF };
 
 struct weir_listener_conf {
     struct weir_str name;
     struct weir_strs bind;
+    int protocol; /* WEIR_PROTOCOL_* */
     bool tls_on;
     struct weir_tls_server_conf tls;
     struct weir_strs trusted_proxies;
@@ -136,6 +138,8 @@ void weir_proxy_conf_init(struct weir_proxy_conf *conf);
 void weir_listener_conf_init(struct weir_listener_conf *conf);
 void weir_route_conf_init(struct weir_route_conf *conf);
 void weir_cluster_conf_init(struct weir_cluster_conf *conf);
+/** What clients speak there, in a word: "http", "https", "tcp", "tls". Static. */
+const char *weir_listener_speaks(const struct weir_listener_conf *conf);
 /** Levels into one: a field of `low` that is WEIR_INHERIT takes that of `high`; limits take the smaller one. */
 void weir_timeouts_inherit(struct weir_timeouts *low, const struct weir_timeouts *high);
 void weir_limits_inherit(struct weir_limit_conf *low, const struct weir_limit_conf *high);

@@ -12,7 +12,8 @@
  * A step sets the next step and says MORE, or says WAIT: an event (a connection, bytes, a wake, a
  * deadline) then runs the machine again, in the same step. Steps are written so that running one
  * again after a wait repeats nothing. The request never calls into the next step itself, and knows
- * no protocol: it holds one weir_hstream of each side.
+ * no protocol: it holds one weir_hstream of each side. One of a raw session holds none: its exchange
+ * is a tunnel, and it cannot be answered.
  */
 #include "proxy/req.h"
 
@@ -228,6 +229,7 @@ static enum weir_flow step_connect(struct weir_req *req)
         struct weir_acquire_opts opts = { .fresh = req->fresh,
                                           .http1 = req->http1,
                                           .upgrade = req->in.upgrade.len > 0,
+                                          .raw = !req->down,
                                           .connect_timeout_ms = wait_ms(t->connect),
                                           .queue_timeout_ms = wait_ms(t->queue) };
 
@@ -253,6 +255,10 @@ static enum weir_flow step_exchange(struct weir_req *req)
 {
     if (req->own_answer)
         return weir_exchange_answer(req);
+    if (!req->down) {
+        weir_tunnel_start(req);
+        return WEIR_FLOW_WAIT;
+    }
     return req->up_open ? weir_exchange_resume(req) : weir_exchange_start(req);
 }
 
@@ -367,7 +373,7 @@ static enum weir_flow step_fail(struct weir_req *req)
         }
     }
     let_go_of_upstream(req);
-    if (req->head_sent || !req->session) {
+    if (req->head_sent || !req->session || !req->down) {
         req->broken = true;
         set_step(req, WEIR_STEP_FINISH);
         return WEIR_FLOW_MORE;
@@ -400,6 +406,13 @@ static void req_count(struct weir_req *req, int status, uint64_t took_us)
     weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_OUT], req->to_down.sent);
 }
 
+static const struct weir_tls_info *tls_told(const struct weir_req *req)
+{
+    if (req->tunnel)
+        return req->tunnel_tls;
+    return req->session && !req->session->closed ? weir_stream_tls(req->session->stream) : NULL;
+}
+
 static void req_log(struct weir_req *req, int status, uint64_t took_us)
 {
     struct weir_access_log *log = req->route ? req->route->log : req->wl->listener->routes.log;
@@ -418,7 +431,8 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .host = req->in.host,
         .path = req->in.path,
         .query = req->in.query,
-        .protocol = req->in.http2                     ? WEIR_STR("HTTP/2")
+        .protocol = !req->down                        ? WEIR_STR("tcp")
+                    : req->in.http2                   ? WEIR_STR("HTTP/2")
                     : weir_str_absent(req->in.method) ? no /* its head was refused */
                     : req->in.http10                  ? WEIR_STR("HTTP/1.0")
                                                       : WEIR_STR("HTTP/1.1"),
@@ -437,9 +451,10 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
             req->first_byte_us > req->began_us ? req->first_byte_us - req->began_us : 0,
         .user_agent = weir_message_field(&req->in, WEIR_F_USER_AGENT),
         .referer = weir_message_field(&req->in, WEIR_F_REFERER),
-        .tls = req->session && !req->session->closed ? weir_stream_tls(req->session->stream) : NULL,
+        .tls = tls_told(req),
         .error = req->error.code ? &req->error : NULL,
         .mover = req->tunnel ? WEIR_STR("copy") : no,
+        .path_info = req->tunnel_path,
         .grpc = weir_req_is_grpc(req),
     };
     if (record.grpc) {
@@ -449,10 +464,11 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
     weir_access_log_write(log, &record);
 }
 
-/* What the client was told: an upgrade that it asked for by extended CONNECT is granted by 200 (RFC 8441 5). */
+/* What the client was told: an upgrade that it asked for by extended CONNECT is granted by 200 (RFC 8441 5). A tunnel that
+ * nobody asked for in HTTP counts as one that was granted. */
 static int status_told(const struct weir_req *req)
 {
-    return req->out.status == 101 && req->in.must_switch ? 200 : req->out.status;
+    return !req->down || (req->out.status == 101 && req->in.must_switch) ? 200 : req->out.status;
 }
 
 static enum weir_flow step_finish(struct weir_req *req)
@@ -480,9 +496,9 @@ static enum weir_flow step_finish(struct weir_req *req)
     weir_buf_clear(&req->replay);
     req->over = true;
     if (session) {
-        if (req->broken)
+        if (req->broken && req->down)
             weir_hstream_reset(req->down, req->error.code ? req->error.code : WEIR_EINTERNAL);
-        reusable = weir_hstream_done(req->down) && !req->close_after && !req->broken;
+        reusable = req->down && weir_hstream_done(req->down) && !req->close_after && !req->broken;
         weir_session_part(session, req);
     }
     if (!req->pins)

@@ -89,7 +89,7 @@ struct weir_req {
     struct weir_req *session_next, *session_prev; /* its other requests */
     struct weir_worker *worker;
     struct weir_wlistener *wl;
-    struct weir_hstream *down;
+    struct weir_hstream *down; /* NULL: bytes alone, a tunnel from its beginning */
     struct weir_arena arena;
     struct weir_message in;      /* the client's request */
     struct weir_message up_head; /* as it goes to the upstream */
@@ -130,10 +130,13 @@ struct weir_req {
     uint64_t grpc_until_us; /* what its grpc-timeout allows; 0: none */
     uint16_t grpc_said;     /* grpc-status of the trailer, and 1; 0: none */
     struct weir_tunnel *tunnel;
+    struct weir_tls_info
+        *tunnel_tls; /* of the client's side of a tunnel, which has closed when it is logged */
+    struct weir_path_info *tunnel_path; /* likewise; NULL: not known */
 };
 #define WEIR_REQ_MAGIC 0x77726571u
 
-/** Begins a request on a session; NULL without memory. */
+/** Begins a request on a session; `hs` NULL: of a raw one. NULL without memory. */
 struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream *hs);
 /** Runs steps until one waits. The request may be gone afterwards. */
 void weir_req_run(struct weir_req *req);

@@ -95,6 +95,8 @@ enum weir_verdict weir_req_reply(struct weir_req *req, int status, struct weir_s
 {
     if (status < 200 || status > 599)
         return weir_req_fail(req, WEIR_EINVAL, WEIR_BY_US);
+    if (!req->down) /* there is no message to answer */
+        return weir_req_fail(req, WEIR_EFILTER, WEIR_BY_US);
     if (req->head_sent || weir_reply_make(req, status, weir_arena_copy(&req->arena, body))) {
         weir_req_note_error(req, req->head_sent ? WEIR_EFILTER : WEIR_ENOMEM, WEIR_BY_US,
                             WEIR_RETRY_NO, 0, "reply");

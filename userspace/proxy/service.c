@@ -79,6 +79,8 @@ static int compile_routes(struct weir_service *service, struct weir_listener *li
             }
         }
         err = weir_chains_init(&route->chains, confs[i].filters, confs[i].filter_count);
+        if (listener->conf->protocol == WEIR_PROTOCOL_TCP)
+            weir_chains_of_tcp(&route->chains);
         if (!err)
             err = weir_route_compile(route, fault);
         if (!err)

@@ -36,7 +36,7 @@ void weir_session_free(struct weir_session *session)
         weir_count(&session->wl->stats->h2_abuse[weir_h2_abused(session->mux.h2)], 1);
         weir_later_cancel(&session->mux.flush);
         weir_h2_free(session->mux.h2);
-    } else {
+    } else if (!session->raw) {
         weir_h1_fini(&session->h1);
     }
     if (session->held) {
@@ -94,6 +94,23 @@ void weir_session_end(struct weir_session *session)
 /* --- requests ----------------------------------------------------------------------------------
  */
 
+struct weir_str weir_session_protocol(const struct weir_session *session)
+{
+    return session->raw ? WEIR_STR("tcp")
+                        : weir_session_codec((struct weir_session *)session)->ops->protocol;
+}
+
+void weir_session_add(struct weir_session *session, struct weir_req *req)
+{
+    req->session_next = session->reqs;
+    if (session->reqs)
+        session->reqs->session_prev = req;
+    session->reqs = req;
+    session->requests++;
+    if (session->state != WEIR_SESSION_ACTIVE)
+        weir_session_set_state(session, WEIR_SESSION_ACTIVE);
+}
+
 static int on_begin(void *arg, struct weir_hstream *hs)
 {
     struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
@@ -104,13 +121,7 @@ static int on_begin(void *arg, struct weir_hstream *hs)
     hs->sink = &weir_req_down_sink;
     hs->arg = req;
     hs->arena = &req->arena;
-    req->session_next = session->reqs;
-    if (session->reqs)
-        session->reqs->session_prev = req;
-    session->reqs = req;
-    session->requests++;
-    if (session->state != WEIR_SESSION_ACTIVE)
-        weir_session_set_state(session, WEIR_SESSION_ACTIVE);
+    weir_session_add(session, req);
     return 0;
 }
 
@@ -344,9 +355,9 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
         weir_session_settle(session);
         return;
     }
-    if (cut || session->broken) {
+    if (cut || session->broken || session->raw) {
         /* RST where an end of the stream could be taken for the end of the body; a length or chunks
-         * show the cut. */
+         * show the cut. Bytes alone say nothing either: no server could be reached. */
         weir_session_close(session, true);
         return;
     }
@@ -388,6 +399,11 @@ static void on_open(void *arg)
         weir_count(&session->wl->stats
                         ->handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed],
                    1);
+    if (session->raw) {
+        weir_stream_read(session->stream, false);
+        weir_session_raw(session);
+        return;
+    }
     weir_session_set_state(session, WEIR_SESSION_HEAD);
     if (!tls || weir_str_absent(tls->alpn))
         return; /* the first bytes tell */
@@ -475,6 +491,8 @@ static void on_drained(void *arg)
                                    WEIR_SESSION_CLOSING); /* the time to linger counts from here */
         return;
     }
+    if (session->raw)
+        return;
     if (!session->reqs)
         feed_held_later(session);
     weir_codec_drained(weir_session_codec(session));

@@ -8,7 +8,8 @@
  *                                               CLOSING (flush, FIN, read away) ──▶ closed
  *
  * ALPN or the first bytes choose the codec: h1 has one request after the other, h2 many at a time (session_mux.c); those
- * in progress are the list `reqs`.
+ * in progress are the list `reqs`. A listener of `protocol: tcp` has no codec: its sessions go from HANDSHAKE to ACTIVE, with
+ * one request that becomes a tunnel as soon as there is a connection to a server; nothing is read before (session_raw.c).
  */
 #ifndef PROXY_SESSION_H
 #define PROXY_SESSION_H
@@ -37,6 +38,7 @@ struct weir_session {
     bool feeding : 1;
     bool sniffed : 1;     /* which protocol it is is known */
     bool multiplexed : 1; /* h2: `mux` is in force, not `h1` */
+    bool raw : 1;         /* protocol tcp: no codec, and one request, a tunnel from its beginning */
     bool peer_v4 : 1, peer_unix : 1;
     uint16_t local_port; /* of the address that it came to; 0: a UNIX socket */
     struct weir_list link;
@@ -80,6 +82,10 @@ static inline bool weir_session_in_head(const struct weir_session *session)
 {
     return session->multiplexed ? weir_h2_in_head(session->mux.h2) : weir_h1_in_head(&session->h1);
 }
+/** "HTTP/1.1", "HTTP/2", "tcp". */
+struct weir_str weir_session_protocol(const struct weir_session *session);
+/** A request begins on it. */
+void weir_session_add(struct weir_session *session, struct weir_req *req);
 /** The request knows its session no more, and it the request. */
 void weir_session_part(struct weir_session *session, struct weir_req *req);
 /**
@@ -109,6 +115,10 @@ void weir_session_end(struct weir_session *session);
 /* session_accept.c */
 /** It counts no more. */
 void weir_session_leave(struct weir_session *session);
+
+/* session_raw.c */
+/** A connection of a tcp listener is there, its handshake done: its only request begins. */
+void weir_session_raw(struct weir_session *session);
 
 /* session_mux.c: what is different with many requests at a time. */
 /** Which protocol do these first bytes speak? Chooses the codec. 0 when more must come, else 1, or WEIR_ENOMEM. */

@@ -147,7 +147,9 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     weir_count(&wl->stats->accepted, 1);
     weir_count(&wl->stats->connections, 1);
     worker->session_count++;
-    weir_h1_init_server(&session->h1, &wl->listener->guard, &weir_session_codec_sink, session);
+    session->raw = wl->listener->conf->protocol == WEIR_PROTOCOL_TCP;
+    if (!session->raw)
+        weir_h1_init_server(&session->h1, &wl->listener->guard, &weir_session_codec_sink, session);
     stream = weir_tcp_adopt(&worker->loop, fd, &weir_session_stream_sink, session);
     if (stream && wl->listener->tls)
         stream = weir_tls_accept(wl->listener->tls, &stream, &weir_session_stream_sink, session);
@@ -158,5 +160,8 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     }
     session->stream = stream;
     weir_session_set_state(session, wl->listener->tls ? WEIR_SESSION_HANDSHAKE : WEIR_SESSION_HEAD);
-    weir_stream_read(stream, true);
+    if (session->raw && !wl->listener->tls)
+        weir_session_raw(session);
+    else
+        weir_stream_read(stream, true);
 }

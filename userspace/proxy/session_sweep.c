@@ -183,7 +183,12 @@ void weir_sessions_drain(struct weir_wlistener *wl)
             weir_session_end(session);
     }
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
-        weir_codec_shutdown(weir_session_codec(weir_list_entry(link, struct weir_session, link)));
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        if (!session->raw)
+            weir_codec_shutdown(weir_session_codec(session));
+    }
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_HEAD])
     {
         struct weir_session *session = weir_list_entry(link, struct weir_session, link);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * tunnel.c: after a 101, or a 2xx to CONNECT, bytes go both ways unread: each side's bytes to the
+ * tunnel.c: after a 101, or a 2xx to CONNECT, or from the beginning of a connection of protocol tcp,
+ * bytes go both ways unread: each side's bytes to the
  * other, a side is not read while the other has too much unsent, a FIN is passed on when what was
  * before it has been, a RST ends both. A side is a whole connection (h1: the session hands its events
  * over, the pool its stream), or one exchange of a connection that goes on (h2: tunnel_stream.h).
@@ -43,11 +44,25 @@ static void down_part(struct weir_tunnel *tunnel, bool reset)
     weir_session_request_done(session, true, false, false);
 }
 
+/* Asked while the socket is there; the log is written when it has closed. */
+static void note_path(struct weir_tunnel *tunnel)
+{
+    struct weir_req *req = tunnel->req;
+    struct weir_path_info info;
+
+    if (req->route->log && weir_stream_path_info(tunnel->down.stream, &info)) {
+        req->tunnel_path = weir_arena_zalloc(&req->arena, sizeof(info));
+        if (req->tunnel_path)
+            *req->tunnel_path = info;
+    }
+}
+
 static void tunnel_end(struct weir_tunnel *tunnel, bool reset)
 {
     if (tunnel->ending)
         return;
     tunnel->ending = true;
+    note_path(tunnel);
     weir_timer_stop(&tunnel->req->worker->loop.wheel, &tunnel->idle);
     weir_stream_close(tunnel->up.stream, reset);
     if (tunnel->session)
@@ -330,6 +345,22 @@ static void join_connections(struct weir_tunnel *tunnel, struct weir_buf *from_c
     }
 }
 
+/* A copy: that of the stream goes with it. Without memory the log tells less. */
+static void note_tls(struct weir_req *req, struct weir_stream *down)
+{
+    const struct weir_tls_info *tls = weir_stream_tls(down);
+
+    if (!tls)
+        return;
+    req->tunnel_tls = weir_arena_zalloc(&req->arena, sizeof(*tls));
+    if (!req->tunnel_tls)
+        return;
+    *req->tunnel_tls = (struct weir_tls_info){ .version = tls->version,
+                                               .cipher = tls->cipher,
+                                               .sni = weir_arena_copy(&req->arena, tls->sni),
+                                               .resumed = tls->resumed };
+}
+
 static void start_failed(struct weir_req *req)
 {
     weir_req_fault(req,
@@ -352,7 +383,12 @@ void weir_tunnel_start(struct weir_req *req)
         return;
     }
     *tunnel = (struct weir_tunnel){ .magic = TUNNEL_MAGIC, .req = req, .active_ms = loop->now_ms };
-    if (weir_hstream_send(req->down, &req->out, NULL, 0, NULL, 0)) {
+    if (req->conn->dead && !req->down) { /* while a filter waited; not one byte was sent */
+        weir_req_fault(req, &(struct weir_error){ (enum weir_err)req->conn->fault, WEIR_BY_UPSTREAM,
+                                                  WEIR_RETRY_UNSENT, 0, "tunnel" });
+        return;
+    }
+    if (req->down && weir_hstream_send(req->down, &req->out, NULL, 0, NULL, 0)) {
         start_failed(req);
         return;
     }
@@ -361,6 +397,7 @@ void weir_tunnel_start(struct weir_req *req)
         start_failed(req);
         return;
     }
+    note_tls(req, session->stream);
     join_connections(tunnel, &from_client, &from_upstream);
     req->tunnel = tunnel;
     req->up_open = false;

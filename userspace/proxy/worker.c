@@ -347,7 +347,7 @@ void weir_worker_each_session(struct weir_worker *worker,
                     .bytes_out = session->bytes_out,
                     .requests = session->requests,
                     .listener = worker->listeners[i].listener->conf->name,
-                    .protocol = weir_session_codec(session)->ops->protocol,
+                    .protocol = weir_session_protocol(session),
                     .tls = tls ? tls->version : (struct weir_str){ NULL, 0 },
                     .state = weir_str(session->tunnel ? "tunnel" : states[state]),
                 };

@@ -13,7 +13,8 @@
  * All that wait for a server stand in one line; whatever becomes free first (given, released,
  * connected) goes to the head of it, and a connection that was made for somebody who got another
  * goes to the pool. So a connection that is being made is never made in vain, and an answer never
- * comes too late.
+ * comes too late. Who wants one of his own (bytes without a codec) waits for that one alone, and it
+ * for him.
  */
 #include "upstream/upmux.h"
 
@@ -40,7 +41,7 @@ static void acquire_set_state(struct weir_acquire *acq, enum weir_acquire_state 
         atomic_fetch_sub(&acq->server->queued, 1);
     } else if (acq->state == ACQUIRE_CONNECTING && acq->conn) {
         acq->conn->acq = NULL; /* it goes on, for the pool */
-        if (!atomic_load_explicit(&acq->view->open, memory_order_relaxed))
+        if (acq->conn->own || !atomic_load_explicit(&acq->view->open, memory_order_relaxed))
             weir_upconn_close(acq->conn);
         acq->conn = NULL;
     }
@@ -142,7 +143,7 @@ struct weir_acquire *weir_acquire_first(struct weir_server_view *sv, const struc
     {
         struct weir_acquire *acq = weir_list_entry(pos, struct weir_acquire, link);
 
-        if (!acq->opts.fresh || conn->requests == 0)
+        if (!weir_acquire_own(&acq->opts) && (!acq->opts.fresh || conn->requests == 0))
             return acq;
     }
     return NULL;
@@ -255,7 +256,7 @@ static void acquire_connect_now(struct weir_acquire *acq)
     acquire_set_state(acq, ACQUIRE_CONNECTING);
     do {
         acq->connects++;
-        conn = weir_connect(acq->view, acq->server, timeout, acq->opts.http1, &error);
+        conn = weir_connect(acq, timeout, &error);
     } while (!conn && of_one_address(&error) && acquire_try_next(acq));
     if (!conn) {
         weir_slot_put(acq->view, acq->server);
@@ -272,7 +273,7 @@ static void acquire_go_on(struct weir_acquire *acq)
     struct weir_server_view *sv = server_view(acq->view, acq->server);
     struct weir_upconn *lease = NULL;
 
-    if (acq->opts.http1) { /* nothing else will do */
+    if (acq->opts.http1 || weir_acquire_own(&acq->opts)) { /* nothing else will do */
         acquire_connect(acq);
         return;
     }

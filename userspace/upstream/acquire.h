@@ -5,6 +5,11 @@
 
 #include "upstream/state.h"
 
+/** Is a connection wanted that serves nobody else, before or after? */
+static inline bool weir_acquire_own(const struct weir_acquire_opts *opts)
+{
+    return opts->raw;
+}
 /** Nothing idle here: ask, connect or wait. Never calls fn. */
 void weir_acquire_begin(struct weir_acquire *acq);
 /** The first that waits here and may have this connection, or NULL. */

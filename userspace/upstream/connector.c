@@ -2,7 +2,7 @@
 /** connector.c: a new connection to a server: which address, plain or TLS, how long, and what its
  * failure is called. */
 #include "net/tcp.h"
-#include "upstream/state.h"
+#include "upstream/acquire.h"
 
 #include <errno.h>
 
@@ -93,9 +93,11 @@ static void on_timeout(struct weir_timer *timer, void *arg)
     weir_pool_connect_failed(conn, weir_connect_error(WEIR_ECONNTIME, 0));
 }
 
-struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server,
-                                 uint32_t timeout_ms, bool http1, struct weir_error *error)
+struct weir_upconn *weir_connect(const struct weir_acquire *acq, uint32_t timeout_ms,
+                                 struct weir_error *error)
 {
+    struct weir_cluster_view *view = acq->view;
+    struct weir_server *server = acq->server;
     struct weir_server_view *sv = server_view(view, server);
     struct weir_upconn *conn;
     int sys = 0;
@@ -109,9 +111,11 @@ struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_ser
         *error = weir_connect_error(WEIR_ENOMEM, 0);
         return NULL;
     }
+    conn->raw = acq->opts.raw;
+    conn->own = weir_acquire_own(&acq->opts);
     conn->addr = sv->addrs[sv->addr_next++ % sv->addr_count];
-    conn->http1 = http1;
-    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms, http1,
+    conn->http1 = acq->opts.http1;
+    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms, conn->http1,
                                        &weir_upconn_sink, conn, &sys);
     if (!conn->stream) {
         weir_count(&sv->failed, 1);

@@ -146,8 +146,9 @@ static void pool_keep(struct weir_upconn *conn)
 /* May it serve another exchange? */
 static bool upconn_is_clean(const struct weir_upconn *conn)
 {
-    return !conn->no_pool && !conn->http1 && !conn->eof && !conn->dead && !conn->rest.len &&
-           weir_codec_idle(&conn->h1.codec) && !weir_stream_pending(conn->stream);
+    return !conn->own && !conn->no_pool && !conn->http1 && !conn->eof && !conn->dead &&
+           !conn->rest.len && weir_codec_idle(&conn->h1.codec) &&
+           !weir_stream_pending(conn->stream);
 }
 
 bool weir_server_is_wanted(const struct weir_server_view *sv, const struct weir_addr *addr,
@@ -227,10 +228,12 @@ struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_clus
     struct weir_server_view *sv = server_view(view, server);
     bool http1 = weir_upmux_avoids(view, sv, opts);
     struct weir_upconn *conn;
+    bool alone;
 
     weir_view_sync(view);
-    conn = opts->fresh || http1 ? NULL : pool_newest(sv);
-    if (!conn && sv->mux_count && !http1)
+    alone = http1 || weir_acquire_own(opts);
+    conn = opts->fresh || alone ? NULL : pool_newest(sv);
+    if (!conn && sv->mux_count && !alone)
         conn = weir_upmux_lease(sv, opts->fresh);
     if (conn) {
         weir_pool_hold(conn);
@@ -245,6 +248,7 @@ struct weir_upconn *weir_pool_acquire(struct weir_acquire *acq, struct weir_clus
         .started_us = view->loop->now_us,
     };
     acq->opts.http1 = http1;
+    acq->opts.fresh |= weir_acquire_own(opts);
     weir_acquire_begin(acq);
     return NULL;
 }
@@ -279,6 +283,10 @@ void weir_pool_release(struct weir_upconn **connp)
     weir_assert(conn->magic == WEIR_UPCONN_MAGIC && conn->state == UPCONN_HELD);
     if (conn->mux) {
         weir_upmux_release(conn);
+        return;
+    }
+    if (conn->raw) {
+        weir_upconn_close(conn);
         return;
     }
     if (!weir_codec_idle(&conn->h1.codec) &&

@@ -36,6 +36,8 @@ struct weir_upconn {
     bool paused;   /* the codec asked not to be fed */
     bool slot;     /* it counts in connections_max */
     bool late;     /* it ended while no exchange was open: the next sender is told */
+    bool own;      /* made for one acquire: nobody else is ever given it */
+    bool raw;      /* bytes alone: no codec, and not read before it is detached */
     bool
         http1; /* for one who can use no other, of a server that chooses HTTP/2: serves nobody else */
     int fault;             /* dead: enum weir_err */
@@ -74,6 +76,7 @@ struct weir_acquire_opts {
     bool fresh;   /* not an idle one: the request was on a reused connection that had died */
     bool upgrade; /* it asks for one: not HTTP/2 where that is known to take none (RFC 8441) */
     bool http1;   /* not HTTP/2: it was refused there. Both matter with WEIR_UPSTREAM_AUTO alone */
+    bool raw;     /* a new one without a codec: to be detached, or released, which closes it */
 };
 
 /** In the caller's memory, zeroed, until fn was called or weir_pool_cancel. */

@@ -233,9 +233,9 @@ void weir_upconn_free(struct weir_upconn *conn);
 enum weir_err weir_upstream_fault(enum weir_err err);
 
 /* connector.c */
-/** Starts to connect; `http1`: that alone. NULL with *error filled. The slot of connections_max has been taken. */
-struct weir_upconn *weir_connect(struct weir_cluster_view *view, struct weir_server *server,
-                                 uint32_t timeout_ms, bool http1, struct weir_error *error);
+/** Starts to connect, for `acq`. NULL with *error filled. The slot of connections_max has been taken. */
+struct weir_upconn *weir_connect(const struct weir_acquire *acq, uint32_t timeout_ms,
+                                 struct weir_error *error);
 /** A stream to `addr`, plain or TLS as the cluster says; `http1`: ALPN offers nothing else. NULL, with *sys set, when it
  * failed at once. */
 struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,

@@ -132,7 +132,7 @@ static void upconn_feed(struct weir_upconn *conn, const uint8_t *data, size_t le
 
 static void upconn_tell_end(struct weir_upconn *conn)
 {
-    if (weir_codec_idle(&conn->h1.codec)) {
+    if (conn->raw || weir_codec_idle(&conn->h1.codec)) {
         conn->late = true;
         return;
     }
@@ -206,6 +206,10 @@ static void on_open(void *arg)
     conn->connect_us = (uint32_t)view->loop->now_us - conn->connect_us;
     conn->born_ms = view->loop->now_ms;
     weir_count(&sv->opened, 1);
+    if (conn->raw) { /* what it speaks is between it and the client; who begins is as well */
+        weir_pool_offer(conn);
+        return;
+    }
     switch (conn->http1 ? UPSPEAKS_H1 : weir_upmux_learn(conn)) {
     case UPSPEAKS_H2:
         weir_upmux_open(conn);
@@ -260,7 +264,7 @@ static void on_drained(void *arg)
 {
     struct weir_upconn *conn = weir_cast(struct weir_upconn, arg, WEIR_UPCONN_MAGIC);
 
-    if (conn->state != UPCONN_HELD)
+    if (conn->state != UPCONN_HELD || conn->raw)
         return;
     conn->in_event = true;
     weir_codec_drained(&conn->h1.codec);

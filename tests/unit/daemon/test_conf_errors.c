@@ -18,6 +18,9 @@
 #define LISTENER(text)                   \
     "listeners: { web: { " text " } }\n" \
     "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
+#define TCP(text)                                                    \
+    "listeners: { web: { bind: ':80', protocol: tcp, " text " } }\n" \
+    "upstreams: { app: { servers: [ 10.0.0.1:80 ] } }\n"
 #define TOP(text) LISTENER("bind: ':80', to: app") text "\n"
 
 static const struct refusal {
@@ -86,7 +89,27 @@ static const struct refusal {
     { LISTENER("bind: ':80', routes: none"), "there are no routes 'none'" },
     { LISTENER("bind: '192.0.2.0/24:1-9', to: app"), "is no address to listen on" },
     { LISTENER("bind: 'unix:x', to: app"), "must begin with '/'" },
-    { LISTENER("bind: ':80', to: app, protocol: tcp"), "'tcp' is no value of 'protocol'" },
+    { LISTENER("bind: ':80', to: app, protocol: udp"),
+      "'udp' is no value of 'protocol': it must be one of http, tcp" },
+    { TCP("to: app, via: me"), "t.yaml:1:58: error: 'via' is about requests of HTTP: a listener of "
+                               "'protocol: tcp' has none" },
+    { TCP("routes: [ { match: { path: /a }, to: app } ]"),
+      "'path' is matched in requests of HTTP; of a connection to a tcp listener only 'client', "
+      "'port' and 'sni' are known" },
+    { TCP("routes: [ { match: { sny: a.test }, to: app } ]"),
+      "unknown key 'sny' in 'match' of route '1' of listener 'web'; did you mean 'sni'?" },
+    { TCP("routes: [ { reply: { status: 200 } } ]"),
+      "'reply' answers a request of HTTP: a route of a tcp listener needs 'to'" },
+    { TCP("routes: [ { redirect: { to: '/' } } ]"), "'redirect' answers a request of HTTP" },
+    { TCP("routes: [ { to: app, connect: on } ]"),
+      "'connect' is about requests of HTTP: a tcp listener has none" },
+    { TCP("routes: [ { to: app, filters: [ { headers: {} } ] } ]"),
+      "filter 'headers' is about messages of HTTP: a tcp listener has none" },
+    { TCP("routes: main") "routes: { main: [ { match: { host: a.test }, to: app } ] }\n",
+      "'host' is matched in requests of HTTP" },
+    { "listeners: { web: { bind: ':80', protocol: tcp, to: app } }\nupstreams: { app: { servers: [ "
+      "10.0.0.1:80 ], protocol: h2 } }\n",
+      "upstream 'app' has a 'protocol', which clients of a tcp listener would have to speak" },
     { LISTENER("bind: ':80', to: app, proxy_protocol: off"),
       "unknown key 'proxy_protocol' in listener 'web'" },
     { LISTENER("bind: ':80', to: app, mode: 888"), "octal permissions" },
