@@ -14,6 +14,7 @@ enum weir_limits {
     WEIR_DRAIN_LINGER_MS         = 2 * 1000,
     WEIR_HEADERS_BYTES_MAX       = 32 * 1024,
     WEIR_HEADERS_COUNT_MAX       = 100,
+    WEIR_HELLO_BYTES_MAX         = 16 * 1024,   /* of a ClientHello that is looked at, and of a PROXY header */
     WEIR_INFORMATIONALS_MAX      = 16,          /* 1xx answers to one request */
     WEIR_LEADING_CRLF_MAX        = 2,           /* empty lines before a request line (RFC 9112 2.2) */
     WEIR_NAME_BYTES_MAX          = 255,         /* of a listener, route, upstream */
