@@ -65,6 +65,24 @@ static void check_ceilings(struct conf_load *load, const struct weir_limit_conf 
     }
 }
 
+/* Without a source that is trusted no header is: a UNIX socket is one. */
+static void check_proxy_protocol(struct conf_load *load, const struct weir_listener_conf *listener)
+{
+    const struct conf_mark *mark = conf_at(load, &listener->proxy_protocol, "proxy_protocol");
+
+    if (listener->proxy_protocol == WEIR_PROXY_OFF || listener->trusted_proxies.count)
+        return;
+    for (size_t i = 0; i < listener->bind.count; i++)
+        if (weir_str_starts(listener->bind.at[i], WEIR_STR("unix:")))
+            return;
+    if (listener->proxy_protocol == WEIR_PROXY_REQUIRE)
+        conf_error(load, mark,
+                   "nobody could connect: 'require' needs 'trusted_proxies', whose headers are "
+                   "believed");
+    else
+        conf_warn(load, mark, "without 'trusted_proxies' nobody's header is believed");
+}
+
 static void check_listener(struct conf_load *load, struct weir_listener_conf *listener,
                            struct weir_conf_list *bound)
 {
@@ -82,6 +100,7 @@ static void check_listener(struct conf_load *load, struct weir_listener_conf *li
     check_header_name(load, &listener->via, "via", listener->via);
     check_header_name(load, &listener->request_id, "request_id", listener->request_id);
     conf_check_prefixes(load, &listener->trusted_proxies, "trusted_proxies");
+    check_proxy_protocol(load, listener);
     check_ceilings(load, &listener->limits, &load->conf->proxy.limits);
     conf_check_listener_routes(load, listener);
 }
@@ -234,6 +253,10 @@ static void check_upstream(struct conf_load *load, const struct weir_cluster_con
     check_source(load, cluster);
     check_health(load, &cluster->health);
     check_health_protocol(load, cluster);
+    if (cluster->proxy_protocol != WEIR_PP_OFF && cluster->protocol != WEIR_UPSTREAM_H1)
+        conf_error(load, conf_at(load, &cluster->proxy_protocol, "proxy_protocol"),
+                   "a connection of HTTP/2 is shared by clients, and a PROXY header is about one: "
+                   "'proxy_protocol' needs 'protocol: h1'");
     if (!cluster->tls_on && cluster->protocol == WEIR_UPSTREAM_AUTO)
         conf_warn(
             load, conf_at(load, &cluster->protocol, "protocol"),

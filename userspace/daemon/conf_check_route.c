@@ -21,8 +21,13 @@ struct conf_routes *conf_routes_find(struct conf_load *load, struct weir_str nam
 static void check_to(struct conf_load *load, const struct weir_route_conf *route)
 {
     const struct weir_cluster_conf *upstreams = load->conf->proxy.upstreams.at;
+    struct weir_str listener;
     struct conf_nearest near;
 
+    if (weir_route_hands_over(route->to, &listener)) {
+        conf_check_to_listener(load, route, listener);
+        return;
+    }
     conf_nearest_init(&near, route->to);
     for (size_t i = 0; i < load->conf->proxy.upstreams.count; i++) {
         if (weir_str_eq(upstreams[i].name, route->to))

@@ -99,9 +99,89 @@ static void check_route(struct conf_load *load, const struct weir_route_conf *ro
     check_upstream(load, route);
 }
 
+/* ---- to another listener ---- */
+
+static const struct weir_listener_conf *listener_named(const struct conf_load *load,
+                                                       struct weir_str name)
+{
+    const struct weir_listener_conf *listeners = load->conf->proxy.listeners.at;
+
+    for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)
+        if (weir_str_eq(listeners[i].name, name))
+            return &listeners[i];
+    return NULL;
+}
+
+void conf_check_to_listener(struct conf_load *load, const struct weir_route_conf *route,
+                            struct weir_str name)
+{
+    const struct weir_listener_conf *listeners = load->conf->proxy.listeners.at;
+    struct conf_nearest near;
+
+    if (listener_named(load, name))
+        return;
+    conf_nearest_init(&near, name);
+    for (size_t i = 0; i < load->conf->proxy.listeners.count; i++)
+        conf_nearest_add(&near, listeners[i].name);
+    conf_error_hint(load, conf_at(load, &route->to, "to"), near.best, "there is no listener '%.*s'",
+                    CONF_QUOTE(name));
+}
+
+/* Its own routes, wherever they stand. */
+static const struct weir_conf_list *routes_of(struct conf_load *load,
+                                              const struct weir_listener_conf *listener)
+{
+    const struct conf_pair *pair = conf_place(load, &listener->routes, "routes");
+    const struct conf_routes *named =
+        pair && pair->value->kind == CONF_SCALAR ? conf_routes_find(load, pair->value->text) : NULL;
+
+    return named ? &named->routes : &listener->routes;
+}
+
+/* One hop is enough, and no circle. */
+static bool hands_on(struct conf_load *load, const struct weir_listener_conf *listener)
+{
+    const struct weir_conf_list *routes = routes_of(load, listener);
+    struct weir_str name;
+
+    for (size_t i = 0; i < routes->count; i++)
+        if (weir_route_hands_over(((const struct weir_route_conf *)routes->at)[i].to, &name))
+            return true;
+    return false;
+}
+
+static void check_hand_over(struct conf_load *load, const struct weir_listener_conf *listener,
+                            const struct weir_route_conf *route)
+{
+    const struct conf_mark *mark = conf_at(load, &route->to, "to");
+    const struct weir_listener_conf *to;
+    struct weir_str name;
+
+    if (!weir_route_hands_over(route->to, &name))
+        return;
+    to = listener_named(load, name);
+    if (listener->protocol != WEIR_PROTOCOL_TCP)
+        conf_error(load, mark,
+                   "a connection is handed to another listener by a listener of "
+                   "'protocol: tcp' alone");
+    else if (listener->tls_on)
+        conf_error(load, mark,
+                   "'%.*s' ends TLS itself: a connection is handed to another listener as it came",
+                   CONF_QUOTE(listener->name));
+    else if (to && hands_on(load, to))
+        conf_error(load, mark,
+                   "listener '%.*s' hands connections on as well: only one that does not can be "
+                   "handed any",
+                   CONF_QUOTE(name));
+}
+
+/* ---- all of it ---- */
+
 void conf_check_tcp(struct conf_load *load, struct weir_listener_conf *listener,
                     const struct weir_conf_list *routes)
 {
+    for (size_t i = 0; i < routes->count; i++)
+        check_hand_over(load, listener, (const struct weir_route_conf *)routes->at + i);
     if (listener->protocol != WEIR_PROTOCOL_TCP)
         return;
     CHECK_UNFIT(

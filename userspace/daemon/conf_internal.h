@@ -307,7 +307,10 @@ void conf_check_route_lists(struct conf_load *load);
 struct conf_routes *conf_routes_find(struct conf_load *load, struct weir_str name);
 bool conf_routes_used(struct conf_load *load, const struct conf_routes *routes);
 void conf_check_route_limits(struct conf_load *load, const struct weir_route_conf *route);
-/** What does not fit `protocol: tcp`; nothing of other listeners. `routes`: its own, wherever they stand. */
+/** `to: "listener:NAME"`: is there one? Whether its own listener may say so is looked at by conf_check_tcp. */
+void conf_check_to_listener(struct conf_load *load, const struct weir_route_conf *route,
+                            struct weir_str name);
+/** What does not fit `protocol: tcp`; of other listeners what they may not have. `routes`: its own, wherever they stand. */
 void conf_check_tcp(struct conf_load *load, struct weir_listener_conf *listener,
                     const struct weir_conf_list *routes);
 void conf_check_tls(struct conf_load *load);

@@ -36,6 +36,7 @@ const struct weir_conf_item conf_tls_items[] = {
 
 #define AT(field) offsetof(struct weir_listener_conf, field)
 static const char *const protocol_words[] = { "http", "tcp", NULL };
+static const char *const proxy_words[] = { "off", "accept", "require", NULL };
 static const char *const paths_words[] = { "normalize", "strict", "raw", NULL };
 static const char *const underscore_words[] = { "drop", "reject", "pass", NULL };
 static const char *const forwarded_words[] = { "x-forwarded", "rfc7239", "off", NULL };
@@ -45,7 +46,8 @@ const struct weir_conf_item conf_listener_items[] = {
     { "tls", WEIR_CONF_CUSTOM, AT(tls), 0, 0, "off", "terminate TLS", LIVE, .rows = conf_tls_items, .custom = &conf_tls_custom },
     { "to", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "the upstream for all requests or connections, instead of routes", WEIR_CONF_ALIAS | LIVE, .custom = &conf_to_custom },
     { "routes", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "a name in `routes`, or a list in place; the first that matches wins", LIVE, .rows = conf_route_items, .bytes = sizeof(struct weir_route_conf), .custom = &conf_listener_routes_custom },
-    { "trusted_proxies", WEIR_CONF_STRS, AT(trusted_proxies), 0, 0, "[]", "prefixes whose X-Forwarded-For and Forwarded are believed", LIVE },
+    { "trusted_proxies", WEIR_CONF_STRS, AT(trusted_proxies), 0, 0, "[]", "prefixes whose PROXY header, X-Forwarded-For and Forwarded are believed", LIVE },
+    { "proxy_protocol", WEIR_CONF_ENUM, AT(proxy_protocol), 0, 0, "off", "a PROXY header (v1, v2) of trusted_proxies says who the client is; require: nobody else may connect", LIVE, proxy_words },
     { "freebind", WEIR_CONF_BOOL, AT(freebind), 0, 0, "off", "bind addresses that this host does not have yet" },
     { "backlog", WEIR_CONF_INT, AT(backlog), 1, 1000000, "4096", "connections that the kernel keeps until they are accepted" },
     { "device", WEIR_CONF_STR, AT(device), 0, 0, NULL, "accept from this network interface alone" },
@@ -104,7 +106,7 @@ static const char *const host_words[] = { "pass", "server", NULL };
 const struct weir_conf_item conf_route_items[] = {
     { "name", WEIR_CONF_STR, AT(name), 0, 0, NULL, "for logs and metrics; default: route-N", LIVE },
     { "match", WEIR_CONF_SECTION, AT(match), 0, 0, NULL, "all keys hold, of a list any; nothing: every request", LIVE, .rows = match_items },
-    { "to", WEIR_CONF_STR, AT(to), 0, 0, NULL, "the upstream", LIVE },
+    { "to", WEIR_CONF_STR, AT(to), 0, 0, NULL, "the upstream; of a tcp listener also listener:NAME, which takes the connection over", LIVE },
     { "reply", WEIR_CONF_CUSTOM, 0, 0, 0, NULL, "or an answer of our own", LIVE, .rows = reply_items, .custom = &conf_reply_custom },
     { "redirect", WEIR_CONF_CUSTOM, 0, 0, 0, NULL, "or an answer that sends the client elsewhere", LIVE, .rows = redirect_items, .custom = &conf_redirect_custom },
     { "filters", WEIR_CONF_CUSTOM, AT(filters), 0, 0, NULL, "a list of { FILTER: { … } }, run in this order", LIVE, .custom = &conf_filters_custom },
@@ -170,6 +172,7 @@ static const struct weir_conf_item health_items[] = {
 
 #define AT(field) offsetof(struct weir_cluster_conf, field)
 static const char *const upstream_protocol_words[] = { "h1", "h2", "auto", NULL };
+static const char *const upstream_proxy_words[] = { "off", "v1", "v2", NULL };
 static const char *const balance_words[] = { "round-robin", NULL };
 const struct weir_conf_item conf_upstream_items[] = {
     { "servers", WEIR_CONF_LIST, AT(servers), 0, 0, NULL, "addresses, or maps", WEIR_CONF_REQUIRED | LIVE, .rows = server_items, .bytes = sizeof(struct weir_server_conf), .brief = "address" },
@@ -177,6 +180,7 @@ const struct weir_conf_item conf_upstream_items[] = {
     { "tls", WEIR_CONF_CUSTOM, AT(tls), 0, 0, "off", "on, or how TLS is spoken to the servers", LIVE, .rows = upstream_tls_items, .custom = &conf_upstream_tls_custom },
     { "verify", WEIR_CONF_BOOL, AT(tls.verify), 0, 0, "on", "verify the certificates of the servers by name", LIVE },
     { "balance", WEIR_CONF_ENUM, AT(balance), 0, 0, "round-robin", "how a server is chosen", LIVE, balance_words },
+    { "proxy_protocol", WEIR_CONF_ENUM, AT(proxy_protocol), 0, 0, "off", "each connection begins with a PROXY header that says who the client is; it is then that client's alone, and never used again", LIVE, upstream_proxy_words },
     { "connections_max", WEIR_CONF_INT, AT(connections_max), 1, 100000000, "off", "connections to a server, of all workers", WEIR_CONF_OFF | LIVE },
     { "source", WEIR_CONF_STR, AT(source), 0, 0, NULL, "the address from which is connected", LIVE },
     { "pool", WEIR_CONF_SECTION, AT(pool), 0, 0, NULL, "idle connections that are used again", LIVE, .rows = pool_items },

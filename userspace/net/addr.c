@@ -327,3 +327,19 @@ size_t weir_prefix_print(const struct weir_prefix *prefix, char *out)
     return len + (size_t)snprintf(out + len, WEIR_ADDR_TEXT_MAX - len, "/%u",
                                   v4 ? prefix->bits - V4_BITS_OFFSET : prefix->bits);
 }
+
+void weir_addr_from_bytes(struct weir_addr *addr, const uint8_t bytes[16], uint16_t port)
+{
+    *addr = (struct weir_addr){ 0 };
+    if (!memcmp(bytes, v4_mapped, sizeof(v4_mapped))) {
+        addr->in.sin_family = AF_INET;
+        addr->in.sin_port = htons(port);
+        memcpy(&addr->in.sin_addr, bytes + sizeof(v4_mapped), 4);
+        addr->len = sizeof(addr->in);
+    } else {
+        addr->in6.sin6_family = AF_INET6;
+        addr->in6.sin6_port = htons(port);
+        memcpy(&addr->in6.sin6_addr, bytes, 16);
+        addr->len = sizeof(addr->in6);
+    }
+}

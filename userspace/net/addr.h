@@ -51,6 +51,8 @@ void weir_addr_set_port(struct weir_addr *addr, uint16_t port);
 /** Same family, address, port (":80" and "[::]:80" are the same); of a UNIX socket the same path.
  */
 bool weir_addr_eq(const struct weir_addr *a, const struct weir_addr *b);
+/** The other way round. */
+void weir_addr_from_bytes(struct weir_addr *addr, const uint8_t bytes[16], uint16_t port);
 /** The 16 bytes, v4 mapped; false for a UNIX socket. */
 bool weir_addr_bytes(const struct weir_addr *addr, uint8_t bytes[16]);
 

@@ -453,6 +453,9 @@ struct weir_stream *weir_tcp_connect(struct weir_loop *loop, const struct weir_a
         goto close_fd;
     if (!tcp_need_extra(tcp))
         goto put;
+    if (opts && opts->first.len &&
+        weir_buf_append(&tcp->extra->out, opts->first.ptr, opts->first.len))
+        goto drop_extra;
     tcp->sock.connecting = true;
     if (weir_sock_add(loop, &tcp->sock))
         goto drop_extra;

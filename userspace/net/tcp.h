@@ -9,6 +9,7 @@
 struct weir_tcp_opts {
     const struct weir_addr *source; /* NULL: the kernel's choice */
     uint32_t connect_timeout_ms;    /* 0: WEIR_CONNECT_TIMEOUT_MS */
+    struct weir_str first; /* sent before all else, also before TLS; copied; absent: none */
     bool
         http1; /* of a TLS stream: HTTP/1.1 is all that is offered, whatever its client context says */
 };

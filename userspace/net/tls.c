@@ -367,6 +367,17 @@ struct weir_stream *weir_tls_accept(struct weir_tls_server *policy, struct weir_
     return &tls->stream;
 }
 
+void weir_tls_feed(struct weir_stream *stream, struct weir_buf *first)
+{
+    struct weir_tls *tls = tls_of(stream);
+
+    if (!first->len)
+        return;
+    weir_buf_splice(&tls->held, first);
+    weir_loop_heavy(stream->loop, &tls->later, tls_step, tls);
+    tls_want(tls);
+}
+
 static struct weir_tls *tls_client_make(struct weir_tls_client *client, struct weir_loop *loop,
                                         struct weir_str name, struct weir_tls_sessions *sessions,
                                         const struct weir_stream_sink *sink, void *arg, int *sys)

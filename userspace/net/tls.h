@@ -76,6 +76,10 @@ void weir_tls_server_certs(const struct weir_tls_server *policy,
 struct weir_stream *weir_tls_accept(struct weir_tls_server *policy, struct weir_stream **lower,
                                     const struct weir_stream_sink *sink, void *arg);
 
+/** The handshake begins with bytes that the holder has read from the lower stream: all of `first`. Right after
+ * weir_tls_accept, in the same turn. */
+void weir_tls_feed(struct weir_stream *stream, struct weir_buf *first);
+
 struct weir_tls_client *weir_tls_client_new(const struct weir_tls_client_conf *conf,
                                             struct weir_tls_fault *fault);
 void weir_tls_client_put(struct weir_tls_client *client);

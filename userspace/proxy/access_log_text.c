@@ -152,18 +152,30 @@ static void json_grpc(struct weir_line *line, const struct weir_log_style *style
     weir_line_lit(line, "}");
 }
 
+/* Of TLS that was passed on the name that was asked for is known, and nothing else. */
+static void json_tls(struct weir_line *line, const struct weir_tls_info *tls)
+{
+    if (weir_str_absent(tls->version)) {
+        weir_line_lit(line, KEY("tls") "{\"sni\":\"");
+        weir_line_text(line, tls->sni, CAP_SNI, true);
+        weir_line_lit(line, "\"}");
+        return;
+    }
+    weir_line_lit(line, KEY("tls") "{\"version\":\"");
+    weir_line_text(line, tls->version, CAP_PROTOCOL, true);
+    weir_line_lit(line, "\"");
+    json_text(line, "cipher", tls->cipher, CAP_CIPHER);
+    json_text(line, "sni", tls->sni, CAP_SNI);
+    weir_line_lit(line, KEY("resumed"));
+    json_bool(line, tls->resumed);
+    weir_line_lit(line, "}");
+}
+
 static void json_rest(struct weir_line *line, const struct weir_log_style *style,
                       const struct weir_access_record *r)
 {
     if (r->tls) {
-        weir_line_lit(line, KEY("tls") "{\"version\":\"");
-        weir_line_text(line, r->tls->version, CAP_PROTOCOL, true);
-        weir_line_lit(line, "\"");
-        json_text(line, "cipher", r->tls->cipher, CAP_CIPHER);
-        json_text(line, "sni", r->tls->sni, CAP_SNI);
-        weir_line_lit(line, KEY("resumed"));
-        json_bool(line, r->tls->resumed);
-        weir_line_lit(line, "}");
+        json_tls(line, r->tls);
     }
     if (r->error && r->error->code) {
         const char *code = weir_err_name(r->error->code), *by = weir_by_name(r->error->by);

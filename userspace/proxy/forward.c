@@ -92,6 +92,7 @@ static int find_route(struct weir_req *req)
     struct weir_match_input in = { .msg = &req->in,
                                    .host = weir_host_name(req->in.host),
                                    .client = &req->client_addr,
+                                   .sni = req->sni,
                                    .port = req->session->local_port };
     int err;
 

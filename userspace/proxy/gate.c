@@ -19,12 +19,23 @@ void weir_gate_fini(struct weir_gate *gate)
     gate->clients = NULL;
 }
 
+bool weir_gate_name(struct weir_gate *gate, const struct weir_addr *client)
+{
+    return !gate->clients ||
+           weir_client_count_add(gate->clients, client, (uint64_t)gate->per_client_max);
+}
+
+void weir_gate_unname(struct weir_gate *gate, const struct weir_addr *client)
+{
+    if (gate->clients)
+        weir_client_count_remove(gate->clients, client);
+}
+
 enum weir_gate_verdict weir_gate_enter(struct weir_gate *gate, const struct weir_addr *client)
 {
     int64_t now;
 
-    if (gate->clients &&
-        !weir_client_count_add(gate->clients, client, (uint64_t)gate->per_client_max))
+    if (client && !weir_gate_name(gate, client))
         return WEIR_GATE_PER_CLIENT;
     now = atomic_fetch_add_explicit(&gate->connections, 1, memory_order_relaxed) + 1;
     return gate->connections_max > 0 && now > gate->connections_max ? WEIR_GATE_CROWDED
@@ -34,6 +45,6 @@ enum weir_gate_verdict weir_gate_enter(struct weir_gate *gate, const struct weir
 void weir_gate_leave(struct weir_gate *gate, const struct weir_addr *client)
 {
     atomic_fetch_sub_explicit(&gate->connections, 1, memory_order_relaxed);
-    if (gate->clients)
-        weir_client_count_remove(gate->clients, client);
+    if (client)
+        weir_gate_unname(gate, client);
 }

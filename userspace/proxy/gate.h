@@ -30,9 +30,12 @@ enum weir_gate_verdict {
                              another one goes instead */
     WEIR_GATE_PER_CLIENT, /* not counted */
 };
-/** `client` is who comes; UNIX peers have no limit of their own. */
+/** `client` is who comes; UNIX peers have no limit of their own. NULL: not known yet, weir_gate_name tells. */
 enum weir_gate_verdict weir_gate_enter(struct weir_gate *gate, const struct weir_addr *client);
-/** What was counted by weir_gate_enter. */
+/** Who it is that has entered as NULL, and leaves as that; false, and nothing counted, when it is there too often. */
+bool weir_gate_name(struct weir_gate *gate, const struct weir_addr *client);
+void weir_gate_unname(struct weir_gate *gate, const struct weir_addr *client);
+/** What was counted by weir_gate_enter and weir_gate_name. */
 void weir_gate_leave(struct weir_gate *gate, const struct weir_addr *client);
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include "proxy/policy.h"
 
+#include "base/str.h"
 #include "weir/limits.h"
 
 #define SECOND       ((int64_t)1000)
@@ -141,6 +142,17 @@ void weir_cluster_conf_init(struct weir_cluster_conf *conf)
                     .rise = 2,
                     .fall = 3 },
     };
+}
+
+bool weir_route_hands_over(struct weir_str to, struct weir_str *name)
+{
+    static const char prefix[] = "listener:";
+    size_t len = sizeof(prefix) - 1;
+
+    if (!weir_str_starts(to, weir_str(prefix)))
+        return false;
+    *name = (struct weir_str){ to.ptr + len, to.len - len };
+    return true;
 }
 
 const char *weir_listener_speaks(const struct weir_listener_conf *conf)

@@ -95,6 +95,7 @@ struct weir_route_conf {
 };
 
 enum { WEIR_PROTOCOL_HTTP, WEIR_PROTOCOL_TCP };
+enum { WEIR_PROXY_OFF, WEIR_PROXY_ACCEPT, WEIR_PROXY_REQUIRE };
 enum { WEIR_UNDERSCORES_DROP, WEIR_UNDERSCORES_REJECT, WEIR_UNDERSCORES_PASS };
 enum { WEIR_FORWARDED_X, WEIR_FORWARDED_RFC7239, WEIR_FORWARDED_OFF };
 
@@ -105,6 +106,7 @@ struct weir_listener_conf {
     bool tls_on;
     struct weir_tls_server_conf tls;
     struct weir_strs trusted_proxies;
+    int proxy_protocol; /* WEIR_PROXY_* */
     bool freebind;
     int64_t backlog;
     struct weir_str device;
@@ -138,6 +140,8 @@ void weir_proxy_conf_init(struct weir_proxy_conf *conf);
 void weir_listener_conf_init(struct weir_listener_conf *conf);
 void weir_route_conf_init(struct weir_route_conf *conf);
 void weir_cluster_conf_init(struct weir_cluster_conf *conf);
+/** Does `to` of a route name another listener ("listener:web")? *name: which. */
+bool weir_route_hands_over(struct weir_str to, struct weir_str *name);
 /** What clients speak there, in a word: "http", "https", "tcp", "tls". Static. */
 const char *weir_listener_speaks(const struct weir_listener_conf *conf);
 /** Levels into one: a field of `low` that is WEIR_INHERIT takes that of `high`; limits take the smaller one. */

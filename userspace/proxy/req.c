@@ -150,6 +150,10 @@ static enum weir_flow step_request(struct weir_req *req)
 
     if (verdict != WEIR_NEXT)
         return after_phase(req, verdict, WEIR_STEP_PEER, "request");
+    if (req->route->listener >= 0) { /* its connection goes on there */
+        set_step(req, WEIR_STEP_FINISH);
+        return WEIR_FLOW_MORE;
+    }
     if (req->cluster >= 0) {
         weir_budget_earn(&req->worker->budgets[req->cluster], req->route->conf->retry.budget,
                          req->worker->loop.now_ms);
@@ -235,6 +239,11 @@ static enum weir_flow step_connect(struct weir_req *req)
 
         if (acquire_pending(req))
             return WEIR_FLOW_WAIT;
+        if (weir_req_proxy_header(req, &opts.first)) {
+            weir_req_note_error(req, WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "upstream_peer");
+            set_step(req, WEIR_STEP_FAIL);
+            return WEIR_FLOW_MORE;
+        }
         req->attempts++;
         if (req->attempts <= WEIR_TRIED_MAX)
             req->tried[req->attempts - 1] = req->server_chosen;
@@ -406,6 +415,12 @@ static void req_count(struct weir_req *req, int status, uint64_t took_us)
     weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_OUT], req->to_down.sent);
 }
 
+/* Has it done nothing but to find out which other listener the connection is for? */
+static bool handed_over(const struct weir_req *req)
+{
+    return req->route && req->route->listener >= 0 && !req->error.code;
+}
+
 static const struct weir_tls_info *tls_told(const struct weir_req *req)
 {
     if (req->tunnel)
@@ -419,7 +434,7 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
     struct weir_access_record record;
     static const struct weir_str no = { NULL, 0 };
 
-    if (!log)
+    if (!log || handed_over(req)) /* the other listener logs what becomes of it */
         return;
     record = (struct weir_access_record){
         .wall_us = weir_clock_wall_us() - took_us,
@@ -478,9 +493,11 @@ static enum weir_flow step_finish(struct weir_req *req)
     uint64_t took_us = now_us > req->began_us ? now_us - req->began_us : 0;
     bool cut = req->broken && req->head_sent;
     bool finished = req->to_up.ended && !req->in.keep_alive && !req->error.code;
-    int status = req->head_sent    ? status_told(req)
-                 : req->error.code ? weir_err_status(req->error.code)
-                                   : 499;
+    struct weir_wlistener *onto =
+        handed_over(req) ? &req->worker->listeners[req->route->listener] : NULL;
+    int status = req->head_sent || onto ? status_told(req)
+                 : req->error.code      ? weir_err_status(req->error.code)
+                                        : 499;
     bool reusable = false;
 
     weir_timer_stop(&req->worker->loop.wheel, &req->timer);
@@ -503,7 +520,9 @@ static enum weir_flow step_finish(struct weir_req *req)
     }
     if (!req->pins)
         req_free(req);
-    if (session)
+    if (session && onto)
+        weir_session_hand_over(session, onto);
+    else if (session)
         weir_session_request_done(session, reusable, cut, finished);
     return WEIR_FLOW_GONE;
 }

@@ -125,6 +125,7 @@ struct weir_req {
     size_t unsent;    /* when the client's reading began to be timed */
     uint64_t recv_ms, send_ms, up_ms, request_end_ms; /* last progress */
     struct weir_str id, client;
+    struct weir_str sni; /* of a ClientHello that is passed on; absent: none */
     char client_text[48];
     struct weir_addr client_addr;
     uint64_t grpc_until_us; /* what its grpc-timeout allows; 0: none */
@@ -212,6 +213,12 @@ int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
     __attribute__((warn_unused_result));
 /** Gives an answer that has none a Date (RFC 9110 6.6.1: an origin and whoever forwards has to). */
 int weir_forward_date(struct weir_req *req, struct weir_message *answer)
+    __attribute__((warn_unused_result));
+
+/* told.c */
+/** The PROXY header for a connection to the chosen upstream, in the request's arena; absent: none is wanted. 0 or
+ * WEIR_ENOMEM. */
+int weir_req_proxy_header(struct weir_req *req, struct weir_str *header)
     __attribute__((warn_unused_result));
 
 /* reply.c: weir's own answers. */

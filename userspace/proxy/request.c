@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** request.c: what filters may ask of a request (include/weir/request.h). */
 #include "proxy/grpc.h"
+#include "proxy/hops.h"
 
 struct weir_message *weir_req_request(struct weir_req *req)
 {
@@ -143,9 +144,8 @@ int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why)
     weir_session_addr(req->session, &peer);
     if (!weir_addr_bytes(&peer, bytes))
         return WEIR_EADDR;
-    for (size_t i = 0; i < listener->trusted_count; i++)
-        if (weir_prefix_has(&listener->trusted[i], bytes))
-            return WEIR_EDENIED;
+    if (weir_hops_trusted(listener, &peer))
+        return WEIR_EDENIED;
     err = weir_access_client_prefix(&peer, &prefix);
     if (err)
         return err;

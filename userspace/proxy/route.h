@@ -17,7 +17,8 @@ struct weir_route {
     const struct weir_route_conf *conf;
     unsigned index;           /* in its listener: the row of its counters */
     unsigned slot;            /* in the service: the row of its filters' per-worker state */
-    int cluster;              /* in the service; -1: answers itself */
+    int cluster;              /* in the service; -1: answers itself, or hands over */
+    int listener;             /* in the service, to which connections are handed over; -1: none */
     struct weir_match *match; /* NULL: matches everything */
     struct weir_chains chains;
     struct weir_access_log *log; /* NULL: off */

@@ -52,6 +52,30 @@ static struct weir_access_log *open_log(struct weir_service *service,
     return log;
 }
 
+/* Where it leads: an upstream, another listener, or nowhere: then a filter answers. */
+static int find_target(const struct weir_service *service, struct weir_route *route,
+                       struct weir_tls_fault *fault)
+{
+    struct weir_str to = route->conf->to, name;
+
+    route->cluster = route->listener = -1;
+    if (weir_str_absent(to))
+        return 0;
+    if (weir_route_hands_over(to, &name)) {
+        const struct weir_listener_conf *listeners = service->conf->listeners.at;
+
+        for (size_t i = 0; i < service->conf->listeners.count; i++)
+            if (weir_str_eq(listeners[i].name, name))
+                route->listener = (int)i;
+    } else {
+        route->cluster = weir_service_find_cluster(service, to);
+    }
+    if (route->cluster >= 0 || route->listener >= 0)
+        return 0;
+    snprintf(fault->text, sizeof(fault->text), "there is no upstream '%.*s'", WEIR_FMT(to));
+    return WEIR_ECONFIG;
+}
+
 static int compile_routes(struct weir_service *service, struct weir_listener *listener,
                           unsigned *slot, struct weir_tls_fault *fault)
 {
@@ -69,18 +93,14 @@ static int compile_routes(struct weir_service *service, struct weir_listener *li
         route->conf = &confs[i];
         route->index = i;
         route->slot = (*slot)++;
-        route->cluster = -1;
-        if (!weir_str_absent(confs[i].to)) {
-            route->cluster = weir_service_find_cluster(service, confs[i].to);
-            if (route->cluster < 0) {
-                snprintf(fault->text, sizeof(fault->text), "there is no upstream '%.*s'",
-                         WEIR_FMT(confs[i].to));
-                return WEIR_ECONFIG;
-            }
-        }
+        err = find_target(service, route, fault);
+        if (err)
+            return err;
         err = weir_chains_init(&route->chains, confs[i].filters, confs[i].filter_count);
-        if (listener->conf->protocol == WEIR_PROTOCOL_TCP)
+        if (listener->conf->protocol == WEIR_PROTOCOL_TCP) {
             weir_chains_of_tcp(&route->chains);
+            listener->peeks |= confs[i].match.sni.count && !listener->conf->tls_on;
+        }
         if (!err)
             err = weir_route_compile(route, fault);
         if (!err)
@@ -257,6 +277,7 @@ static int compile(struct weir_service *service, struct weir_tls_fault *fault)
         const struct weir_cluster_conf *one =
             &((const struct weir_cluster_conf *)conf->upstreams.at)[service->cluster_count];
 
+        service->tells |= one->proxy_protocol != WEIR_PP_OFF;
         service->clusters[service->cluster_count] =
             weir_cluster_new(one, &service->upstreams, fault);
         if (!service->clusters[service->cluster_count])

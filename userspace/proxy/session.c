@@ -32,6 +32,7 @@ void weir_session_free(struct weir_session *session)
     struct weir_worker *worker = session->wl->worker;
 
     weir_session_leave(session);
+    worker->session_count--;
     if (session->multiplexed) {
         weir_count(&session->wl->stats->h2_abuse[weir_h2_abused(session->mux.h2)], 1);
         weir_later_cancel(&session->mux.flush);
@@ -199,16 +200,22 @@ const struct weir_codec_sink weir_session_codec_sink = {
     .on_wanted = on_wanted,
 };
 
-/* Bytes that cannot be fed yet; the client waits meanwhile. */
-static int hold(struct weir_session *session, const uint8_t *data, size_t len)
+int weir_session_need_held(struct weir_session *session)
 {
-    if (!session->held) {
-        session->held = calloc(1, sizeof(*session->held));
-        if (!session->held)
-            return WEIR_ENOMEM;
-        weir_buf_init(&session->held->bytes, &loop_of(session)->bufs);
-        session->held->session = session;
-    }
+    if (session->held)
+        return 0;
+    session->held = calloc(1, sizeof(*session->held));
+    if (!session->held)
+        return WEIR_ENOMEM;
+    weir_buf_init(&session->held->bytes, &loop_of(session)->bufs);
+    session->held->session = session;
+    return 0;
+}
+
+int weir_session_hold(struct weir_session *session, const uint8_t *data, size_t len)
+{
+    if (weir_session_need_held(session))
+        return WEIR_ENOMEM;
     if (session->held->bytes.len + len >= WEIR_READ_BUFFER_BYTES / 4)
         weir_stream_read(session->stream, false);
     return weir_buf_append(&session->held->bytes, data, len);
@@ -337,7 +344,7 @@ static void feed_held(void *arg)
     after_feed(session);
 }
 
-static void feed_held_later(struct weir_session *session)
+void weir_session_feed_held(struct weir_session *session)
 {
     struct weir_held *held = session->held;
 
@@ -374,7 +381,7 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
     if (session->feeding)
         return; /* whoever feeds looks what comes next */
     if (session->held && session->held->bytes.len)
-        feed_held_later(session);
+        weir_session_feed_held(session);
     else
         after_feed(session);
 }
@@ -401,7 +408,7 @@ static void on_open(void *arg)
                    1);
     if (session->raw) {
         weir_stream_read(session->stream, false);
-        weir_session_raw(session);
+        weir_session_raw(session, NULL);
         return;
     }
     weir_session_set_state(session, WEIR_SESSION_HEAD);
@@ -422,6 +429,10 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
         weir_tunnel_on_data(session->tunnel, data, len);
         return;
     }
+    if (WEIR_UNLIKELY(session->stage)) {
+        weir_session_prefix(session, data, len);
+        return;
+    }
     if (session->state == WEIR_SESSION_CLOSING) {
         session->lingered += (uint32_t)len;
         if (session->lingered > WEIR_DRAIN_LINGER_BYTES_MAX)
@@ -437,12 +448,12 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
         return;
     }
     if (eaten < len && session->state != WEIR_SESSION_CLOSING &&
-        hold(session, data + eaten, len - eaten)) {
+        weir_session_hold(session, data + eaten, len - eaten)) {
         weir_session_close(session, true);
         return;
     }
     if (eaten < len && !session->reqs && may_feed(session))
-        feed_held_later(session);
+        weir_session_feed_held(session);
     after_feed(session);
 }
 
@@ -453,6 +464,10 @@ static void on_eof(void *arg)
     session->eof = true;
     if (session->tunnel) {
         weir_tunnel_on_eof(session->tunnel);
+        return;
+    }
+    if (session->stage) {
+        weir_session_prefix_eof(session);
         return;
     }
     if (session->state == WEIR_SESSION_CLOSING) {
@@ -494,7 +509,7 @@ static void on_drained(void *arg)
     if (session->raw)
         return;
     if (!session->reqs)
-        feed_held_later(session);
+        weir_session_feed_held(session);
     weir_codec_drained(weir_session_codec(session));
     if (session->multiplexed)
         weir_session_settle(session);

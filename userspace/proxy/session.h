@@ -26,7 +26,13 @@ struct weir_held {
     struct weir_buf bytes;
     struct weir_later later;
     struct weir_session *session;
+    struct {
+        bool known;
+        uint8_t ip[16];
+    } to; /* where the client had connected to, as a PROXY header said; kept where a server is told */
 };
+
+enum weir_session_stage { WEIR_STAGE_NONE, WEIR_STAGE_PROXY, WEIR_STAGE_HELLO };
 
 /* There may be very many, and most of them idle: what they are made of is packed. */
 struct weir_session {
@@ -38,8 +44,12 @@ struct weir_session {
     bool feeding : 1;
     bool sniffed : 1;     /* which protocol it is is known */
     bool multiplexed : 1; /* h2: `mux` is in force, not `h1` */
+    uint8_t stage : 2;    /* enum weir_session_stage: what comes before its protocol */
+    bool admitted : 1;    /* it has passed the gates, and leaves them */
+    bool proxied : 1;     /* a PROXY header may come, and is believed; until then it is nobody */
+    bool told : 1;        /* it came */
     bool raw : 1;         /* protocol tcp: no codec, and one request, a tunnel from its beginning */
-    bool peer_v4 : 1, peer_unix : 1;
+    bool peer_unix : 1;
     uint16_t local_port; /* of the address that it came to; 0: a UNIX socket */
     struct weir_list link;
     struct weir_wlistener *wl;
@@ -101,7 +111,14 @@ void weir_session_close(struct weir_session *session, bool reset);
 void weir_session_tunnel(struct weir_session *session, struct weir_tunnel *tunnel,
                          struct weir_buf *held);
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr);
-/* What session_accept.c, session_sweep.c and session_mux.c need of session.c. */
+/* What session_accept.c, session_prefix.c, session_sweep.c and session_mux.c need of session.c. */
+/** session->held is there. 0 or WEIR_ENOMEM. */
+int weir_session_need_held(struct weir_session *session) __attribute__((warn_unused_result));
+/** Keeps bytes that cannot be fed yet; the client waits meanwhile. 0 or WEIR_ENOMEM. */
+int weir_session_hold(struct weir_session *session, const uint8_t *data, size_t len)
+    __attribute__((warn_unused_result));
+/** What is held is fed at the end of the turn. */
+void weir_session_feed_held(struct weir_session *session);
 extern const struct weir_stream_sink weir_session_stream_sink;
 /** Its stream has closed, or never came. */
 void weir_session_free(struct weir_session *session);
@@ -113,12 +130,30 @@ void weir_session_linger(struct weir_session *session);
 void weir_session_end(struct weir_session *session);
 
 /* session_accept.c */
+/** Who is at the other side of the proxy that speaks to us, and where it had connected to. 0 or WEIR_ENOMEM. */
+int weir_session_set_client(struct weir_session *session, const struct weir_addr *from,
+                            const struct weir_addr *to) __attribute__((warn_unused_result));
+/** Now it is known who the client is: may it, and is it not there too often? False, and counted, when not. */
+bool weir_session_admit_client(struct weir_session *session);
+/** It counts as one of `to` from here on, whose limits are asked. False, and counted, when it may not come there. */
+bool weir_session_move(struct weir_session *session, struct weir_wlistener *to);
 /** It counts no more. */
 void weir_session_leave(struct weir_session *session);
 
+/* session_prefix.c */
+/** Accepted, its TCP stream there: what comes before its protocol, or that at once. The session may be gone afterwards. */
+void weir_session_begin(struct weir_session *session);
+/** Bytes, and FIN, while a stage lasts. Likewise. */
+void weir_session_prefix(struct weir_session *session, const uint8_t *data, size_t len);
+void weir_session_prefix_eof(struct weir_session *session);
+
 /* session_raw.c */
-/** A connection of a tcp listener is there, its handshake done: its only request begins. */
-void weir_session_raw(struct weir_session *session);
+/** A connection of a tcp listener is there, its handshake done: its only request begins. `sni`: what a ClientHello that is
+ * passed on asks for; NULL, or empty: nothing. */
+struct weir_sni;
+void weir_session_raw(struct weir_session *session, const struct weir_sni *sni);
+/** It goes on as a connection of another listener of its worker (`to: "listener:NAME"`), with the bytes that it holds. */
+void weir_session_hand_over(struct weir_session *session, struct weir_wlistener *to);
 
 /* session_mux.c: what is different with many requests at a time. */
 /** Which protocol do these first bytes speak? Chooses the codec. 0 when more must come, else 1, or WEIR_ENOMEM. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * session_accept.c: how a client connection comes: who may (access, bans, the limits of connections), who it is, and the
- * streams that it gets; and how it leaves the counts again.
+ * session_accept.c: how a client connection comes: who may (access, bans, the limits of connections), and who it is; and how
+ * it leaves the counts again. Where a PROXY header is to come, who it is is known later: until then it passes the gates as
+ * nobody, and is named when the header is there.
  */
-#include "net/tls.h"
+#include "proxy/hops.h"
 #include "proxy/room.h"
 #include "proxy/session.h"
 
@@ -17,31 +18,39 @@ static void peer_set(struct weir_session *session, const struct weir_addr *peer)
     session->peer_unix = !weir_addr_bytes(peer, session->peer.ip);
     if (session->peer_unix)
         return;
-    session->peer_v4 = !memcmp(session->peer.ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
     session->peer.port = weir_addr_port(peer);
+}
+
+int weir_session_set_client(struct weir_session *session, const struct weir_addr *from,
+                            const struct weir_addr *to)
+{
+    peer_set(session, from);
+    session->local_port = weir_addr_port(to);
+    if (!session->wl->worker->service->tells)
+        return 0;
+    if (weir_session_need_held(session))
+        return WEIR_ENOMEM;
+    session->held->to.known = weir_addr_bytes(to, session->held->to.ip);
+    return 0;
 }
 
 void weir_session_addr(const struct weir_session *session, struct weir_addr *addr)
 {
-    *addr = (struct weir_addr){ 0 };
-    if (session->peer_unix) {
-        addr->un.sun_family = AF_UNIX;
-        addr->len = sizeof(sa_family_t);
-    } else if (session->peer_v4) {
-        addr->in.sin_family = AF_INET;
-        addr->in.sin_port = htons(session->peer.port);
-        memcpy(&addr->in.sin_addr, session->peer.ip + 12, 4);
-        addr->len = sizeof(addr->in);
-    } else {
-        addr->in6.sin6_family = AF_INET6;
-        addr->in6.sin6_port = htons(session->peer.port);
-        memcpy(&addr->in6.sin6_addr, session->peer.ip, 16);
-        addr->len = sizeof(addr->in6);
+    if (!session->peer_unix) {
+        weir_addr_from_bytes(addr, session->peer.ip, session->peer.port);
+        return;
     }
+    *addr = (struct weir_addr){ .len = sizeof(sa_family_t) };
+    addr->un.sun_family = AF_UNIX;
 }
 
 /* --- who may ------------------------------------------------------------------------------------
  */
+
+static void refuse_per_client(struct weir_wlistener *wl)
+{
+    weir_worker_refused(wl, WEIR_REFUSED_per_client, "limits.connections_per_client is reached");
+}
 
 /* Past one gate, or told why not. */
 static bool pass(struct weir_wlistener *wl, struct weir_gate *gate, bool own,
@@ -51,8 +60,7 @@ static bool pass(struct weir_wlistener *wl, struct weir_gate *gate, bool own,
     case WEIR_GATE_OPEN:
         return true;
     case WEIR_GATE_PER_CLIENT:
-        weir_worker_refused(wl, WEIR_REFUSED_per_client,
-                            "limits.connections_per_client is reached");
+        refuse_per_client(wl);
         return false;
     default:
         break;
@@ -78,12 +86,35 @@ static void leave(const struct weir_wlistener *wl, const struct weir_addr *clien
         weir_gate_leave(wl->listener->gate, client);
 }
 
-/* May the connection stay? Else it was told and counted why not. */
-static bool admit(struct weir_wlistener *wl, const struct weir_addr *client)
+/* Past both gates. `client` NULL: it is not known yet. */
+static bool enter(struct weir_wlistener *wl, const struct weir_addr *client)
 {
-    struct weir_service *service = wl->worker->service;
+    /* Its own first: one of this listener that makes room makes room in both. */
+    if (wl->listener->gate && !pass(wl, wl->listener->gate, true, client))
+        return false;
+    if (pass(wl, &wl->worker->service->gate, false, client))
+        return true;
+    if (wl->listener->gate)
+        weir_gate_leave(wl->listener->gate, client);
+    return false;
+}
 
-    switch (weir_access_check(service->access, client, wl->worker->loop.now_ms)) {
+/* Of one who has entered as nobody. */
+static bool name(struct weir_wlistener *wl, const struct weir_addr *client)
+{
+    bool own = !wl->listener->gate || weir_gate_name(wl->listener->gate, client);
+
+    if (own && weir_gate_name(&wl->worker->service->gate, client))
+        return true;
+    if (own && wl->listener->gate)
+        weir_gate_unname(wl->listener->gate, client);
+    refuse_per_client(wl);
+    return false;
+}
+
+static bool has_access(struct weir_wlistener *wl, const struct weir_addr *client)
+{
+    switch (weir_access_check(wl->worker->service->access, client, wl->worker->loop.now_ms)) {
     case WEIR_ACCESS_DENIED:
         weir_worker_refused(wl, WEIR_REFUSED_denied, "denied by access");
         return false;
@@ -91,26 +122,69 @@ static bool admit(struct weir_wlistener *wl, const struct weir_addr *client)
         weir_worker_refused(wl, WEIR_REFUSED_banned, "banned");
         return false;
     default:
-        break;
-    }
-    /* Its own first: one of this listener that makes room makes room in both. */
-    if (wl->listener->gate && !pass(wl, wl->listener->gate, true, client))
-        return false;
-    if (pass(wl, &service->gate, false, client))
         return true;
-    if (wl->listener->gate)
-        weir_gate_leave(wl->listener->gate, client);
-    return false;
+    }
+}
+
+bool weir_session_admit_client(struct weir_session *session)
+{
+    struct weir_addr client;
+
+    weir_session_addr(session, &client);
+    if (!has_access(session->wl, &client) || !name(session->wl, &client))
+        return false;
+    session->proxied = false;
+    return true;
+}
+
+/* Does a PROXY header come from there? A UNIX socket is as open as its mode. False in *may when one must come, and not from
+ * there. */
+static bool header_comes(struct weir_wlistener *wl, const struct weir_addr *peer, bool *may)
+{
+    bool trusted = peer->sa.sa_family == AF_UNIX || weir_hops_trusted(wl->listener, peer);
+    int mode = wl->listener->conf->proxy_protocol;
+
+    *may = trusted || mode != WEIR_PROXY_REQUIRE;
+    if (!*may)
+        weir_worker_refused(wl, WEIR_REFUSED_proxy_header, "not one of trusted_proxies");
+    return mode != WEIR_PROXY_OFF && trusted;
+}
+
+/* May the connection stay? Else it was told and counted why not. */
+static bool admit(struct weir_wlistener *wl, const struct weir_addr *peer, bool *proxied)
+{
+    bool may;
+
+    if (!has_access(wl, peer))
+        return false;
+    *proxied = header_comes(wl, peer, &may);
+    return may && enter(wl, *proxied ? NULL : peer);
 }
 
 void weir_session_leave(struct weir_session *session)
 {
-    struct weir_addr addr;
+    struct weir_addr client;
 
-    weir_session_addr(session, &addr);
-    leave(session->wl, &addr);
+    weir_session_addr(session, &client);
+    if (session->admitted)
+        leave(session->wl, session->proxied ? NULL : &client);
+    session->admitted = false;
     weir_count(&session->wl->stats->connections, (uint64_t)-1);
-    session->wl->worker->session_count--;
+}
+
+bool weir_session_move(struct weir_session *session, struct weir_wlistener *to)
+{
+    struct weir_addr client;
+    bool may = true;
+
+    weir_session_leave(session);
+    weir_session_addr(session, &client);
+    session->wl = to;
+    weir_count(&to->stats->connections, 1);
+    weir_count(&to->stats->accepted, 1);
+    session->proxied = !session->told && header_comes(to, &client, &may);
+    session->admitted = may && enter(to, session->proxied ? NULL : &client);
+    return session->admitted;
 }
 
 /* --- coming ------------------------------------------------------------------------------------
@@ -122,23 +196,25 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     struct weir_wlistener *wl = lsock->arg;
     struct weir_worker *worker = wl->worker;
     struct weir_session *session;
-    struct weir_stream *stream;
     struct weir_addr client = { .len = len < sizeof(client.un) ? len : sizeof(client.un) };
+    bool proxied;
 
     memcpy(&client.sa, peer, client.len);
-    if (!admit(wl, &client)) {
+    if (!admit(wl, &client, &proxied)) {
         close(fd);
         return;
     }
     session = weir_slab_get(&worker->sessions);
     if (!session) {
-        leave(wl, &client);
+        leave(wl, proxied ? NULL : &client);
         weir_worker_refused(wl, WEIR_REFUSED_memory, "out of memory");
         close(fd);
         return;
     }
     session->magic = WEIR_SESSION_MAGIC;
     session->wl = wl;
+    session->admitted = true;
+    session->proxied = proxied;
     session->born_s = (uint32_t)(worker->loop.now_ms / 1000);
     session->number = worker->session_number++;
     weir_list_init(&session->link);
@@ -150,18 +226,11 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     session->raw = wl->listener->conf->protocol == WEIR_PROTOCOL_TCP;
     if (!session->raw)
         weir_h1_init_server(&session->h1, &wl->listener->guard, &weir_session_codec_sink, session);
-    stream = weir_tcp_adopt(&worker->loop, fd, &weir_session_stream_sink, session);
-    if (stream && wl->listener->tls)
-        stream = weir_tls_accept(wl->listener->tls, &stream, &weir_session_stream_sink, session);
-    if (!stream) {
+    session->stream = weir_tcp_adopt(&worker->loop, fd, &weir_session_stream_sink, session);
+    if (!session->stream) {
         weir_worker_refused(wl, WEIR_REFUSED_memory, "out of memory");
         weir_session_free(session);
         return;
     }
-    session->stream = stream;
-    weir_session_set_state(session, wl->listener->tls ? WEIR_SESSION_HANDSHAKE : WEIR_SESSION_HEAD);
-    if (session->raw && !wl->listener->tls)
-        weir_session_raw(session);
-    else
-        weir_stream_read(stream, true);
+    weir_session_begin(session);
 }

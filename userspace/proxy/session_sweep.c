@@ -60,6 +60,14 @@ static void linger_more(struct weir_session *session)
 static void time_is_over(struct weir_session *session)
 {
     switch (session->state) {
+    case WEIR_SESSION_HANDSHAKE:
+        weir_worker_refused(session->wl,
+                            session->stage == WEIR_STAGE_PROXY   ? WEIR_REFUSED_proxy_header
+                            : session->stage == WEIR_STAGE_HELLO ? WEIR_REFUSED_client_hello
+                                                                 : WEIR_REFUSED_handshake,
+                            "it took longer than timeouts.handshake");
+        weir_session_close(session, false);
+        break;
     case WEIR_SESSION_HEAD:
         head_too_slow(session);
         break;

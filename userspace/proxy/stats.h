@@ -12,8 +12,11 @@
 #include "weir/error.h"
 
 /* Why a connection was not taken: the label `reason`. */
+/* clang-format off */
 #define WEIR_REFUSALS(X) \
-    X(limit) X(per_client) X(denied) X(banned) X(memory) X(descriptors) X(shutdown) X(handshake)
+    X(limit) X(per_client) X(denied) X(banned) X(memory) X(descriptors) X(shutdown) X(handshake) X(proxy_header) \
+    X(client_hello)
+/* clang-format on */
 #define WEIR_REFUSAL_ENUM(name) WEIR_REFUSED_##name,
 enum weir_refusal { WEIR_REFUSALS(WEIR_REFUSAL_ENUM) WEIR_REFUSALS_COUNT };
 #undef WEIR_REFUSAL_ENUM

@@ -348,7 +348,8 @@ static void join_connections(struct weir_tunnel *tunnel, struct weir_buf *from_c
 /* A copy: that of the stream goes with it. Without memory the log tells less. */
 static void note_tls(struct weir_req *req, struct weir_stream *down)
 {
-    const struct weir_tls_info *tls = weir_stream_tls(down);
+    struct weir_tls_info passed = { .sni = req->sni };
+    const struct weir_tls_info *tls = req->sni.len ? &passed : weir_stream_tls(down);
 
     if (!tls)
         return;

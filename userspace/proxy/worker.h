@@ -41,6 +41,7 @@ struct weir_listener {
     struct weir_guard_limits guard;
     struct weir_prefix *trusted;
     size_t trusted_count;
+    bool peeks;              /* routes ask for the name in a ClientHello that is passed on */
     struct weir_addr *addrs; /* conf->bind, parsed */
     unsigned addr_count;
     int *fds;               /* [addr][worker] */
@@ -114,6 +115,7 @@ struct weir_service {
     struct weir_log_rate bans; /* by requests */
     struct weir_access_log **logs;
     unsigned log_count;
+    bool tells; /* some upstream wants PROXY headers */
     struct weir_guard_limits answer_limits;
     struct weir_h2_limits answer_costs;
     struct weir_upstreams_opts upstreams;

@@ -8,7 +8,7 @@
 /** Is a connection wanted that serves nobody else, before or after? */
 static inline bool weir_acquire_own(const struct weir_acquire_opts *opts)
 {
-    return opts->raw;
+    return opts->raw || opts->first.len;
 }
 /** Nothing idle here: ask, connect or wait. Never calls fn. */
 void weir_acquire_begin(struct weir_acquire *acq);

@@ -11,6 +11,7 @@
 #define UPSTREAM_CLUSTER_H
 
 #include "http/h2.h"
+#include "net/proxyproto.h"
 #include "net/resolve.h"
 #include "net/tls.h"
 #include "weir/balance.h"
@@ -41,6 +42,7 @@ struct weir_cluster_conf {
     struct weir_str name;
     struct weir_conf_list servers; /* struct weir_server_conf */
     int protocol; /* WEIR_UPSTREAM_H1 …; AUTO: as ALPN chooses; HTTP/1.1 without TLS */
+    int proxy_protocol; /* WEIR_PP_OFF …: each connection begins with who its client is, and is that client's alone */
     bool tls_on;
     struct weir_tls_client_conf tls;
     int balance;             /* 0 round-robin */

@@ -68,21 +68,20 @@ void weir_slot_put(struct weir_cluster_view *view, struct weir_server *server)
 }
 
 struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,
-                                        const struct weir_addr *addr, uint32_t timeout_ms,
-                                        bool http1, const struct weir_stream_sink *sink, void *arg,
-                                        int *sys)
+                                        const struct weir_addr *addr,
+                                        const struct weir_tcp_opts *opts,
+                                        const struct weir_stream_sink *sink, void *arg, int *sys)
 {
     const struct weir_cluster *cluster = server->cluster;
     bool source = cluster->source.len && cluster->source.sa.sa_family == addr->sa.sa_family;
-    struct weir_tcp_opts opts = { .source = source ? &cluster->source : NULL,
-                                  .connect_timeout_ms = timeout_ms,
-                                  .http1 = http1 };
+    struct weir_tcp_opts here = *opts;
 
+    here.source = source ? &cluster->source : NULL;
     *sys = 0;
     if (cluster->tls)
-        return weir_tls_connect(cluster->tls, loop, addr, &opts, server->host, server->sessions,
+        return weir_tls_connect(cluster->tls, loop, addr, &here, server->host, server->sessions,
                                 sink, arg, sys);
-    return weir_tcp_connect(loop, addr, &opts, sink, arg, sys);
+    return weir_tcp_connect(loop, addr, &here, sink, arg, sys);
 }
 
 /* TCP keeps its time by itself; the handshake above it is in our hands. */
@@ -115,7 +114,10 @@ struct weir_upconn *weir_connect(const struct weir_acquire *acq, uint32_t timeou
     conn->own = weir_acquire_own(&acq->opts);
     conn->addr = sv->addrs[sv->addr_next++ % sv->addr_count];
     conn->http1 = acq->opts.http1;
-    conn->stream = weir_connect_stream(view->loop, server, &conn->addr, timeout_ms, conn->http1,
+    conn->stream = weir_connect_stream(view->loop, server, &conn->addr,
+                                       &(struct weir_tcp_opts){ .connect_timeout_ms = timeout_ms,
+                                                                .http1 = conn->http1,
+                                                                .first = acq->opts.first },
                                        &weir_upconn_sink, conn, &sys);
     if (!conn->stream) {
         weir_count(&sv->failed, 1);

@@ -230,6 +230,10 @@ static void on_due(struct weir_timer *timer, void *arg)
     struct weir_health *health = weir_cast(struct weir_health, arg, WEIR_HEALTH_MAGIC);
     const struct weir_health_conf *conf = weir_health_conf(health);
     uint32_t timeout_ms = conf->timeout_ms > 0 ? (uint32_t)conf->timeout_ms : HEALTH_TIMEOUT_MS;
+    int proxy_protocol = health->server->cluster->conf->proxy_protocol;
+    uint8_t header[WEIR_PP_OUT_BYTES_MAX];
+    struct weir_tcp_opts opts = { .connect_timeout_ms = timeout_ms,
+                                  .first = { (const char *)header, 0 } };
     struct weir_addr addr;
     int sys = 0;
 
@@ -238,13 +242,13 @@ static void on_due(struct weir_timer *timer, void *arg)
         health_wait(health, health_jitter(health, health_every(health)));
         return;
     }
+    if (proxy_protocol) /* of a connection of our own (LOCAL) */
+        opts.first.len = weir_pp_make(&(struct weir_pp_out){ .version = proxy_protocol }, header);
     if (conf->type == WEIR_HEALTH_TCP)
-        health->stream = weir_tcp_connect(
-            health->loop, &addr, &(struct weir_tcp_opts){ .connect_timeout_ms = timeout_ms }, &sink,
-            health, &sys);
+        health->stream = weir_tcp_connect(health->loop, &addr, &opts, &sink, health, &sys);
     else
-        health->stream = weir_connect_stream(health->loop, health->server, &addr, timeout_ms, false,
-                                             &sink, health, &sys);
+        health->stream =
+            weir_connect_stream(health->loop, health->server, &addr, &opts, &sink, health, &sys);
     if (health->stream) {
         weir_loop_timer(health->loop, &health->timer, timeout_ms, on_timeout, health);
         return;

@@ -77,6 +77,8 @@ struct weir_acquire_opts {
     bool upgrade; /* it asks for one: not HTTP/2 where that is known to take none (RFC 8441) */
     bool http1;   /* not HTTP/2: it was refused there. Both matter with WEIR_UPSTREAM_AUTO alone */
     bool raw;     /* a new one without a codec: to be detached, or released, which closes it */
+    /** A PROXY header for it, borrowed until fn or weir_pool_cancel: a new one, never pooled; absent: none. */
+    struct weir_str first;
 };
 
 /** In the caller's memory, zeroed, until fn was called or weir_pool_cancel. */

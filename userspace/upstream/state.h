@@ -236,12 +236,13 @@ enum weir_err weir_upstream_fault(enum weir_err err);
 /** Starts to connect, for `acq`. NULL with *error filled. The slot of connections_max has been taken. */
 struct weir_upconn *weir_connect(const struct weir_acquire *acq, uint32_t timeout_ms,
                                  struct weir_error *error);
-/** A stream to `addr`, plain or TLS as the cluster says; `http1`: ALPN offers nothing else. NULL, with *sys set, when it
- * failed at once. */
+/** A stream to `addr`, plain or TLS as the cluster says; `opts` but for the source, which is the cluster's. NULL, with *sys
+ * set, when it failed at once. */
+struct weir_tcp_opts;
 struct weir_stream *weir_connect_stream(struct weir_loop *loop, struct weir_server *server,
-                                        const struct weir_addr *addr, uint32_t timeout_ms,
-                                        bool http1, const struct weir_stream_sink *sink, void *arg,
-                                        int *sys);
+                                        const struct weir_addr *addr,
+                                        const struct weir_tcp_opts *opts,
+                                        const struct weir_stream_sink *sink, void *arg, int *sys);
 /** What has been connected to speaks HTTP/2: as ALPN says, or as it was told. */
 bool weir_upstream_is_h2(const struct weir_server *server, struct weir_stream *stream);
 /** As the error of a connect: by whom, and that nothing was sent. */

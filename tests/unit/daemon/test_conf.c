@@ -20,6 +20,9 @@ static const char everything[] =
     "    routes: main\n"
     "  other: { bind: 'unix:/tmp/x.sock', mode: 0660, routes: main, access_log: off }\n"
     "  third: { bind: ':1', to: app }\n"
+    "  edge:\n    bind: ':2'\n    protocol: tcp\n    proxy_protocol: accept\n    trusted_proxies: "
+    "10.0.0.0/8\n"
+    "    routes: [ { match: { sni: db.test }, to: db }, { to: 'listener:web' } ]\n"
     "routes:\n"
     "  main:\n"
     "    - { name: ping, match: { path: =/ping }, reply: { body: \"po$$ng $path\\n\" } }\n"
@@ -37,6 +40,7 @@ static const char everything[] =
     "    servers: [ 10.0.0.1:80, { address: 'app.test:80', weight: 3, resolve: on } ]\n"
     "    tls: { sni: app.test }\n    verify: off\n    health: { path: /ok, every: 500ms }\n"
     "    pool: { idle_timeout: 90s }\n"
+    "  db: { servers: [ 10.0.0.2:5432 ], proxy_protocol: v2 }\n"
     "log: { level: debug, to: { file: log/weir.log } }\n"
     "access: { scope: listeners }\nshutdown: { announce: off, drain: off, tunnels: 1m }\n"
     "admin: { listen: '127.0.0.1:9145' }\n";
@@ -182,6 +186,7 @@ static void test_effective_is_a_fix_point(void **state)
     assert_int_equal(first.conf->proxy.drain_ms, WEIR_UNLIMITED);
     assert_non_null(strstr(once, "sample: 50%"));
     assert_non_null(strstr(once, "budget: 12.5%"));
+    assert_non_null(strstr(once, "to: \"listener:web\""));
     assert_non_null(strstr(once, "rate: 90/m"));
     assert_non_null(strstr(once, "pings: 60/m")); /* as the documentation has it */
     assert_non_null(strstr(once, "x-env: \"a $$ b\""));

@@ -149,7 +149,7 @@ static void test_v2(void **state)
     at_every_split(data, v2(data, 0x21, 0x11, rest, sizeof(v4) + sizeof(tlvs)), &header);
     assert_true(header.known);
     /* no address that could count */
-    at_every_split(data, v2(data, 0x20, 0x00, NULL, 0), &header); /* LOCAL */
+    at_every_split(data, v2(data, 0x20, 0x00, "", 0), &header); /* LOCAL */
     assert_false(header.known);
     at_every_split(data, v2(data, 0x20, 0xff, v4, sizeof(v4)),
                    &header); /* of LOCAL all else is discarded */
