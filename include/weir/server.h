@@ -65,7 +65,8 @@ struct weir_listener_opts {
     const char *name;
     const char
         *bind; /* "127.0.0.1:8080", ":8080", "unix:/run/x.sock"; port 0: the kernel's choice */
-    const char *tls_cert, *tls_key; /* PEM; NULL: plain HTTP */
+    const char *tls_cert, *tls_key; /* PEM; NULL: plain */
+    bool tcp; /* bytes are passed on unread; routes that say a host or a path match nothing there */
 };
 
 /** `opts` NULL: defaults. NULL without memory. */

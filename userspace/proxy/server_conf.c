@@ -268,6 +268,10 @@ int weir_server_add_listener(struct weir_server_conf_set *set,
     weir_listener_conf_init(conf);
     if (!copy(set, &conf->name, opts.name) || !one(set, &conf->bind, opts.bind))
         return no_memory(set);
+    if (opts.tcp) {
+        conf->protocol = WEIR_PROTOCOL_TCP;
+        conf->tls.alpn = (struct weir_strs){ NULL, 0 }; /* the default is of HTTP */
+    }
     err = tls_fill(set, conf, &opts);
     set->listener_count += !err;
     return err;

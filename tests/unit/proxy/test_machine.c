@@ -307,6 +307,23 @@ static void add_route(const char *name, const char *path, const char *to,
 
 static int full_fd, full_fill[4];
 
+/* A listener of bytes with one route of its own. */
+static void add_raw(const char *name, const char *to, const struct weir_filter_ref *uses,
+                    size_t count)
+{
+    assert_int_equal(
+        weir_proxy_add_route(
+            proxy, &(struct weir_route_opts){ WEIR_SIZE(weir_route_opts), .name = name,
+                                              .listener = name, .to = to, .filters = uses,
+                                              .filter_count = count, .connect_timeout_ms = 300 }),
+        0);
+    assert_int_equal(
+        weir_proxy_add_listener(
+            proxy, &(struct weir_listener_opts){ WEIR_SIZE(weir_listener_opts), .name = name,
+                                                 .bind = "127.0.0.1:0", .tcp = true }),
+        0);
+}
+
 static int set_up(void **state)
 {
     static const struct weir_filter_ref uses[] = { { &passer, NULL }, { &actor, NULL } };
@@ -344,9 +361,32 @@ static int set_up(void **state)
                                                                      .name = "web",
                                                                      .bind = "127.0.0.1:0" }),
         0);
+    add_raw("raw", "app", uses, 2);
+    add_raw("raw-dead", "dead", uses, 2);
+    add_raw("raw-full", "full", NULL, 0);
     assert_int_equal(weir_proxy_start(proxy), 0);
     port = weir_proxy_port(proxy, "web");
     return 0;
+}
+
+/* The whole of one exchange by a listener of bytes: how much came; -1: RST. */
+static ssize_t ask_raw(const char *listener, const char *request, char *text, size_t room)
+{
+    int fd = try_dial(weir_proxy_port(proxy, listener));
+    size_t have = 0;
+    ssize_t n = 1;
+
+    if (fd < 0)
+        return -1;
+    if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
+        n = -1; /* told now, it would not be told again */
+    shutdown(fd, SHUT_WR);
+    while (n > 0 && have + 1 < room && (n = recv(fd, text + have, room - have - 1, 0)) > 0)
+        have += (size_t)n;
+    text[have] = 0;
+    close(fd);
+    assert_true(n >= 0 || errno != EAGAIN); /* nothing hangs */
+    return n < 0 ? -1 : (ssize_t)have;
 }
 
 static int tear_down(void **state)
@@ -576,6 +616,72 @@ static void test_no_memory(void **state)
     still_serves();
 }
 
+/* Of bytes the phases about a connection run, with every verdict; what cannot be answered ends by RST. */
+static void test_raw_phases(void **state)
+{
+    static const enum phase phases[] = { PEER, CONNECTED, CONNECT_FAILED };
+    static char text[4096];
+
+    (void)state;
+    for (size_t p = 0; p < sizeof(phases) / sizeof(phases[0]); p++)
+        for (int action = 0; action < ACTIONS; action++) {
+            bool fails = phases[p] == CONNECT_FAILED;
+            unsigned called = script.called;
+            ssize_t have;
+
+            script.phase = phases[p];
+            script.action = action;
+            have = ask_raw(fails ? "raw-dead" : "raw", GET("/p/x"), text, sizeof(text));
+            assert_true(script.called > called);
+            if (fails)
+                assert_true(have <= 0);
+            else if (action == SLEEP || action == WAKE_NEXT || action == OFFLOAD_NEXT)
+                assert_true(have > 0 && strstr(text, "200 OK"));
+            else if (action == ANSWER || action == FAIL || action == WAKE_FAIL)
+                assert_int_equal(have, -1);
+        }
+    script.off = true;
+    assert_true(ask_raw("raw", GET("/p/x"), text, sizeof(text)) > 0);
+    script.off = false;
+}
+
+static void test_raw_connect(void **state)
+{
+    char text[256];
+    int fd;
+
+    (void)state;
+    script.off = true;
+    assert_int_equal(ask_raw("raw-dead", "x", text, sizeof(text)), -1);
+    assert_int_equal(ask_raw("raw-full", "x", text, sizeof(text)), -1);
+    fd = dial(weir_proxy_port(proxy, "raw-full")); /* the client does not wait for it */
+    say(fd, "x");
+    close(fd);
+    script.off = false;
+}
+
+static void test_raw_no_memory(void **state)
+{
+    static const char *const listeners[] = { "raw", "raw-dead" };
+    static char text[1024 * 1024];
+
+    (void)state;
+    script.off = true;
+    for (size_t i = 0; i < 2; i++)
+        for (long n = 1; n < 200; n++) {
+            long left;
+
+            atomic_store(&fail_in, n);
+            ask_raw(listeners[i], GET("/p/big"), text, sizeof(text));
+            left = atomic_exchange(&fail_in, 0);
+            if (left > 0)
+                break;
+        }
+    assert_true(ask_raw("raw", GET("/p/big"), text, sizeof(text)) > 512 * 1024);
+    script.off = false;
+    still_serves();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -587,6 +693,9 @@ int main(void)
         cmocka_unit_test(test_trailer_and_head),
         cmocka_unit_test(test_no_upstream),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_raw_phases),
+        cmocka_unit_test(test_raw_connect),
+        cmocka_unit_test(test_raw_no_memory),
     };
 
     return cmocka_run_group_tests_name("proxy/machine", tests, set_up, tear_down);
