@@ -118,11 +118,36 @@ static void test_source(void **state)
     close(lfd);
 }
 
+/* What a connection begins with goes before what is written to it, whenever that is. */
+static void test_first_bytes(void **state)
+{
+    struct weir_tcp_opts opts = { .first = WEIR_STR("first ") };
+    struct weir_addr addr;
+    int lfd = listen_loopback(&addr, 16), fd, sys = -1;
+    char text[18] = "";
+    struct peer a = { 0 };
+    size_t have = 0;
+
+    a.stream = weir_tcp_connect(&loop, &addr, &opts, &sink, &a, &sys);
+    assert_non_null(a.stream);
+    assert_int_equal(put(&a, "second ", 7), 0);
+    TURN_UNTIL(a.opened == 1 && a.drained == 1);
+    assert_int_equal(put(&a, "third", 5), 0);
+    fd = accept4(lfd, NULL, NULL, 0);
+    while (have < 18)
+        have += (size_t)read(fd, text + have, sizeof(text) - have);
+    assert_memory_equal(text, "first second third", 18);
+    peer_close(&a, false);
+    TURN_UNTIL(a.closed == 1);
+    close(fd);
+    close(lfd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_connect),           TEST(test_connect_unix), TEST(test_connect_refused),
-        TEST(test_connect_times_out), TEST(test_source),
+        TEST(test_connect_times_out), TEST(test_source),       TEST(test_first_bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -505,6 +505,50 @@ static void test_connection_auth(void **state)
     weir_arena_fini(&arena);
 }
 
+static void on_raw(void *arg, struct weir_upconn *conn, const struct weir_error *error)
+{
+    assert_null(error);
+    *(struct weir_upconn **)arg = conn;
+}
+
+/* A connection without a codec: a new one, its holder's alone, never kept. */
+static void test_raw(void **state)
+{
+    static const struct weir_acquire_opts raw = { .raw = true };
+    struct weir_acquire acq = { 0 }, other = { 0 };
+    struct weir_upconn *conn = NULL, *second = NULL;
+    struct call call = { 0 };
+    struct weir_stream *stream;
+    static const char ask[] = "GET /close HTTP/1.1\r\nHost: a\r\n\r\n";
+    struct iovec iov = { (void *)ask, sizeof(ask) - 1 };
+
+    open_all();
+    get("/", false, 200);
+    assert_int_equal(status_now().idle, 1);
+    assert_null(weir_pool_acquire(&acq, view, server, &raw, on_raw, &conn));
+    assert_null(weir_pool_acquire(&other, view, server, &raw, on_raw, &second));
+    get("/", true, 200); /* meanwhile the idle one serves others */
+    kit_until(&loop, conn && second);
+    assert_int_equal(atomic_load(&fake.accepted), 3);
+    assert_false(conn->reused);
+    assert_int_equal(status_now().active, 2);
+    weir_pool_release(&conn); /* let go of: it closes */
+    kit_until(&loop, atomic_load(&fake.open) == 2);
+    assert_int_equal(status_now().idle, 1);
+    stream = weir_pool_detach(&second, NULL);
+    weir_stream_set_sink(stream, &tunnel_sink, &call);
+    weir_stream_read(stream, true);
+    assert_int_equal(weir_stream_write(stream, &iov, 1), 0);
+    kit_until(&loop, call.tunnel_len > 0);
+    assert_memory_equal(call.tunnel, "HTTP/1.1", 8);
+    weir_stream_close(stream, true);
+    kit_until(&loop, call.tunnel_closed);
+    assert_null(weir_pool_acquire(&acq, view, server, &raw, on_raw, &conn));
+    weir_pool_cancel(&acq); /* what was being made goes to nobody */
+    kit_until(&loop, weir_cluster_view_conns(view) == 1);
+    assert_int_equal(status_now().idle, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -536,6 +580,7 @@ int main(void)
         TEST(test_ends_before_the_request),
         TEST(test_queue),
         TEST(test_connection_auth),
+        TEST(test_raw),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
