@@ -124,7 +124,7 @@ static inline bool read_request(int fd, char *head, size_t room)
 
 static inline void answer(int fd, const char *head)
 {
-    static char big[512 * 1024];
+    static const char big[512 * 1024] = { [0 ... 512 * 1024 - 1] = 'x' }; /* of all threads */
     char text[200];
 
     if (strstr(head, "/close"))
@@ -132,7 +132,6 @@ static inline void answer(int fd, const char *head)
     if (strstr(head, "/slow"))
         usleep(100 * 1000);
     if (strstr(head, "/big")) {
-        memset(big, 'x', sizeof(big));
         snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", sizeof(big));
         send(fd, text, strlen(text), MSG_NOSIGNAL);
         for (size_t at = 0; at < sizeof(big);) {
