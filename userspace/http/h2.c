@@ -44,6 +44,7 @@ void weir_h2_die(struct weir_h2 *h2, enum weir_err err)
 
 void weir_h2_goodbye(struct weir_h2 *h2, enum weir_err why)
 {
+    weir_h2_frame(h2); /* nghttp2 sends nothing behind a goodbye: the ends of answers first */
     if (h2->dead)
         return;
     h2->dead = h2->left = true;

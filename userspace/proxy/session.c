@@ -82,7 +82,6 @@ void weir_session_linger(struct weir_session *session)
 /* No request is in progress: goes, at once when nothing is on its way to the client. */
 void weir_session_end(struct weir_session *session)
 {
-    weir_codec_flush(weir_session_codec(session)); /* behind a goodbye nothing goes */
     if (session->multiplexed && !weir_codec_over(weir_session_codec(session)))
         weir_h2_goodbye(session->mux.h2, WEIR_OK);
     weir_codec_flush(weir_session_codec(session));

@@ -90,6 +90,31 @@ static void test_goodbye(void **state)
     }
 }
 
+/* An answer without body that waits for the flush goes before it: nghttp2 sends nothing behind. */
+static void test_goodbye_after_an_answer(void **state)
+{
+    struct h2_log *log = h2_server_new(NULL);
+    struct weir_message msg;
+    struct h2_frame head = { .len = 0 };
+    struct h2_wire wire;
+
+    log->manual = true;
+    h2_wire_init(&wire);
+    h2_put_headers(&wire, 1, true, H2_GET);
+    assert_true(h2_log_feed_wire(log, &wire) > 0);
+    weir_message_init(&msg, &log->exchanges[0].arena, false);
+    msg.status = 204;
+    msg.body = WEIR_BODY_NONE;
+    assert_int_equal(weir_hstream_send(log->exchanges[0].hs, &msg, NULL, 0, NULL, WEIR_SEND_END),
+                     0);
+    weir_h2_goodbye(log->h2, WEIR_OK);
+    assert_int_equal(h2_count_frames(&log->out, NGHTTP2_HEADERS, 1, &head), 1);
+    assert_true(head.flags & NGHTTP2_FLAG_END_STREAM);
+    assert_int_equal(h2_goaway_code(log), NGHTTP2_NO_ERROR);
+    h2_wire_fini(&wire);
+    h2_log_free(log);
+}
+
 static void test_eof(void **state)
 {
     struct h2_log *log = h2_server_new(NULL);
@@ -486,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_shutdown_without_pong),
         cmocka_unit_test(test_goodbye),
+        cmocka_unit_test(test_goodbye_after_an_answer),
         cmocka_unit_test(test_eof),
         cmocka_unit_test(test_goaway_of_the_client),
         cmocka_unit_test(test_broken_pipe),
