@@ -8,6 +8,12 @@
  * ring: what it copies for its next submission) and the caller offers the rest after on_writable;
  * an operation is never completed inside the call that asked for it; a descriptor leaves (close,
  * release) only when no operation is in flight, and the backend says so by on_released.
+ *
+ * By hand: the backend reads no more, it only says when there may be something (on_readable), and the
+ * owner takes it by weir_sock_take or weir_sock_splice_in, which never wait. What the backend had
+ * received before comes by on_recv, before the first on_readable: a ring cancels its receive and
+ * polls. What such a call meets that is not bytes (FIN, an error) is told by on_eof or on_fail later,
+ * as ever.
  */
 #ifndef NET_IO_H
 #define NET_IO_H
@@ -27,6 +33,8 @@ struct weir_sock_sink {
     void (*on_fail)(struct weir_sock *sock, int sys);
     void (*on_released)(struct weir_sock *sock); /* no operation in flight; fd is closed or, after
                                                     release, the caller's */
+    void (*on_readable)(
+        struct weir_sock *sock); /* by hand: there may be bytes; NULL where nobody reads so */
 };
 
 /**
@@ -52,6 +60,10 @@ struct weir_sock {
     bool failed : 1;     /* on_fail was called; nothing comes any more but on_released */
     bool recv_doubted : 1; /* said EAGAIN where bytes were promised */
     bool send_doubted : 1; /* said EAGAIN where room was believed */
+    bool by_hand : 1;      /* on_readable instead of on_recv */
+    bool taken : 1;        /* by hand: bytes since it became readable */
+    bool at_end : 1;       /* by hand: FIN was met; on_eof comes */
+    bool lost : 1;         /* by hand: an error was met (`sys`); on_fail comes */
 };
 
 /** A listening socket that is served by this loop. Its memory outlives the turn in which it is
@@ -88,6 +100,11 @@ struct weir_io_ops {
     void (*recv)(struct weir_loop *loop, struct weir_sock *sock, bool on);
     ssize_t (*send)(struct weir_loop *loop, struct weir_sock *sock, const struct iovec *iov,
                     int count);
+    void (*hand)(struct weir_loop *loop, struct weir_sock *sock, bool on);
+    ssize_t (*take)(struct weir_loop *loop, struct weir_sock *sock, void *data, size_t len,
+                    int flags);
+    ssize_t (*splice_in)(struct weir_loop *loop, struct weir_sock *sock, int pipe, size_t len);
+    ssize_t (*splice_out)(struct weir_loop *loop, struct weir_sock *sock, int pipe, size_t len);
     void (*leave)(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd);
     int (*listen)(struct weir_loop *loop, struct weir_lsock *lsock, bool on);
 };
@@ -114,6 +131,31 @@ static inline ssize_t weir_sock_send(struct weir_loop *loop, struct weir_sock *s
                                      const struct iovec *iov, int count)
 {
     return loop->io->ops->send(loop, sock, iov, count);
+}
+/** By hand from now on, or not any more; while recv is on. Also inside on_recv, which then is the last one. */
+static inline void weir_sock_hand(struct weir_loop *loop, struct weir_sock *sock, bool on)
+{
+    loop->io->ops->hand(loop, sock, on);
+}
+/** By hand: bytes received; 0: nothing now, whatever comes is told by an event. `flags`: MSG_PEEK or none. */
+static inline ssize_t weir_sock_take(struct weir_loop *loop, struct weir_sock *sock, void *data,
+                                     size_t len, int flags)
+{
+    return loop->io->ops->take(loop, sock, data, len, flags);
+}
+/** By hand: bytes moved to the write end of an empty pipe; 0: as weir_sock_take; -errno: this socket is none that can be
+ * spliced, and nothing has happened. */
+static inline ssize_t weir_sock_splice_in(struct weir_loop *loop, struct weir_sock *sock, int pipe,
+                                          size_t len)
+{
+    return loop->io->ops->splice_in(loop, sock, pipe, len);
+}
+/** Bytes moved from the read end of a pipe, which has `len`; as weir_sock_send: 0 to all, on_writable comes when not all; or
+ * -errno, and on_fail comes. */
+static inline ssize_t weir_sock_splice_out(struct weir_loop *loop, struct weir_sock *sock, int pipe,
+                                           size_t len)
+{
+    return loop->io->ops->splice_out(loop, sock, pipe, len);
 }
 /** Ends in on_released, at the end of a turn. With `keep_fd` the descriptor is then the caller's.
  * Nothing else comes. */

@@ -16,11 +16,8 @@
  * had promised bytes or room, an EAGAIN makes the socket be registered anew: the kernel then reports what it is ready for
  * now, or an edge when it will be. That is rare in truth: an edge is followed by bytes, and a full socket takes a part before
  * it takes nothing. EAGAIN once more, with nothing moved in between, counts as no memory.
- *
- * Listening sockets are level-triggered, and exclusive: one of several loops that share one is
- * woken.
  */
-#include "net/io.h"
+#include "net/io_epoll.h"
 
 #include "base/panic.h"
 #include "weir/error.h"
@@ -28,7 +25,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -69,32 +65,11 @@ static ssize_t sys_sendmsg(int fd, const struct msghdr *msg)
 }
 #endif
 
-enum {
-    EVENTS_TURN_MAX = 256,
-    STARVED_MS = 2,
-    ACCEPT_PAUSE_MS = 50,
-    ACCEPT_STREAK = 4, /* full bursts before a larger one is tried */
-    TRIES_MAX = 8,     /* of a call that was interrupted, or that has no reason to fail */
-};
-
-/* What a registration's data is: the kind in the low bits of a pointer. */
-enum { DATA_SOCK = 0, DATA_LSOCK = 1, DATA_UV = 2, DATA_KIND = 3 };
-
-struct io_epoll {
-    struct weir_io io;
-    int fd;
-    struct weir_list ready, starved, going;
-    struct epoll_event events[EVENTS_TURN_MAX];
-};
-
-static struct io_epoll *epoll_of(const struct weir_loop *loop)
-{
-    return (struct io_epoll *)loop->io;
-}
+enum { STARVED_MS = 2 };
 
 static int epoll_open(struct weir_loop *loop)
 {
-    struct io_epoll *io = calloc(1, sizeof(*io));
+    struct weir_io_epoll *io = calloc(1, sizeof(*io));
 
     if (!io)
         return WEIR_ENOMEM;
@@ -113,7 +88,7 @@ static int epoll_open(struct weir_loop *loop)
 
 static void epoll_close(struct weir_loop *loop)
 {
-    struct io_epoll *io = epoll_of(loop);
+    struct weir_io_epoll *io = weir_epoll_of(loop);
 
     weir_assert(weir_list_empty(&io->ready) && weir_list_empty(&io->starved));
     weir_assert(weir_list_empty(&io->going));
@@ -122,30 +97,30 @@ static void epoll_close(struct weir_loop *loop)
     loop->io = NULL;
 }
 
-static int epoll_register(struct weir_loop *loop, int fd, uint32_t events, void *ptr, unsigned kind)
+int weir_epoll_register(struct weir_loop *loop, int fd, uint32_t events, void *ptr, unsigned kind)
 {
     struct epoll_event event = { .events = events, .data.u64 = (uintptr_t)ptr | kind };
 
-    if (epoll_ctl(epoll_of(loop)->fd, EPOLL_CTL_ADD, fd, &event) == 0)
+    if (epoll_ctl(weir_epoll_of(loop)->fd, EPOLL_CTL_ADD, fd, &event) == 0)
         return 0;
     return errno == ENOMEM || errno == ENOSPC ? WEIR_ENOMEM : WEIR_ESYS;
 }
 
 /* For descriptors that live on. It has no reason to fail; were it to, their events would name
  * memory of the past. */
-static void epoll_unregister(struct weir_loop *loop, int fd)
+void weir_epoll_unregister(struct weir_loop *loop, int fd)
 {
-    for (int i = 0; i < TRIES_MAX; i++)
-        if (epoll_ctl(epoll_of(loop)->fd, EPOLL_CTL_DEL, fd, NULL) == 0 || errno == ENOENT)
+    for (int i = 0; i < WEIR_EPOLL_TRIES_MAX; i++)
+        if (epoll_ctl(weir_epoll_of(loop)->fd, EPOLL_CTL_DEL, fd, NULL) == 0 || errno == ENOENT)
             return;
 }
 
 static int epoll_watch_uv(struct weir_loop *loop, int fd)
 {
-    return epoll_register(loop, fd, EPOLLIN, NULL, DATA_UV);
+    return weir_epoll_register(loop, fd, EPOLLIN, NULL, DATA_UV);
 }
 
-static void sock_queue(struct weir_list *list, struct weir_sock *sock)
+void weir_epoll_queue(struct weir_list *list, struct weir_sock *sock)
 {
     if (sock->going)
         return;
@@ -158,22 +133,22 @@ enum { SOCK_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP };
 static int epoll_add(struct weir_loop *loop, struct weir_sock *sock)
 {
     weir_list_init(&sock->link);
-    return epoll_register(loop, sock->fd, SOCK_EVENTS | EPOLLET, sock, DATA_SOCK);
+    return weir_epoll_register(loop, sock->fd, SOCK_EVENTS | EPOLLET, sock, DATA_SOCK);
 }
 
 /* Has the kernel look at it again: what it is ready for now comes as an event. False: it could not. */
-static bool sock_rearm(struct weir_loop *loop, struct weir_sock *sock)
+bool weir_epoll_rearm(struct weir_loop *loop, struct weir_sock *sock)
 {
     struct epoll_event event = { .events = SOCK_EVENTS | EPOLLET,
                                  .data.u64 = (uintptr_t)sock | DATA_SOCK };
 
-    return epoll_ctl(epoll_of(loop)->fd, EPOLL_CTL_MOD, sock->fd, &event) == 0;
+    return epoll_ctl(weir_epoll_of(loop)->fd, EPOLL_CTL_MOD, sock->fd, &event) == 0;
 }
 
 static void epoll_leave(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd)
 {
     weir_assert(!sock->going);
-    sock_queue(&epoll_of(loop)->going, sock);
+    weir_epoll_queue(&weir_epoll_of(loop)->going, sock);
     sock->going = true;
     sock->receiving = false;
     sock->keep_fd = keep_fd;
@@ -183,7 +158,7 @@ static void epoll_leave(struct weir_loop *loop, struct weir_sock *sock, bool kee
  * ours. */
 static void epoll_reap(struct weir_loop *loop)
 {
-    struct io_epoll *io = epoll_of(loop);
+    struct weir_io_epoll *io = weir_epoll_of(loop);
     struct weir_list now;
 
     if (WEIR_LIKELY(weir_list_empty(&io->going)))
@@ -193,7 +168,7 @@ static void epoll_reap(struct weir_loop *loop)
         struct weir_sock *sock = weir_list_entry(weir_list_pop_front(&now), struct weir_sock, link);
 
         if (sock->keep_fd)
-            epoll_unregister(loop, sock->fd);
+            weir_epoll_unregister(loop, sock->fd);
         else
             close(sock->fd);
         sock->sink->on_released(sock);
@@ -202,13 +177,13 @@ static void epoll_reap(struct weir_loop *loop)
 
 static bool epoll_pending(const struct weir_loop *loop)
 {
-    const struct io_epoll *io = epoll_of(loop);
+    const struct weir_io_epoll *io = weir_epoll_of(loop);
 
     return !weir_list_empty(&io->ready) || !weir_list_empty(&io->going);
 }
 
 /* SO_ERROR; asking clears it. */
-static int sock_error(const struct weir_sock *sock)
+int weir_epoll_error(const struct weir_sock *sock)
 {
     int sys = 0;
     socklen_t len = sizeof(sys);
@@ -218,7 +193,7 @@ static int sock_error(const struct weir_sock *sock)
     return sys;
 }
 
-static void sock_fail(struct weir_sock *sock, int sys)
+void weir_epoll_fail(struct weir_sock *sock, int sys)
 {
     weir_list_remove(&sock->link);
     sock->failed = true;
@@ -227,7 +202,7 @@ static void sock_fail(struct weir_sock *sock, int sys)
 }
 
 /* The end of the peer's bytes. A send that failed before is told now. */
-static void sock_at_eof(struct weir_sock *sock)
+void weir_epoll_at_eof(struct weir_sock *sock)
 {
     sock->readable = sock->receiving = false;
     if (!sock->eof) {
@@ -235,36 +210,36 @@ static void sock_at_eof(struct weir_sock *sock)
         sock->sink->on_eof(sock);
     }
     if (sock->broken && !sock->going)
-        sock_fail(sock, sock->sys);
+        weir_epoll_fail(sock, sock->sys);
 }
 
 /* recv took nothing. */
 static void sock_unread(struct weir_loop *loop, struct weir_sock *sock, int sys)
 {
-    struct io_epoll *io = epoll_of(loop);
+    struct weir_io_epoll *io = weir_epoll_of(loop);
 
     switch (sys) {
     case EAGAIN:
-        sys = sock->broken ? sock->sys : sock->hungup ? sock_error(sock) : 0;
+        sys = sock->broken ? sock->sys : sock->hungup ? weir_epoll_error(sock) : 0;
         if (sys) {
-            sock_fail(sock, sys);
+            weir_epoll_fail(sock, sys);
             return;
         }
         sock->recv_doubted = !sock->recv_doubted;
-        if (sock->recv_doubted && sock_rearm(loop, sock))
+        if (sock->recv_doubted && weir_epoll_rearm(loop, sock))
             sock->readable = false;
         else
-            sock_queue(&io->starved, sock);
+            weir_epoll_queue(&io->starved, sock);
         return;
     case EINTR:
-        sock_queue(&io->ready, sock);
+        weir_epoll_queue(&io->ready, sock);
         return;
     case ENOMEM:
     case ENOBUFS:
-        sock_queue(&io->starved, sock);
+        weir_epoll_queue(&io->starved, sock);
         return;
     default:
-        sock_fail(sock, sock->broken ? sock->sys : sys);
+        weir_epoll_fail(sock, sock->broken ? sock->sys : sys);
     }
 }
 
@@ -277,13 +252,17 @@ static size_t recv_max(const struct weir_loop *loop, const struct weir_sock *soc
 
 static void sock_read(struct weir_loop *loop, struct weir_sock *sock)
 {
+    if (WEIR_UNLIKELY(sock->by_hand)) {
+        weir_epoll_by_hand(sock);
+        return;
+    }
     for (int i = 0; i < WEIR_READS_TURN_MAX; i++) {
         size_t max = recv_max(loop, sock); /* its owner may change that with each piece */
         ssize_t n = sys_recv(sock->fd, loop->read_buffer, max);
 
         if (WEIR_UNLIKELY(n <= 0)) {
             if (n == 0)
-                sock_at_eof(sock);
+                weir_epoll_at_eof(sock);
             else
                 sock_unread(loop, sock, errno);
             return;
@@ -294,8 +273,10 @@ static void sock_read(struct weir_loop *loop, struct weir_sock *sock)
         sock->sink->on_recv(sock, loop->read_buffer, (size_t)n);
         if (!sock->readable || !sock->receiving)
             return;
+        if (WEIR_UNLIKELY(sock->by_hand))
+            break;
     }
-    sock_queue(&epoll_of(loop)->ready, sock);
+    weir_epoll_queue(&weir_epoll_of(loop)->ready, sock);
 }
 
 /* RST, or a send that failed. What had come before it is worth more than the news: an early answer
@@ -313,9 +294,9 @@ static void sock_ended(struct weir_loop *loop, struct weir_sock *sock)
         if (ioctl(sock->fd, FIONREAD, &unread) == 0 && unread > 0)
             return;
     }
-    sys = sock->broken ? sock->sys : sock_error(sock);
+    sys = sock->broken ? sock->sys : weir_epoll_error(sock);
     if (sys)
-        sock_fail(sock, sys);
+        weir_epoll_fail(sock, sys);
 }
 
 /* Is it connected now? Otherwise nothing more is to be done with this event. */
@@ -326,9 +307,9 @@ static bool sock_connected(struct weir_sock *sock, uint32_t events)
     if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
         return false;
     sock->connecting = false;
-    sys = sock_error(sock);
+    sys = weir_epoll_error(sock);
     if (sys)
-        sock_fail(sock, sys);
+        weir_epoll_fail(sock, sys);
     else
         sock->sink->on_writable(sock);
     return !sock->going && !sock->failed;
@@ -368,7 +349,9 @@ static void sock_resume(struct weir_loop *loop, struct weir_sock *sock)
         if (sock->going || sock->failed)
             return;
     }
-    if (sock->broken)
+    if (WEIR_UNLIKELY(sock->at_end || sock->lost))
+        weir_epoll_by_hand(sock);
+    else if (sock->broken)
         sock_ended(loop, sock);
     else if (sock->receiving && sock->readable)
         sock_read(loop, sock);
@@ -380,7 +363,7 @@ static void epoll_recv(struct weir_loop *loop, struct weir_sock *sock, bool on)
         return;
     sock->receiving = on;
     if (on && sock->readable)
-        sock_queue(&epoll_of(loop)->ready, sock);
+        weir_epoll_queue(&weir_epoll_of(loop)->ready, sock);
 }
 
 static ssize_t sock_send(int fd, const struct iovec *iov, int count)
@@ -393,28 +376,28 @@ static ssize_t sock_send(int fd, const struct iovec *iov, int count)
 }
 
 /* send took nothing. */
-static ssize_t sock_unsent(struct weir_loop *loop, struct weir_sock *sock, int sys)
+ssize_t weir_epoll_unsent(struct weir_loop *loop, struct weir_sock *sock, int sys)
 {
-    struct io_epoll *io = epoll_of(loop);
+    struct weir_io_epoll *io = weir_epoll_of(loop);
 
     switch (sys) {
     case EAGAIN:
         sock->blocked = true;
         sock->send_doubted = !sock->send_doubted;
-        if (!sock->send_doubted || !sock_rearm(loop, sock))
-            sock_queue(&io->starved, sock);
+        if (!sock->send_doubted || !weir_epoll_rearm(loop, sock))
+            weir_epoll_queue(&io->starved, sock);
         return 0;
     case EINTR:
     case ENOMEM:
     case ENOBUFS:
         sock->blocked = true;
-        sock_queue(&io->starved, sock);
+        weir_epoll_queue(&io->starved, sock);
         return 0;
     default:
         sock->broken = true;
         sock->blocked = false;
         sock->sys = (uint8_t)sys;
-        sock_queue(&io->ready, sock);
+        weir_epoll_queue(&io->ready, sock);
         return -sys;
     }
 }
@@ -429,117 +412,12 @@ static ssize_t epoll_send(struct weir_loop *loop, struct weir_sock *sock, const 
         return -EPIPE;
     do
         n = sock_send(sock->fd, iov, count);
-    while (WEIR_UNLIKELY(n < 0) && errno == EINTR && ++tries < TRIES_MAX);
+    while (WEIR_UNLIKELY(n < 0) && errno == EINTR && ++tries < WEIR_EPOLL_TRIES_MAX);
     if (WEIR_UNLIKELY(n < 0))
-        return sock_unsent(loop, sock, errno);
+        return weir_epoll_unsent(loop, sock, errno);
     sock->send_doubted = false;
     sock->blocked = (size_t)n < (count == 1 ? iov->iov_len : weir_iov_len(iov, count));
     return n;
-}
-
-static int lsock_register(struct weir_lsock *lsock)
-{
-    return epoll_register(lsock->loop, lsock->fd, EPOLLIN | EPOLLEXCLUSIVE, lsock, DATA_LSOCK);
-}
-
-static void lsock_pause(struct weir_lsock *lsock);
-
-static void on_pause_over(struct weir_timer *timer, void *arg)
-{
-    struct weir_lsock *lsock = arg;
-
-    lsock->paused = false;
-    if (lsock_register(lsock))
-        lsock_pause(lsock);
-}
-
-static void lsock_pause(struct weir_lsock *lsock)
-{
-    lsock->paused = true;
-    weir_loop_timer(lsock->loop, &lsock->pause, ACCEPT_PAUSE_MS, on_pause_over, lsock);
-}
-
-/* Errors that concern the one connection that was to be accepted (accept(2)). */
-static bool accept_may_go_on(int sys)
-{
-    switch (sys) {
-    case EINTR:
-    case ECONNABORTED:
-    case EPROTO:
-    case EPERM:
-    case ENETDOWN:
-    case ENOPROTOOPT:
-    case EHOSTDOWN:
-    case ENONET:
-    case EHOSTUNREACH:
-    case EOPNOTSUPP:
-    case ENETUNREACH:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* False: no more for now. */
-static bool lsock_accept(struct weir_lsock *lsock)
-{
-    struct sockaddr_storage peer;
-    socklen_t len = sizeof(peer);
-    int fd = accept4(lsock->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-    if (WEIR_LIKELY(fd >= 0)) {
-        lsock->on_accept(lsock, fd, (struct sockaddr *)&peer, len);
-        return lsock->on && !lsock->paused;
-    }
-    if (accept_may_go_on(errno))
-        return true;
-    if (errno != EAGAIN) {
-        int sys = errno;
-
-        epoll_unregister(lsock->loop, lsock->fd);
-        lsock_pause(lsock);
-        lsock->on_fail(lsock, sys);
-    }
-    return false;
-}
-
-static void lsock_event(struct weir_lsock *lsock)
-{
-    unsigned n = 0;
-
-    if (!lsock->on || lsock->paused)
-        return;
-    while (n < lsock->burst && lsock_accept(lsock))
-        n++;
-    if (n < lsock->burst) {
-        lsock->burst = n ? n : 1;
-        lsock->streak = 0;
-    } else if (++lsock->streak >= ACCEPT_STREAK && n < WEIR_ACCEPTS_TURN_MAX) {
-        lsock->burst *= 2;
-        lsock->streak = 0;
-    }
-}
-
-static int epoll_listen(struct weir_loop *loop, struct weir_lsock *lsock, bool on)
-{
-    int err = 0;
-
-    if (on == lsock->on)
-        return 0;
-    lsock->loop = loop;
-    if (on) {
-        lsock->burst = 1;
-        lsock->streak = 0;
-        err = lsock_register(lsock);
-    } else if (lsock->paused) {
-        weir_timer_stop(&loop->wheel, &lsock->pause);
-        lsock->paused = false;
-    } else {
-        epoll_unregister(loop, lsock->fd);
-    }
-    if (!err)
-        lsock->on = on;
-    return err;
 }
 
 /* Hands out a batch. True when libuv's descriptor was in it. */
@@ -558,7 +436,7 @@ static bool epoll_hand_out(struct weir_loop *loop, const struct epoll_event *eve
             sock_event(loop, ptr, events[i].events);
             break;
         case DATA_LSOCK:
-            lsock_event(ptr);
+            weir_epoll_accept(ptr);
             break;
         default:
             uv = true;
@@ -569,7 +447,7 @@ static bool epoll_hand_out(struct weir_loop *loop, const struct epoll_event *eve
 
 static bool epoll_wait_turn(struct weir_loop *loop, int ms)
 {
-    struct io_epoll *io = epoll_of(loop);
+    struct weir_io_epoll *io = weir_epoll_of(loop);
     struct weir_list again, starved;
     bool uv;
     int n;
@@ -578,7 +456,7 @@ static bool epoll_wait_turn(struct weir_loop *loop, int ms)
     weir_list_take_all(&starved, &io->starved);
     if (!weir_list_empty(&starved) && (ms < 0 || ms > STARVED_MS))
         ms = STARVED_MS;
-    n = epoll_wait(io->fd, io->events, EVENTS_TURN_MAX,
+    n = epoll_wait(io->fd, io->events, WEIR_EPOLL_EVENTS_MAX,
                    ms); /* interrupted: a turn without events */
     weir_loop_woke(loop);
     uv = epoll_hand_out(loop, io->events, n);
@@ -600,6 +478,10 @@ const struct weir_io_ops weir_io_epoll = {
     .add = epoll_add,
     .recv = epoll_recv,
     .send = epoll_send,
+    .hand = weir_epoll_hand,
+    .take = weir_epoll_take,
+    .splice_in = weir_epoll_splice_in,
+    .splice_out = weir_epoll_splice_out,
     .leave = epoll_leave,
-    .listen = epoll_listen,
+    .listen = weir_epoll_listen,
 };

@@ -24,6 +24,7 @@
 
 struct weir_io;
 struct weir_loop;
+struct weir_splicer;
 
 enum {
     WEIR_HEAVY_TURN_US = 250, /* when heavy tasks have taken this long, others are looked after */
@@ -58,10 +59,11 @@ struct weir_loop {
     size_t read_bytes;    /* of it, that one read may take: the owner of the loop may set less */
     struct weir_arena_cache arenas;
     struct weir_buf_cache bufs;
-    struct weir_slab tcps;       /* struct weir_tcp */
-    struct weir_slab tcp_extras; /* what a stream needs while it connects or has bytes pending */
-    struct weir_slab tlss;       /* struct weir_tls */
-    void *tls;                   /* net/tls: scratch of this worker */
+    struct weir_slab tcps;        /* struct weir_tcp */
+    struct weir_slab tcp_extras;  /* what a stream needs while it connects or has bytes pending */
+    struct weir_slab tlss;        /* struct weir_tls */
+    void *tls;                    /* net/tls: scratch of this worker */
+    struct weir_splicer *splicer; /* accel: what its splices share; NULL: there are none */
     uv_loop_t uv;
     uv_async_t wake;
     _Atomic(struct weir_mail *) mail;

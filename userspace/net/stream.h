@@ -20,16 +20,19 @@
 
 struct weir_stream;
 
-/** on_open and on_drained may be NULL. */
+/** on_open, on_drained and on_readable may be NULL. */
 struct weir_stream_sink {
     void (*on_open)(void *arg); /* connected, handshake done; not for accepted TCP */
     void (*on_data)(void *arg, const uint8_t *data,
                     size_t len);   /* borrowed for the call; keep what you need */
     void (*on_eof)(void *arg);     /* FIN; for TLS after close_notify */
-    void (*on_drained)(void *arg); /* pending has fallen to 0 after a write that pended */
+    void (*on_drained)(void *arg); /* pending has fallen to 0 after a write that pended; or there is
+                                      room after a weir_stream_splice_out that did not take all */
     void (*on_error)(void *arg, enum weir_err err,
                      int sys); /* dead; WEIR_ETRUNCATED: TLS ended by FIN alone */
     void (*on_closed)(void *arg);
+    void (*on_readable)(
+        void *arg); /* by hand (weir_stream_hand): there may be bytes; may be NULL */
 };
 
 /** What TLS has to say of a stream; strings live as long as the stream. */
@@ -60,6 +63,11 @@ struct weir_stream_ops {
     bool (*release)(struct weir_stream *stream, struct weir_parcel *parcel);
     const struct weir_tls_info *(*tls_info)(struct weir_stream *stream);
     int (*fd)(const struct weir_stream *stream);
+    /* All or none: a stream whose bytes are those of its socket. */
+    void (*hand)(struct weir_stream *stream, bool on);
+    ssize_t (*take)(struct weir_stream *stream, void *data, size_t len, int flags);
+    ssize_t (*splice_in)(struct weir_stream *stream, int pipe, size_t len);
+    ssize_t (*splice_out)(struct weir_stream *stream, int pipe, size_t len);
 };
 
 struct weir_stream {
@@ -144,6 +152,39 @@ static inline void weir_stream_close(struct weir_stream *stream, bool reset)
 static inline bool weir_stream_release(struct weir_stream *stream, struct weir_parcel *parcel)
 {
     return stream->ops->release(stream, parcel);
+}
+/** Are its bytes those of its socket? Then it can be read by hand. */
+static inline bool weir_stream_plain(const struct weir_stream *stream)
+{
+    return stream->ops->hand != NULL;
+}
+/**
+ * By hand, or not any more; of a plain stream. While weir_stream_read is on, on_readable comes instead of on_data when there
+ * may be bytes, and again in a later turn where they were not taken until the kernel had none. Also inside on_data, which is
+ * the last one then. FIN and errors that are met come as on_eof and on_error, after the call that met them; a RST or FIN of
+ * which epoll tells makes it readable, so that it is met.
+ */
+static inline void weir_stream_hand(struct weir_stream *stream, bool on)
+{
+    stream->ops->hand(stream, on);
+}
+/** By hand: bytes taken; 0: none now. `flags`: MSG_PEEK, or none. */
+static inline ssize_t weir_stream_take(struct weir_stream *stream, void *data, size_t len,
+                                       int flags)
+{
+    return stream->ops->take(stream, data, len, flags);
+}
+/** By hand: bytes moved to the write end of an empty pipe, at most `len`; 0: none now; -errno: this socket cannot be spliced,
+ * and nothing has happened. */
+static inline ssize_t weir_stream_splice_in(struct weir_stream *stream, int pipe, size_t len)
+{
+    return stream->ops->splice_in(stream, pipe, len);
+}
+/** Writes the `len` bytes that are in a pipe, from its read end; nothing is pending and weir_stream_shutdown was not called.
+ * Bytes taken: when not all, on_drained says when there is room. -errno: it has failed, on_error comes. */
+static inline ssize_t weir_stream_splice_out(struct weir_stream *stream, int pipe, size_t len)
+{
+    return stream->ops->splice_out(stream, pipe, len);
 }
 /** NULL for plain streams and before the handshake has ended. */
 static inline const struct weir_tls_info *weir_stream_tls(struct weir_stream *stream)

@@ -190,8 +190,11 @@ static void on_sock_writable(struct weir_sock *sock)
 {
     struct weir_tcp *tcp = tcp_of_sock(sock);
 
-    if (!tcp->extra)
+    if (!tcp->extra) { /* what a splice_out has left has room now */
+        if (tcp->stream.sink->on_drained)
+            tcp->stream.sink->on_drained(tcp->stream.arg);
         return;
+    }
     if (weir_timer_armed(&tcp->extra->deadline))
         tcp_opened(tcp);
     else
@@ -206,6 +209,13 @@ static void on_sock_fail(struct weir_sock *sock, int sys)
     if (tcp->dead)
         return;
     tcp_fail(tcp, opening ? tcp_connect_err(sys) : weir_err_from_errno(sys), sys);
+}
+
+static void on_sock_readable(struct weir_sock *sock)
+{
+    struct weir_tcp *tcp = tcp_of_sock(sock);
+
+    tcp->stream.sink->on_readable(tcp->stream.arg);
 }
 
 static void on_sock_released(struct weir_sock *sock)
@@ -223,6 +233,7 @@ static const struct weir_sock_sink tcp_sock_sink = {
     .on_writable = on_sock_writable,
     .on_fail = on_sock_fail,
     .on_released = on_sock_released,
+    .on_readable = on_sock_readable,
 };
 
 static void on_connect_deadline(struct weir_timer *timer, void *arg)
@@ -344,6 +355,37 @@ static int tcp_fd(const struct weir_stream *stream)
     return tcp_of(stream)->sock.fd;
 }
 
+static void tcp_hand(struct weir_stream *stream, bool on)
+{
+    struct weir_tcp *tcp = tcp_of(stream);
+
+    weir_assert(!on || stream->sink->on_readable);
+    if (!tcp->dead)
+        weir_sock_hand(stream->loop, &tcp->sock, on);
+}
+
+static ssize_t tcp_take(struct weir_stream *stream, void *data, size_t len, int flags)
+{
+    struct weir_tcp *tcp = tcp_of(stream);
+
+    return tcp->dead ? 0 : weir_sock_take(stream->loop, &tcp->sock, data, len, flags);
+}
+
+static ssize_t tcp_splice_in(struct weir_stream *stream, int pipe, size_t len)
+{
+    struct weir_tcp *tcp = tcp_of(stream);
+
+    return tcp->dead ? 0 : weir_sock_splice_in(stream->loop, &tcp->sock, pipe, len);
+}
+
+static ssize_t tcp_splice_out(struct weir_stream *stream, int pipe, size_t len)
+{
+    struct weir_tcp *tcp = tcp_of(stream);
+
+    weir_assert(!tcp->extra && !tcp->shut && !tcp->sock.going);
+    return tcp->dead ? -EPIPE : weir_sock_splice_out(stream->loop, &tcp->sock, pipe, len);
+}
+
 static const struct weir_stream_ops tcp_ops = {
     .read = tcp_read,
     .pace = tcp_pace,
@@ -353,6 +395,10 @@ static const struct weir_stream_ops tcp_ops = {
     .close = tcp_close,
     .release = tcp_release,
     .fd = tcp_fd,
+    .hand = tcp_hand,
+    .take = tcp_take,
+    .splice_in = tcp_splice_in,
+    .splice_out = tcp_splice_out,
 };
 
 static struct weir_tcp *tcp_new(struct weir_loop *loop, int fd, const struct weir_stream_sink *sink,
