@@ -210,6 +210,45 @@ def idle(lab):
 
 
 @story
+def half_closed(lab):
+    # One side has ended, the other neither sends nor ends: not for as long as an open tunnel may be quiet.
+    seen = []
+
+    def script(c):
+        c.send(c.take(1))
+        seen.append(c.rest())
+        c.send(b"b" * c.wanted)
+        while c.wanted:
+            time.sleep(0.2)
+            c.send(b"c")
+            c.wanted -= 1
+        time.sleep(3)
+
+    def weir(wanted):
+        def one(c):
+            c.wanted = wanted
+            script(c)
+        return lab.weir(lab.upstream(script=one), listener=TCP, timeouts={"tunnel": "1h", "half_closed": "600ms"})
+    w = weir(0)
+    with w.client() as c:
+        c.send(b"a")
+        eq(c.take(1), b"a", "it stands")
+        time.sleep(1.5)  # open, and quiet: longer than that
+        c.half()
+        started = time.monotonic()
+        cut(c, "the client has ended, and gets nothing")
+        ok(time.monotonic() - started >= 0.6, "not before half_closed", time.monotonic() - started)
+    eq(seen, [b""], "the server saw the end")
+    eq(w.access(1)[0]["error"], {"code": "ETIMEDOUT", "by": "us"}, "the log")
+    w = weir(8)
+    with w.client() as c:
+        c.send(b"a")
+        c.half()
+        eq(c.take(17), b"a" + b"b" * 8 + b"c" * 8, "as long as the other side sends, it goes on")
+        cut(c, "and then")
+
+
+@story
 def back_pressure(lab):
     # 32 MiB to a client that does not read for a while: kept at the server. Then all of it, and the other way round.
     block = os.urandom(1 << 16)

@@ -31,6 +31,8 @@
     X(retries_total,                COUNTER,   "upstream,why",            "requests sent once more")                        \
     X(errors_total,                 COUNTER,   "by,code",                 "requests that failed, by who is to blame and why") \
     X(bytes_total,                  COUNTER,   "side,direction,mover",    "bytes of bodies and tunnels moved")              \
+    X(splice_active,                GAUGE,     "mover",                   "directions of tunnels, and bodies that are not copied, by who moves them") \
+    X(splice_fallback_total,        COUNTER,   "reason",                  "times that a direction was not moved by a faster mover, or no more") \
     X(grpc_requests_total,          COUNTER,   "route,status",            "gRPC requests answered, by grpc-status")         \
     X(config_reloads_total,         COUNTER,   "result",                  "reloads of the configuration")                   \
     X(worker_busy_seconds_total,    COUNTER,   "worker",                  "time that a worker did not wait")                \

@@ -25,6 +25,7 @@ enum { HOUR_MS = 3600 * 1000, DAY_MS = 24 * HOUR_MS };
     { "idle", WEIR_CONF_MS, AT(idle), 1, TIMES_MAX, "60s", "the upstream sends nothing of its body", WEIR_CONF_OFF | LIVE }, \
     { "request", WEIR_CONF_MS, AT(request), 1, TIMES_MAX, "off", "the whole of a request, with its retries", WEIR_CONF_OFF | LIVE }, \
     { "tunnel", WEIR_CONF_MS, AT(tunnel), 1, TIMES_MAX, "1h", "nothing passes through a tunnel (WebSocket, CONNECT)", WEIR_CONF_OFF | LIVE }, \
+    { "half_closed", WEIR_CONF_MS, AT(half_closed), 1, TIMES_MAX, "5m", "one side of a tunnel has ended, and nothing passes through the other way", WEIR_CONF_OFF | LIVE }, \
     { "grpc_idle", WEIR_CONF_MS, AT(grpc_idle), 1, TIMES_MAX, "off", "of a gRPC request, instead of receive, body_rate_min, first_byte and idle: neither side sends anything", WEIR_CONF_OFF | LIVE }
 const struct weir_conf_item conf_timeout_items[] = { CONNECTION_TIMEOUT_ROWS, REQUEST_TIMEOUT_ROWS, { 0 } };
 const struct weir_conf_item conf_route_timeout_items[] = { REQUEST_TIMEOUT_ROWS, { 0 } };

@@ -415,23 +415,6 @@ static void put_errors_total(struct weir_metrics_out *out)
     }
 }
 
-static void put_bytes_total(struct weir_metrics_out *out)
-{
-    static const char *const sides[] = { "down", "up" }, *const directions[] = { "in", "out" };
-
-    for (unsigned i = 0; i < 4; i++) {
-        uint64_t sum = 0;
-
-        for (unsigned w = 0; w < out->workers; w++)
-            sum += weir_counter_read(&stats_of(out, w)->bytes[i / 2][i % 2]);
-        sample_begin(out, "");
-        sample_label(out, "side", weir_str(sides[i / 2]));
-        sample_label(out, "direction", weir_str(directions[i % 2]));
-        sample_label(out, "mover", WEIR_STR("copy"));
-        sample_u64(out, sum);
-    }
-}
-
 /* ListenDrops of /proc/net/netstat: a line of names, then a line of numbers. */
 static bool listen_drops(uint64_t *drops)
 {

@@ -33,5 +33,8 @@ void sample_histogram(struct weir_metrics_out *out, const struct weir_histogram 
 
 /** Families that have a file of their own. */
 void put_grpc_requests_total(struct weir_metrics_out *out);
+void put_bytes_total(struct weir_metrics_out *out);
+void put_splice_active(struct weir_metrics_out *out);
+void put_splice_fallback_total(struct weir_metrics_out *out);
 
 #endif

@@ -31,6 +31,7 @@ static void timeouts_init(struct weir_timeouts *timeouts)
         .idle = 60 * SECOND,
         .request = WEIR_UNLIMITED,
         .tunnel = 3600 * SECOND,
+        .half_closed = 300 * SECOND,
         .grpc_idle = WEIR_UNLIMITED,
     };
 }
@@ -56,7 +57,7 @@ static void timeouts_inherited(struct weir_timeouts *timeouts)
 {
     const int64_t v = WEIR_INHERIT;
 
-    *timeouts = (struct weir_timeouts){ v, v, v, v, v, v, v, v, v, v, v, v, v };
+    *timeouts = (struct weir_timeouts){ v, v, v, v, v, v, v, v, v, v, v, v, v, v };
 }
 
 static void limits_inherited(struct weir_limit_conf *limits)
@@ -79,6 +80,7 @@ static void access_log_init(struct weir_access_log_conf *log)
 void weir_proxy_conf_init(struct weir_proxy_conf *conf)
 {
     *conf = (struct weir_proxy_conf){
+        .kernel = { .splice = WEIR_SPLICE_AUTO - 1, .splice_memory = (int64_t)256 << 20 },
         .announce_ms = 5 * SECOND,
         .drain_ms = 30 * SECOND,
         .tunnels_ms = 30 * SECOND,
@@ -181,6 +183,7 @@ void weir_timeouts_inherit(struct weir_timeouts *low, const struct weir_timeouts
     low->idle = inherited(low->idle, high->idle);
     low->request = inherited(low->request, high->request);
     low->tunnel = inherited(low->tunnel, high->tunnel);
+    low->half_closed = inherited(low->half_closed, high->half_closed);
     low->grpc_idle = inherited(low->grpc_idle, high->grpc_idle);
 }
 

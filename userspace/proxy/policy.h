@@ -7,6 +7,7 @@
 #ifndef PROXY_POLICY_H
 #define PROXY_POLICY_H
 
+#include "accel/splice.h"
 #include "http/path.h"
 #include "net/tls.h"
 #include "upstream/cluster.h"
@@ -16,7 +17,7 @@
 
 struct weir_timeouts {
     int64_t handshake, head, receive, body_rate_min /* bytes a second */, send, keepalive, connect,
-        queue, first_byte, idle, request, tunnel, grpc_idle;
+        queue, first_byte, idle, request, tunnel, half_closed, grpc_idle;
 };
 
 struct weir_limit_conf {
@@ -90,6 +91,7 @@ struct weir_route_conf {
     int host; /* WEIR_HOST_* */
     struct weir_str host_name;
     struct weir_access_log_conf access_log;
+    int splice; /* enum weir_splice_policy; 0: as the listener says */
     struct weir_filter_use *filters;
     size_t filter_count;
 };
@@ -116,6 +118,7 @@ struct weir_listener_conf {
     int forwarded;
     struct weir_str via;        /* absent: off */
     struct weir_str request_id; /* header name; absent: off */
+    int splice;                 /* enum weir_splice_policy; 0: as the top says */
     struct weir_timeouts timeouts;
     struct weir_limit_conf limits;
     struct weir_access_log_conf access_log;
@@ -123,8 +126,14 @@ struct weir_listener_conf {
         routes; /* struct weir_route_conf, resolved: `to: app` is one route that matches all */
 };
 
+struct weir_kernel_conf {
+    int splice; /* enum weir_splice_policy, less one: there is nothing above to inherit from */
+    int64_t splice_memory; /* bytes that all splices may hold in the kernel */
+};
+
 struct weir_proxy_conf {
     int64_t workers; /* 0: auto */
+    struct weir_kernel_conf kernel;
     struct weir_timeouts timeouts;
     struct weir_limit_conf limits;
     struct weir_access_conf access;

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "proxy/grpc.h"
+#include "proxy/tunnel.h"
 
 /* --- life --------------------------------------------------------------------------------------
  */
@@ -399,6 +400,12 @@ static enum weir_flow step_fail(struct weir_req *req)
     return WEIR_FLOW_MORE;
 }
 
+/* Bytes that a splice has counted already. */
+static uint64_t spliced(const struct weir_req *req, unsigned dir)
+{
+    return req->tunnel ? req->tunnel->splice.bytes[dir] : 0;
+}
+
 static void req_count(struct weir_req *req, int status, uint64_t took_us)
 {
     struct weir_listener_stats *stats = req->wl->stats;
@@ -411,8 +418,10 @@ static void req_count(struct weir_req *req, int status, uint64_t took_us)
     weir_count(&stats->in_flight, (uint64_t)-1);
     if (req->error.code)
         weir_error_stats_add(&req->worker->stats.errors, &req->error);
-    weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_IN], req->to_up.bytes);
-    weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_OUT], req->to_down.sent);
+    weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_IN],
+               req->to_up.bytes - spliced(req, WEIR_SPLICE_DOWN));
+    weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_OUT],
+               req->to_down.sent - spliced(req, WEIR_SPLICE_UP));
 }
 
 /* Has it done nothing but to find out which other listener the connection is for? */
@@ -468,7 +477,7 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .referer = weir_message_field(&req->in, WEIR_F_REFERER),
         .tls = tls_told(req),
         .error = req->error.code ? &req->error : NULL,
-        .mover = req->tunnel ? WEIR_STR("copy") : no,
+        .mover = req->tunnel ? weir_str(weir_splice_mover(&req->tunnel->splice)) : no,
         .path_info = req->tunnel_path,
         .grpc = weir_req_is_grpc(req),
     };

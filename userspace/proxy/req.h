@@ -157,7 +157,7 @@ void weir_req_client_gone(struct weir_req *req, enum weir_err why);
 /** Remembers the first error. */
 void weir_req_note_error(struct weir_req *req, enum weir_err code, enum weir_by by,
                          enum weir_retry retry, int sys, const char *where);
-/** weir_bytes_total{side="up"}: of a body or a tunnel, `len` bytes more. */
+/** weir_bytes_total{side="up"}: of a body, `len` bytes more. */
 static inline void weir_count_up(struct weir_req *req, int direction, uint64_t len)
 {
     if (len)
@@ -235,11 +235,6 @@ void weir_park_cancel(struct weir_req *req);
 
 /* tunnel.c */
 void weir_tunnel_start(struct weir_req *req);
-void weir_tunnel_on_data(struct weir_tunnel *tunnel, const uint8_t *data, size_t len);
-void weir_tunnel_on_eof(struct weir_tunnel *tunnel);
-void weir_tunnel_on_drained(struct weir_tunnel *tunnel);
-void weir_tunnel_on_error(struct weir_tunnel *tunnel, enum weir_err err);
-void weir_tunnel_on_closed(struct weir_tunnel *tunnel);
 void weir_tunnel_stop(struct weir_tunnel *tunnel);
 /** As weir_exchange_press. */
 void weir_tunnel_press(struct weir_tunnel *tunnel);

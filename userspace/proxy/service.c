@@ -306,6 +306,7 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
     service->conf = conf;
     service->log = opts->log;
     service->worker_count = (unsigned)(workers < WEIR_WORKERS_MAX ? workers : WEIR_WORKERS_MAX);
+    service->splice_budget.max = (uint64_t)conf->kernel.splice_memory;
     service->answer_limits = guard_limits(&conf->limits); /* connections are shared by routes */
     service->answer_costs = h2_limits(&conf->limits);
     service->upstreams = (struct weir_upstreams_opts){ .log = opts->log,

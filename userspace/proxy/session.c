@@ -424,10 +424,6 @@ static void on_data(void *arg, const uint8_t *data, size_t len)
     size_t eaten = 0;
 
     session->bytes_in += len;
-    if (session->tunnel) {
-        weir_tunnel_on_data(session->tunnel, data, len);
-        return;
-    }
     if (WEIR_UNLIKELY(session->stage)) {
         weir_session_prefix(session, data, len);
         return;
@@ -461,10 +457,6 @@ static void on_eof(void *arg)
     struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
 
     session->eof = true;
-    if (session->tunnel) {
-        weir_tunnel_on_eof(session->tunnel);
-        return;
-    }
     if (session->stage) {
         weir_session_prefix_eof(session);
         return;
@@ -493,10 +485,6 @@ static void on_drained(void *arg)
 {
     struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
 
-    if (session->tunnel) {
-        weir_tunnel_on_drained(session->tunnel);
-        return;
-    }
     if (session->state == WEIR_SESSION_CLOSING) {
         if (session->eof)
             weir_session_close(session, false);
@@ -520,10 +508,6 @@ static void on_error(void *arg, enum weir_err err, int sys)
 
     (void)sys;
     session->broken = true;
-    if (session->tunnel) {
-        weir_tunnel_on_error(session->tunnel, err);
-        return;
-    }
     if (session->state == WEIR_SESSION_HANDSHAKE)
         weir_worker_refused(session->wl, WEIR_REFUSED_handshake, weir_err_text(err));
     weir_session_close(session, true);
@@ -531,11 +515,7 @@ static void on_error(void *arg, enum weir_err err, int sys)
 
 static void on_closed(void *arg)
 {
-    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
-
-    if (session->tunnel)
-        weir_tunnel_on_closed(session->tunnel);
-    weir_session_free(session);
+    weir_session_free(weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC));
 }
 
 const struct weir_stream_sink weir_session_stream_sink = {

@@ -63,7 +63,7 @@ struct weir_session {
     };
     struct weir_req *reqs; /* in progress; the newest first */
     struct weir_held *held;
-    struct weir_tunnel *tunnel; /* has taken the stream's events */
+    struct weir_tunnel *tunnel; /* has taken the stream's events, and frees the session */
     uint64_t since_ms;          /* in this state */
     uint32_t born_s;            /* of the loop's clock */
     uint32_t number;            /* of the connections of its worker; from 0 again after the last */

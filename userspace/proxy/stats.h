@@ -6,6 +6,7 @@
 #ifndef PROXY_STATS_H
 #define PROXY_STATS_H
 
+#include "accel/splicer.h"
 #include "base/metric.h"
 #include "http/grpc.h"
 #include "http/h2.h"
@@ -55,9 +56,10 @@ struct weir_worker_stats {
     struct weir_listener_stats *listeners;
     weir_counter (*retries)[WEIR_RETRIED_COUNT]; /* a row an upstream */
     struct weir_error_stats errors;
-    weir_counter
-        bytes[2][2]; /* of bodies and tunnels: [side][direction], mover "copy"; in: read from that
-                               * side. Down: when the request is over; up: at once, in every attempt */
+    weir_counter bytes[2]
+                      [2]; /* of bodies, by copy: [side][direction]; in: read from that side. Down:
+                                 when the request is over; up: at once, in every attempt */
+    struct weir_splice_stats splice; /* of all else */
     weir_counter bugs;
 };
 

@@ -158,15 +158,14 @@ static const struct weir_stream_ops ops = {
 };
 
 struct weir_stream *weir_tunnel_stream(struct weir_hstream *hs, size_t owed, bool eof,
-                                       struct weir_loop *loop, enum weir_err reset_code,
-                                       const struct weir_stream_sink *sink, void *arg)
+                                       struct weir_loop *loop, enum weir_err reset_code)
 {
     struct tunnel_stream *ts = weir_arena_zalloc(hs->arena, sizeof(*ts));
 
     if (!ts)
         return NULL;
     ts->magic = TUNNEL_STREAM_MAGIC;
-    ts->stream = (struct weir_stream){ .ops = &ops, .sink = sink, .arg = arg, .loop = loop };
+    ts->stream = (struct weir_stream){ .ops = &ops, .loop = loop };
     ts->hs = hs;
     ts->owed = owed;
     ts->eof = eof;

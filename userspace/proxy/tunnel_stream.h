@@ -12,10 +12,9 @@
 /**
  * Takes the events of `hs` over: the stream lies in `hs->arena`, and ends by weir_stream_close: what has not ended is
  * reset then, and `hs` is not touched any more. It reads from the start, within the window: bytes that came while it did
- * not are handed on, and not credited until it does. `owed`: bytes that came before, not credited yet; `eof`: its end came, too. `reset_code`: what a reset by the peer is called. NULL: out of memory.
+ * not are handed on, and not credited until it does. The caller sets its sink before it returns to the loop. `owed`: bytes that came before, not credited yet; `eof`: its end came, too. `reset_code`: what a reset by the peer is called. NULL: out of memory.
  */
 struct weir_stream *weir_tunnel_stream(struct weir_hstream *hs, size_t owed, bool eof,
-                                       struct weir_loop *loop, enum weir_err reset_code,
-                                       const struct weir_stream_sink *sink, void *arg);
+                                       struct weir_loop *loop, enum weir_err reset_code);
 
 #endif

@@ -5,6 +5,7 @@
 #include "proxy/req.h"
 #include "proxy/room.h"
 #include "proxy/session.h"
+#include "proxy/tunnel.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,8 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
     worker->service = service;
     worker->id = id;
     weir_slab_init(&worker->sessions, sizeof(struct weir_session));
+    weir_splicer_init(&worker->splicer, &worker->loop, &service->splice_budget,
+                      &worker->stats.splice);
     err = weir_h2_shared_init(&worker->h2, &worker->loop.bufs, &worker->loop.now_ms);
     if (err)
         return err;
@@ -119,6 +122,7 @@ void weir_worker_fini(struct weir_worker *worker)
     free(worker->budgets);
     weir_match_scratch_free(worker->scratch);
     weir_slab_fini(&worker->sessions);
+    weir_splicer_fini(&worker->splicer);
     weir_h2_shared_fini(&worker->h2);
     weir_loop_fini(&worker->loop);
 }
@@ -211,7 +215,7 @@ static void follow_pressure(struct weir_worker *worker)
 
     if (tight == worker->tight)
         return;
-    worker->tight = worker->h2.tight = tight;
+    worker->tight = worker->h2.tight = worker->splicer.tight = tight;
     worker->loop.read_bytes = tight ? WEIR_READ_LEAST_BYTES : WEIR_READ_BUFFER_BYTES;
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_press(&worker->listeners[i]);
@@ -354,6 +358,13 @@ void weir_worker_each_session(struct weir_worker *worker,
 
                 weir_session_addr(session, &addr);
                 status.client = (struct weir_str){ client, weir_addr_print(&addr, client) };
+                if (session->tunnel) {
+                    const struct weir_splice *splice = &session->tunnel->splice;
+
+                    status.bytes_in += splice->bytes[WEIR_SPLICE_DOWN];
+                    status.bytes_out += splice->bytes[WEIR_SPLICE_UP];
+                    status.idle_ms = session->closed ? 0 : weir_splice_idle_ms(splice);
+                }
                 if (session->reqs) { /* of many: the newest */
                     status.route = weir_req_route(session->reqs);
                     status.upstream = weir_req_upstream(session->reqs);

@@ -76,6 +76,7 @@ struct weir_worker {
     pthread_t thread;
     bool started;
     struct weir_slab sessions;
+    struct weir_splicer splicer;
     struct weir_h2_shared h2;
     struct weir_wlistener *listeners;
     struct weir_cluster_view **views; /* an upstream each */
@@ -121,6 +122,7 @@ struct weir_service {
     struct weir_upstreams_opts upstreams;
     struct weir_resolver *resolver; /* on worker 0 */
     struct weir_gate gate;          /* of all listeners together */
+    struct weir_splice_budget splice_budget;
     bool fds_bound; /* gate: as many as file descriptors allow, not as limits.connections */
     _Atomic uint64_t starved_ms; /* when one was missing last */
     _Atomic bool pressure;       /* above limits.memory */
