@@ -127,7 +127,8 @@ static void check_device(struct conf_load *load, const struct weir_listener_conf
     }
     snprintf(name, sizeof(name), "%.*s", WEIR_FMT(listener->device));
     if (listener->device.len && !load->no_files && !if_nametoindex(name))
-        conf_error(load, mark, "there is no network interface '%s'", name);
+        conf_error(load, mark, "there is no network interface '%.*s'",
+                   CONF_QUOTE(listener->device));
 }
 
 static void check_mode(struct conf_load *load, const struct weir_listener_conf *listener)

@@ -81,10 +81,6 @@ static void check_pattern(struct conf_load *load, const struct conf_mark *mark,
                           struct weir_str text)
 {
     struct weir_str pattern = { text.ptr + 1, text.len - 1 };
-    const struct conf_secret *secret = conf_secret_find(load->conf, text.ptr);
-    struct weir_str shown = !secret                         ? pattern
-                            : weir_str_absent(secret->path) ? secret->source
-                                                            : WEIR_STR("of the file");
     int error;
     PCRE2_SIZE offset;
     char why[160];
@@ -96,7 +92,7 @@ static void check_pattern(struct conf_load *load, const struct conf_mark *mark,
         return;
     }
     pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof(why));
-    conf_error(load, mark, "pattern '%.*s': %s at offset %zu", CONF_QUOTE(shown), why,
+    conf_error(load, mark, "pattern '%.*s': %s at offset %zu", CONF_QUOTE(pattern), why,
                (size_t)offset);
 }
 

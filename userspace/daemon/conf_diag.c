@@ -8,7 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { MESSAGE_BYTES_MAX = 1024, SOURCE_COLUMNS_MAX = 160 };
+enum { MESSAGE_BYTES_MAX = 1024, SOURCE_COLUMNS_MAX = 160, SECRET_BYTES_MIN = 4 };
 
 void weir_diags_init(struct weir_diags *diags)
 {
@@ -75,6 +75,74 @@ static struct weir_str printable(struct weir_arena *arena, struct weir_str text)
     return copy;
 }
 
+struct conf_secret *conf_secret_add(struct conf_load *load, struct weir_str text,
+                                    struct weir_str path, struct weir_str source)
+{
+    struct conf_secret *secret = conf_list_add(load, &load->conf->secrets, sizeof(*secret));
+
+    if (secret)
+        *secret = (struct conf_secret){
+            .text = text.ptr, .len = text.len, .path = path, .source = source
+        };
+    return secret;
+}
+
+/* The secret that this is (a part of). */
+static const struct conf_secret *secret_around(const struct conf_load *load, const char *text)
+{
+    const struct conf_secret *secrets = load->conf ? load->conf->secrets.at : NULL;
+
+    for (size_t i = 0; secrets && text && i < load->conf->secrets.count; i++)
+        if (text >= secrets[i].text && text <= secrets[i].text + secrets[i].len)
+            return &secrets[i];
+    return NULL;
+}
+
+void conf_secret_copied(struct conf_load *load, struct weir_str text, struct weir_str copy)
+{
+    const struct conf_secret *from = secret_around(load, text.ptr);
+    struct conf_secret *secret;
+
+    if (!from || !copy.ptr)
+        return;
+    secret = conf_secret_add(load, copy, from->path, from->source);
+    if (secret)
+        secret->copy = true;
+}
+
+struct weir_str conf_quoted(const struct conf_load *load, struct weir_str text)
+{
+    const struct conf_secret *secret = secret_around(load, text.ptr);
+
+    if (secret)
+        text = secret->source;
+    if (text.len > CONF_QUOTE_BYTES_MAX)
+        text.len = CONF_QUOTE_BYTES_MAX;
+    return text;
+}
+
+/* What others say (a filter, TLS) quotes values that came to them by themselves. Of three letters and less nobody could
+ * tell whether it is the value or a word of the sentence. */
+static void hide_secrets(const struct conf_load *load, char *text, size_t room)
+{
+    const struct conf_secret *secrets = load->conf ? load->conf->secrets.at : NULL;
+    char rest[MESSAGE_BYTES_MAX];
+
+    for (size_t i = 0; secrets && i < load->conf->secrets.count; i++) {
+        const struct conf_secret *secret = &secrets[i];
+        char *at = text;
+
+        while (secret->len >= SECRET_BYTES_MIN &&
+               (at = memmem(at, strlen(at), secret->text, secret->len))) {
+            size_t left = room - (size_t)(at - text);
+
+            snprintf(rest, sizeof(rest), "%s", at + secret->len);
+            snprintf(at, left, "%.*s%s", WEIR_FMT(secret->source), rest);
+            at += secret->source.len < strlen(at) ? secret->source.len : strlen(at);
+        }
+    }
+}
+
 static struct weir_diag *diag_new(struct weir_diags *diags, enum weir_severity severity)
 {
     if (severity == WEIR_DIAG_ERROR)
@@ -110,6 +178,7 @@ static void diag_add(struct conf_load *load, enum weir_severity severity,
     if (!diag)
         return;
     vsnprintf(text, sizeof(text), format, args);
+    hide_secrets(load, text, sizeof(text));
     diag->message = printable(arena, weir_str(text));
     if (hint.len && hint.len <= CONF_QUOTE_BYTES_MAX) {
         snprintf(text, sizeof(text), "did you mean '%.*s'?", WEIR_FMT(hint));

@@ -87,19 +87,23 @@ struct weir_str conf_path(struct conf_load *load, const struct conf_mark *mark,
                           struct weir_str path)
 {
     struct weir_str dir = mark && mark->file ? mark->file->dir : WEIR_STR("");
-    char *joined;
+    struct weir_str joined;
+    char *at;
 
-    if (path.len == 0 || path.ptr[0] == '/' || dir.len == 0)
-        return weir_arena_copy(&load->conf->arena, path);
-    joined = weir_arena_text(&load->conf->arena, dir.len + path.len + 1);
-    if (!joined) {
+    if (path.len == 0 || path.ptr[0] == '/')
+        dir.len = 0;
+    at = weir_arena_text(&load->conf->arena, dir.len + path.len + 1);
+    if (!at) {
         load->nomem = true;
         return (struct weir_str){ NULL, 0 };
     }
-    memcpy(joined, dir.ptr, dir.len);
-    memcpy(joined + dir.len, path.ptr, path.len);
-    joined[dir.len + path.len] = 0;
-    return (struct weir_str){ joined, dir.len + path.len };
+    joined = (struct weir_str){ at, dir.len + path.len };
+    memcpy(at, dir.ptr, dir.len);
+    if (path.len)
+        memcpy(at + dir.len, path.ptr, path.len);
+    at[joined.len] = 0;
+    conf_secret_copied(load, path, joined);
+    return joined;
 }
 
 static struct conf_file *file_new(struct conf_load *load, struct weir_str name, unsigned depth)
@@ -137,7 +141,8 @@ static struct conf_file *file_read(struct conf_load *load, const char *path,
     int err = fd < 0 ? fd : 0;
 
     if (!err && file_find(load, &st)) {
-        conf_error(load, mark, "'%s' is included already, or includes itself", path);
+        conf_error(load, mark, "'%.*s' is included already, or includes itself",
+                   CONF_QUOTE(weir_str(path)));
         close(fd);
         return NULL;
     }
@@ -150,9 +155,11 @@ static struct conf_file *file_read(struct conf_load *load, const char *path,
     if (fd >= 0)
         close(fd);
     if (err == -EFBIG)
-        conf_error(load, mark, "'%s' is larger than %d MiB", path, CONF_FILE_BYTES_MAX >> 20);
+        conf_error(load, mark, "'%.*s' is larger than %d MiB", CONF_QUOTE(weir_str(path)),
+                   CONF_FILE_BYTES_MAX >> 20);
     else if (err)
-        conf_error(load, mark, "cannot read '%s': %s", path, conf_read_text(err));
+        conf_error(load, mark, "cannot read '%.*s': %s", CONF_QUOTE(weir_str(path)),
+                   conf_read_text(err));
     return err ? NULL : file;
 }
 

@@ -200,7 +200,7 @@ static size_t where_print(char *out, size_t room, const struct conf_where *where
     for (; where && len < room; where = where->up) {
         const char *of = len ? " of " : "";
         int n = where->name.ptr ? snprintf(out + len, room - len, "%s%s '%.*s'", of, where->what,
-                                           CONF_QUOTE(where->name))
+                                           CONF_CUT(where->name))
                                 : snprintf(out + len, room - len, "%s'%s'", of, where->what);
 
         len += n > 0 ? (size_t)n : 0;

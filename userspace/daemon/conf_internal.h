@@ -127,6 +127,8 @@ struct conf_plugin {
 /** A text that came from a file or holds a value of the environment: it is told as the file says it. */
 struct conf_secret {
     const char *text;
+    size_t len;
+    bool copy; /* made of another one (a path with its folder): quoted so, printed as it is */
     struct weir_str path;   /* of its file; absent: it is of the environment */
     struct weir_str source; /* "{ file: PATH }", or the text with its ${NAME} */
 };
@@ -170,9 +172,18 @@ void conf_error_hint(struct conf_load *load, const struct conf_mark *mark, struc
 void conf_diags_sort(struct weir_diags *diags);
 /** "FILE:LINE" of a mark in load->scratch. */
 const char *conf_mark_text(struct conf_load *load, const struct conf_mark *mark);
-/** printf("%.*s", CONF_QUOTE(str)): at most CONF_QUOTE_BYTES_MAX of the user's text. */
-#define CONF_QUOTE(s) \
-    (int)((s).len > CONF_QUOTE_BYTES_MAX ? CONF_QUOTE_BYTES_MAX : (s).len), (s).ptr
+/** Remembers that `text` is told as `source`. NULL without memory. */
+struct conf_secret *conf_secret_add(struct conf_load *load, struct weir_str text,
+                                    struct weir_str path, struct weir_str source);
+/** `copy` was made of `text`: if that is a secret, it is quoted as that one. */
+void conf_secret_copied(struct conf_load *load, struct weir_str text, struct weir_str copy);
+/** `text` as the user wrote it, for a message: of a value (or a part of one) of the environment or of a file what the
+ * configuration says, for it may be a secret. At most CONF_QUOTE_BYTES_MAX of it. */
+struct weir_str conf_quoted(const struct conf_load *load, struct weir_str text);
+/** printf("%.*s", CONF_CUT(str)): as much of a key, which is never one of those. */
+#define CONF_CUT(s) (int)((s).len > CONF_QUOTE_BYTES_MAX ? CONF_QUOTE_BYTES_MAX : (s).len), (s).ptr
+/** printf("%.*s", CONF_QUOTE(str)), where `load` is. */
+#define CONF_QUOTE(s) (int)conf_quoted(load, s).len, conf_quoted(load, s).ptr
 
 /** The nearest of some names to a mistyped one. */
 struct conf_nearest {

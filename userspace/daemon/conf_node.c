@@ -222,7 +222,7 @@ static struct conf_node *build_alias(struct builder *b, const yaml_event_t *even
         conf_error(b->load, &mark,
                    anchor ? "the alias '%.*s' is inside of its own anchor"
                           : "there is no anchor '%.*s'",
-                   CONF_QUOTE(name));
+                   CONF_CUT(name));
         return NULL;
     }
     return weigh(b, anchor->node, &mark) ? anchor->node : NULL;
@@ -291,7 +291,7 @@ static void pair_add(struct builder *b, struct conf_node *map, const struct conf
 
     if (first)
         conf_error(b->load, &pair->mark, "the key '%.*s' is there twice; first at %s",
-                   CONF_QUOTE(pair->key), conf_mark_text(b->load, &first->mark));
+                   CONF_CUT(pair->key), conf_mark_text(b->load, &first->mark));
     else if (map->count == CONF_KEYS_MAX) /* finding one that is there twice is quadratic */
         conf_error(b->load, &pair->mark, "more than %d keys in a map", CONF_KEYS_MAX);
     else if (!conf_node_add(b->load, map, pair))
@@ -364,7 +364,7 @@ static struct conf_node *build_node(struct builder *b, yaml_event_t *event)
         return build_alias(b, event);
     tag = event_tag(event, &name);
     if (tag) {
-        conf_error(b->load, &mark, "tags are not allowed here ('%.*s')", CONF_QUOTE(name_of(tag)));
+        conf_error(b->load, &mark, "tags are not allowed here ('%.*s')", CONF_CUT(name_of(tag)));
         return NULL;
     }
     node = node_new(b->load, kind, mark);

@@ -62,7 +62,7 @@ const struct conf_secret *conf_secret_find(const struct weir_conf *conf, const c
     const struct conf_secret *secrets = conf->secrets.at;
 
     for (size_t i = 0; i < conf->secrets.count; i++)
-        if (secrets[i].text == text)
+        if (secrets[i].text == text && !secrets[i].copy)
             return &secrets[i];
     return NULL;
 }

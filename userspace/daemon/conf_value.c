@@ -249,16 +249,6 @@ static struct weir_str secret_copy(struct conf_load *load, struct weir_str text,
     return (struct weir_str){ copy, len };
 }
 
-/* Remembers that `text` is told as `source`. */
-static void secret_add(struct conf_load *load, struct weir_str text, struct weir_str path,
-                       struct weir_str source)
-{
-    struct conf_secret *secret = conf_list_add(load, &load->conf->secrets, sizeof(*secret));
-
-    if (secret)
-        *secret = (struct conf_secret){ text.ptr, path, source };
-}
-
 static struct weir_str file_source(struct conf_load *load, struct weir_str path)
 {
     size_t room = path.len + sizeof("{ file:  }");
@@ -296,7 +286,7 @@ static bool secret_text(struct conf_load *load, const struct weir_conf_item *ite
     if (text->len && text->ptr[text->len - 1] == '\n')
         text->len--;
     *text = secret_copy(load, *text, item->flags & WEIR_CONF_TEMPLATE);
-    secret_add(load, *text, path, file_source(load, path));
+    conf_secret_add(load, *text, path, file_source(load, path));
     return text->ptr != NULL;
 }
 
@@ -324,7 +314,7 @@ bool conf_value_text(struct conf_load *load, const struct weir_conf_item *item,
     expand(&x);
     *text = (struct weir_str){ x.out, x.len };
     if (x.outside)
-        secret_add(load, *text, (struct weir_str){ NULL, 0 }, conf_copy(load, node->text));
+        conf_secret_add(load, *text, (struct weir_str){ NULL, 0 }, conf_copy(load, node->text));
     return true;
 }
 

@@ -115,6 +115,59 @@ static void test_environment_and_secret(void **state)
     conf_test_end(&t);
 }
 
+/* What an error quotes is what the file says: a value of the environment may be a secret that got to a wrong place. */
+static void test_errors_tell_no_secrets(void **state)
+{
+    static const struct {
+        const char *text, *said;
+    } cases[] = {
+        { "workers: '${WEIR_TEST_TOKEN}'\n", "'${WEIR_TEST_TOKEN}' is no value of 'workers'" },
+        { "timeouts: { head: '${WEIR_TEST_TOKEN}s' }\n", "'${WEIR_TEST_TOKEN}s' is no value of" },
+        { "limits: { memory: '${WEIR_TEST_SHORT}' }\n", "'${WEIR_TEST_SHORT}' is no value of" },
+        { "log: { level: '${WEIR_TEST_TOKEN}' }\n", "'${WEIR_TEST_TOKEN}' is no value of 'level'" },
+        { "listeners: { b: { bind: '${WEIR_TEST_TOKEN}', to: a } }\n", "'${WEIR_TEST_TOKEN}'" },
+        { "listeners: { b: { bind: ':2', to: '${WEIR_TEST_TOKEN}' } }\n", "'${WEIR_TEST_TOKEN}'" },
+        { "upstreams: { b: { servers: [ '${WEIR_TEST_TOKEN}:x' ] } }\n", "'${WEIR_TEST_TOKEN}:x'" },
+        { "access: { deny: [ '${WEIR_TEST_TOKEN}' ] }\n", "'${WEIR_TEST_TOKEN}'" },
+        { "access: { deny_file: '${WEIR_TEST_TOKEN}' }\n", "read '${WEIR_TEST_TOKEN}': No such" },
+        { "include: [ 'x-${WEIR_TEST_TOKEN}.yaml' ]\n",
+          "read 'x-${WEIR_TEST_TOKEN}.yaml': No such" },
+        { "log: { to: { file: 'no/${WEIR_TEST_TOKEN}' } }\n",
+          "write 'no/${WEIR_TEST_TOKEN}': its" },
+        { "access_log: { format: '$${WEIR_TEST_TOKEN} ${WEIR_TEST_DOLLAR}$x' }\n", "no '$x'" },
+        { "listeners: { b: { bind: ':2', to: a, access_log: { redact: [ '${WEIR_TEST_TOKEN}' ] } } "
+          "}\n",
+          "'${WEIR_TEST_TOKEN}'" }, /* the words of another room */
+        { "listeners: { b: { bind: ':2', routes: [ { match: { path: '~(${WEIR_TEST_TOKEN}' }, to: "
+          "a } "
+          "] } }\n",
+          "pattern '~(${WEIR_TEST_TOKEN}'" },
+        { "listeners: { b: { bind: ':2', routes: [ { to: a, filters: [ headers: { request: { "
+          "remove: [ "
+          "'${WEIR_TEST_TOKEN} x' ] } } ] } ] } }\n",
+          "'${WEIR_TEST_TOKEN} x' is not a field name" }, /* of a filter */
+    };
+
+    setenv("WEIR_TEST_TOKEN", "s3cr3t-t0ken", 1);
+    setenv("WEIR_TEST_SHORT", "q7", 1);
+    setenv("WEIR_TEST_DOLLAR", "d011ar", 1);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct conf_test t;
+        char text[1024];
+
+        snprintf(
+            text, sizeof(text), "%s%s%s", cases[i].text,
+            strstr(cases[i].text, "listeners:") ? "" : "listeners: { w: { bind: ':1', to: a } }\n",
+            strstr(cases[i].text, "upstreams:") ? ""
+                                                : "upstreams: { a: { servers: [ 'a:1' ] } }\n");
+        write_file("main.yaml", text);
+        if (!conf_test_load(&t, path_of("main.yaml"), NULL) || !strstr(t.said, cases[i].said) ||
+            strstr(t.said, "s3cr3t") || strstr(t.said, "q7") || strstr(t.said, "t0ken"))
+            fail_msg("%s: %s", cases[i].text, t.said);
+        conf_test_end(&t);
+    }
+}
+
 /* Wherever a text may be a secret, its file is read, and what is in it is told nowhere. */
 static void test_secrets_in_maps(void **state)
 {
@@ -147,7 +200,7 @@ static void test_secrets_in_maps(void **state)
 
     write_file("secret", "~s3cret(\n");
     assert_int_equal(conf_test_load(&t, path_of("main.yaml"), NULL), WEIR_ECONFIG);
-    assert_non_null(strstr(t.said, "pattern 'of the file': missing closing parenthesis"));
+    assert_non_null(strstr(t.said, "/secret }': missing closing parenthesis"));
     assert_null(strstr(t.said, "s3cret"));
     conf_test_end(&t);
 }
@@ -267,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_host_of_the_start),
         cmocka_unit_test(test_include_wrong),
         cmocka_unit_test(test_environment_and_secret),
+        cmocka_unit_test(test_errors_tell_no_secrets),
         cmocka_unit_test(test_secrets_in_maps),
         cmocka_unit_test(test_files_that_are_missing),
         cmocka_unit_test(test_files_of_the_start),
