@@ -165,6 +165,18 @@ def a_manager_that_is_not_there(lab):
 
 
 @story
+def the_system_is_quoted(lab):
+    # The access log has what the system said, by its name, where the system said something.
+    w = lab.weir(lab.upstream(listen=False), listener={"timeouts": {"head": "300ms"}})
+    eq(w.ask("GET /").status, 502, "nobody listens there")
+    with w.client() as c:
+        eq(c.send(b"GET / HTTP/1.1\r\nHost:").response().status, 408, "a slow head")
+    refused, slow = (line["error"] for line in w.access(2))
+    eq((refused["by"], refused["sys"]), ("upstream", "ECONNREFUSED"), "of a call of the system")
+    eq(slow, {"code": "EHEADTIME", "by": "client"}, "of our own")
+
+
+@story
 def a_share_of_the_requests(lab):
     # 25 % of 2000: 500, give or take 5 standard deviations of 19.4.
     w = lab.weir(lab.upstream(), access_log={"sample": "25%"})

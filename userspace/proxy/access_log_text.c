@@ -23,9 +23,10 @@ enum {
     CAP_CIPHER = 48,
     CAP_SNI = 256,
     CAP_MOVER = 16,
+    CAP_ERROR = 24,  /* names of our own and of errno: none is as long */
     CAP_GRPC = 88,   /* service, and method; the path, which they are parts of, gives way */
     GRPC_FIXED = 64, /* the keys and the status */
-    FIXED = 720,     /* keys, numbers, time, punctuation */
+    FIXED = 744,     /* keys, numbers, time, punctuation, the error */
     SUM_SMALL = CAP_ID + 4 * CAP_NAME + CAP_CLIENT + CAP_METHOD + CAP_HOST + 2 * CAP_PROTOCOL +
                 CAP_CIPHER + CAP_SNI + CAP_MOVER + FIXED,
     SUM_LONG = CAP_PATH + CAP_QUERY + CAP_AGENT + CAP_REFERER,
@@ -171,21 +172,37 @@ static void json_tls(struct weir_line *line, const struct weir_tls_info *tls)
     weir_line_lit(line, "}");
 }
 
+/* What the system said, by its name ("EHOSTUNREACH"), of a number without one the number. */
+static struct weir_str sys_name(int sys, char digits[20])
+{
+    const char *name = strerrorname_np(sys);
+
+    if (name)
+        return weir_str(name);
+    return (struct weir_str){ digits, weir_u64_to_str(sys > 0 ? (uint64_t)sys : 0, digits) };
+}
+
+static void json_error(struct weir_line *line, const struct weir_error *error)
+{
+    char digits[20];
+
+    weir_line_lit(line, KEY("error") "{\"code\":\"");
+    weir_line_text(line, weir_str(weir_err_name(error->code)), CAP_ERROR, true);
+    weir_line_lit(line, "\"");
+    json_text(line, "by", weir_str(weir_by_name(error->by)), CAP_ERROR);
+    if (error->sys)
+        json_text(line, "sys", sys_name(error->sys, digits), CAP_ERROR);
+    weir_line_lit(line, "}");
+}
+
 static void json_rest(struct weir_line *line, const struct weir_log_style *style,
                       const struct weir_access_record *r)
 {
     if (r->tls) {
         json_tls(line, r->tls);
     }
-    if (r->error && r->error->code) {
-        const char *code = weir_err_name(r->error->code), *by = weir_by_name(r->error->by);
-
-        weir_line_lit(line, KEY("error") "{\"code\":\"");
-        weir_line_put(line, code, strlen(code));
-        weir_line_lit(line, "\",\"by\":\"");
-        weir_line_put(line, by, strlen(by));
-        weir_line_lit(line, "\"}");
-    }
+    if (r->error && r->error->code)
+        json_error(line, r->error);
     if (r->grpc)
         json_grpc(line, style, r);
     json_text(line, "mover", r->mover, CAP_MOVER);
@@ -282,13 +299,22 @@ static void put_u64_or_dash(struct weir_line *line, uint64_t value)
         weir_line_lit(line, "-");
 }
 
-static void put_error(struct weir_line *line, const struct weir_access_record *r, bool code)
+static void put_error(struct weir_line *line, const struct weir_access_record *r,
+                      enum weir_log_field field)
 {
-    const char *text = "-";
+    const struct weir_error *error = r->error;
+    struct weir_str text = WEIR_STR("-");
+    char digits[20];
 
-    if (r->error && r->error->code)
-        text = code ? weir_err_name(r->error->code) : weir_by_name(r->error->by);
-    weir_line_put(line, text, strlen(text));
+    if (!error || !error->code)
+        ;
+    else if (field == WEIR_LOG_F_error_code)
+        text = weir_str(weir_err_name(error->code));
+    else if (field == WEIR_LOG_F_error_by)
+        text = weir_str(weir_by_name(error->by));
+    else if (error->sys)
+        text = sys_name(error->sys, digits);
+    weir_line_put(line, text.ptr, text.len);
 }
 
 /* The fields that are plain text; absent for the others. */
@@ -399,9 +425,8 @@ static void put_field(struct weir_line *line, const struct weir_log_style *style
     case WEIR_LOG_F_tls_version ... WEIR_LOG_F_tls_resumed:
         put_tls(line, r, field);
         break;
-    case WEIR_LOG_F_error_code:
-    case WEIR_LOG_F_error_by:
-        put_error(line, r, field == WEIR_LOG_F_error_code);
+    case WEIR_LOG_F_error_code ... WEIR_LOG_F_error_sys:
+        put_error(line, r, field);
         break;
     case WEIR_LOG_F_rtt_us:
     case WEIR_LOG_F_retrans:

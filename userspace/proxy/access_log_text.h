@@ -35,8 +35,8 @@ enum {
 #define WEIR_LOG_FIELDS(X) \
     X(ts) X(id) X(listener) X(route) X(client) X(method) X(host) X(path) X(query) X(protocol) X(status) X(bytes_in) \
     X(bytes_out) X(duration_us) X(upstream) X(server) X(attempts) X(reused) X(connect_us) X(first_byte_us) \
-    X(user_agent) X(referer) X(tls_version) X(tls_cipher) X(tls_sni) X(tls_resumed) X(error_code) X(error_by) X(mover) \
-    X(rtt_us) X(retrans) X(grpc_service) X(grpc_method) X(grpc_status) X(time) X(request)
+    X(user_agent) X(referer) X(tls_version) X(tls_cipher) X(tls_sni) X(tls_resumed) X(error_code) X(error_by) X(error_sys) \
+    X(mover) X(rtt_us) X(retrans) X(grpc_service) X(grpc_method) X(grpc_status) X(time) X(request)
 /* clang-format on */
 #define WEIR_LOG_FIELD_ENUM(name) WEIR_LOG_F_##name,
 enum weir_log_field { WEIR_LOG_F_LITERAL, WEIR_LOG_FIELDS(WEIR_LOG_FIELD_ENUM) WEIR_LOG_F_COUNT };

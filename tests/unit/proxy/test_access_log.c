@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -24,7 +25,9 @@ static const struct weir_tls_info tls = {
     .sni = { "a.test", 6 },
     .resumed = true,
 };
-static const struct weir_error error = { .code = WEIR_ECONNREFUSED, .by = WEIR_BY_UPSTREAM };
+static const struct weir_error error = { .code = WEIR_ECONNREFUSED,
+                                         .by = WEIR_BY_UPSTREAM,
+                                         .sys = ECONNREFUSED };
 
 static struct weir_access_record full_record(void)
 {
@@ -90,7 +93,8 @@ static void test_json(void **state)
         "\"connect_us\":10,\"first_byte_us\":20,\"user_agent\":\"curl/8\","
         "\"referer\":\"http://b.test/p?secret=1\",\"tls\":{\"version\":\"TLSv1.3\","
         "\"cipher\":\"TLS_AES_128_GCM_SHA256\",\"sni\":\"a.test\",\"resumed\":true},"
-        "\"error\":{\"code\":\"ECONNREFUSED\",\"by\":\"upstream\"},\"mover\":\"copy\"}");
+        "\"error\":{\"code\":\"ECONNREFUSED\",\"by\":\"upstream\",\"sys\":\"ECONNREFUSED\"},"
+        "\"mover\":\"copy\"}");
 }
 
 static void test_json_absent(void **state)
@@ -199,6 +203,30 @@ static void test_format_faults(void **state)
     conf.redact = (struct weir_strs){ (struct weir_str[]){ WEIR_STR("cookie") }, 1 };
     assert_int_equal(weir_log_style_init(&style, &conf, false, &fault), WEIR_EINVAL);
     assert_non_null(strstr(fault.text, "'cookie'"));
+}
+
+/* What the system said is told where it said something, by its name. */
+static void test_error_sys(void **state)
+{
+    struct weir_access_log_conf conf = { .sample = 1 };
+    struct weir_access_log_conf format = { .format = WEIR_LOG_FORMAT,
+                                           .template_text =
+                                               WEIR_STR("$error_code $error_by $error_sys") };
+    struct weir_error why = { .code = WEIR_ETIMEDOUT, .by = WEIR_BY_CLIENT };
+    struct weir_access_record record = { .error = &why };
+
+    assert_non_null(
+        strstr(line_of(&conf, true, &record),
+               "\"duration_us\":0,\"error\":{\"code\":\"ETIMEDOUT\",\"by\":\"client\"}}"));
+    assert_string_equal(line_of(&format, true, &record), "ETIMEDOUT client -");
+    why = (struct weir_error){ .code = WEIR_ESYS, .by = WEIR_BY_UPSTREAM, .sys = EHOSTUNREACH };
+    assert_non_null(
+        strstr(line_of(&conf, true, &record), "\"by\":\"upstream\",\"sys\":\"EHOSTUNREACH\"}}"));
+    assert_string_equal(line_of(&format, true, &record), "ESYS upstream EHOSTUNREACH");
+    why.sys = 1000000; /* no name: the number */
+    assert_string_equal(line_of(&format, true, &record), "ESYS upstream 1000000");
+    record.error = NULL;
+    assert_string_equal(line_of(&format, true, &record), "- - -");
 }
 
 static void test_redact(void **state)
@@ -504,14 +532,15 @@ static void test_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),           cmocka_unit_test(test_json_absent),
-        cmocka_unit_test(test_times),          cmocka_unit_test(test_combined),
-        cmocka_unit_test(test_format),         cmocka_unit_test(test_format_faults),
-        cmocka_unit_test(test_redact),         cmocka_unit_test(test_any_bytes),
-        cmocka_unit_test(test_long),           cmocka_unit_test(test_reopen),
-        cmocka_unit_test(test_full_pipe),      cmocka_unit_test(test_no_space),
-        cmocka_unit_test(test_sample_and_off), cmocka_unit_test(test_bad_target),
-        cmocka_unit_test(test_speed),          cmocka_unit_test(test_grpc),
+        cmocka_unit_test(test_json),       cmocka_unit_test(test_json_absent),
+        cmocka_unit_test(test_times),      cmocka_unit_test(test_combined),
+        cmocka_unit_test(test_format),     cmocka_unit_test(test_format_faults),
+        cmocka_unit_test(test_error_sys),  cmocka_unit_test(test_redact),
+        cmocka_unit_test(test_any_bytes),  cmocka_unit_test(test_long),
+        cmocka_unit_test(test_reopen),     cmocka_unit_test(test_full_pipe),
+        cmocka_unit_test(test_no_space),   cmocka_unit_test(test_sample_and_off),
+        cmocka_unit_test(test_bad_target), cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_grpc),
     };
 
     return cmocka_run_group_tests_name("proxy/access_log", tests, NULL, NULL);
