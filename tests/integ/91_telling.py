@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What weir tells of itself unasked: the service manager that it is ready and ends, and a share of its requests."""
 import os
+import re
 import signal
 import socket
 import sys
@@ -174,6 +175,38 @@ def the_system_is_quoted(lab):
     refused, slow = (line["error"] for line in w.access(2))
     eq((refused["by"], refused["sys"]), ("upstream", "ECONNREFUSED"), "of a call of the system")
     eq(slow, {"code": "EHEADTIME", "by": "client"}, "of our own")
+
+
+@story
+def steps_are_traced(lab):
+    # At `trace` each step of a request is a line, and at any other level none.
+    def steps():
+        lines = [line.split(" trace: request ", 1)[1] for line in w.log().splitlines() if " trace: request " in line]
+        return [re.fullmatch(r"(\S+): (\w+): (more|wait|gone)(?:, then (\w+))?, \d+ us \(\d+ us since it began\)", line).groups() for line in lines]
+
+    w = lab.weir(lab.upstream(), routes=[{"match": {"path": "/a"}, "to": "app"}])
+    eq(w.ask("GET /a").status, 200, "an answer")
+    w.settle()
+    eq(steps(), [], "steps at level info")
+    eq(w.cli("set", "log-level", "trace")[0], 0, "set log-level")
+    eq(w.ask("GET /a").status, 200, "an answer")
+    eq(w.ask("GET /b").status, 404, "one of weir's own")
+    wait(lambda: sum(flow == "gone" for _, _, flow, _ in steps()) >= 2, "the requests end")
+    seen = {}
+    for id, step, flow, then in steps():
+        seen.setdefault(id, []).append((step, flow, then))
+    ids = [line["id"] for line in w.access(3)][1:]
+    ok(set(ids) <= set(seen), "by the ids of the access log", (ids, seen))
+    first, second = seen[ids[0]], seen[ids[1]]
+    eq(first[:4], [("early", "more", "request"), ("request", "more", "peer"), ("peer", "more", "connect"), first[3]], "the way of a request")
+    ok(("connect", "more", "exchange") in first and ("exchange", "wait", None) in first, "and on", first)
+    eq(first[-1], ("finish", "gone", None), "to its end")
+    ok(("fail", "more", "exchange") in second, "one that is refused", second)
+    eq(w.cli("set", "log-level", "info")[0], 0, "set log-level")
+    before = len(steps())
+    eq(w.ask("GET /a").status, 200, "an answer")
+    w.settle()
+    eq(len(steps()), before, "steps at level info again")
 
 
 @story

@@ -539,12 +539,17 @@ static enum weir_flow step_finish(struct weir_req *req)
 /* --- the loop ----------------------------------------------------------------------------------
  */
 
-static enum weir_flow (*const steps[WEIR_STEPS])(struct weir_req *) = {
+static const weir_step_fn steps[WEIR_STEPS] = {
     [WEIR_STEP_EARLY] = step_early,       [WEIR_STEP_REQUEST] = step_request,
     [WEIR_STEP_PEER] = step_peer,         [WEIR_STEP_CONNECT] = step_connect,
     [WEIR_STEP_EXCHANGE] = step_exchange, [WEIR_STEP_FAIL] = step_fail,
     [WEIR_STEP_FINISH] = step_finish,
 };
+
+static bool traced(const struct weir_req *req)
+{
+    return weir_log_level(req->worker->service->log) >= WEIR_LOG_TRACE;
+}
 
 void weir_req_run(struct weir_req *req)
 {
@@ -557,7 +562,8 @@ void weir_req_run(struct weir_req *req)
         weir_assert(req->magic == WEIR_REQ_MAGIC &&
                     req->step < WEIR_STEPS); /* the one good place to be paranoid */
         req->moved = false;
-        flow = steps[req->step](req);
+        flow = __builtin_expect(traced(req), 0) ? weir_req_traced(req, steps[req->step])
+                                                : steps[req->step](req);
         if (flow == WEIR_FLOW_GONE)
             return;
     } while (flow == WEIR_FLOW_MORE || req->moved);

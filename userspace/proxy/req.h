@@ -182,6 +182,11 @@ static inline enum weir_verdict weir_filters_run(struct weir_req *req, enum weir
     return weir_chain_run(req, phase, arg, again);
 }
 
+/* trace.c */
+typedef enum weir_flow (*weir_step_fn)(struct weir_req *req);
+/** Runs the step at which the request is, and logs a line about it. */
+enum weir_flow weir_req_traced(struct weir_req *req, weir_step_fn run);
+
 /* exchange.c: heads and bodies both ways. */
 extern const struct weir_hstream_sink weir_req_down_sink;
 /** `req->conn` is there: sends the request. */
