@@ -28,6 +28,8 @@ EXCUSED = {  # cases of the suites of others that are to fail, and why weir is r
     "trust.h2spec.http2/5.3.1/2": "PRIORITY that depends on itself: an error of RFC 7540 5.3.1, which RFC 9113 5.3.2 took away",
     "trust.h2spec-tls.http2/5.3.1/2": "the same",
 }
+IN_KERNEL = r"unit\.loader\.|integ\.\d+-kern"  # need BPF: may be skipped only where that is not permitted
+CAPS_OF_BPF = (12, 21, 39)  # CAP_NET_ADMIN, CAP_SYS_ADMIN (for namespaces), CAP_BPF
 H2SPEC_PARTS = {"Generic": "generic", "Hypertext": "http2", "HPACK:": "hpack"}  # the first word of a heading
 
 
@@ -133,6 +135,18 @@ def is_told(line, runs):
                for run, results in runs.items() for test, state in results.items())
 
 
+def may_use_bpf(status="/proc/self/status"):
+    with open(status, encoding="ascii") as f:
+        caps = int(re.search(r"^CapEff:\s*(\w+)", f.read(), re.M)[1], 16)
+    return all(caps >> cap & 1 for cap in CAPS_OF_BPF) and os.path.exists("/sys/kernel/btf/vmlinux")
+
+
+def shirked(runs):
+    """Tests that were skipped on a machine that can run them."""
+    return [(run, name) for run, results in runs.items() for name, state in results.items()
+            if state == "skipped" and re.match(IN_KERNEL, name) and may_use_bpf()]
+
+
 def lines(folder, name):
     path = os.path.join(folder, name)
     if not os.path.exists(path):
@@ -155,6 +169,9 @@ def main():
         for name, state in sorted(results.items()):
             if state not in ("passed", "excused"):
                 print("%s %s: %s" % (state.upper(), run, name))
+    for run, name in shirked(runs):
+        wrong += 1
+        print("FAILED %s: %s was skipped, but this machine permits BPF" % (run, name))
     lost = [line for line in lines(folder, "failed") if not is_told(line, runs)]
     for line in lost:
         print("FAILED %s" % line)
