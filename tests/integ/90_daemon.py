@@ -430,10 +430,10 @@ def explain_and_schema(lab):
 
 @story
 def verbs(lab):
-    for verb in ("run", "check", "proxy", "echo", "doctor", "status", "show", "set", "drain", "ban", "config", "version", "help", "completion"):
+    for verb in ("run", "check", "proxy", "echo", "doctor", "status", "show", "set", "drain", "ban", "kern", "config", "version", "help", "completion"):
         has(lab.cli("help", verb, check=0)[1], verb, "help of " + verb)
         eq(lab.cli(verb, "--no-such-option")[0], 2, "an unknown option of " + verb)
-    for verb in ("reload", "upgrade", "kern", "top", "nonsense"):
+    for verb in ("reload", "upgrade", "top", "nonsense"):
         eq(lab.cli("help", verb)[0], 2, "help of %s, which is not there" % verb)
         eq(lab.cli(verb)[0], 2, verb)
     ok(lab.cli()[0] in (0, 2), "no verb")

@@ -73,7 +73,8 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, const struct weir_co
     X(check)              \
     X(proxy)              \
     X(echo)               \
-    X(doctor) X(status) X(show) X(set) X(drain) X(ban) X(config) X(version) X(help) X(completion)
+    X(doctor)             \
+    X(status) X(show) X(set) X(drain) X(ban) X(kern) X(config) X(version) X(help) X(completion)
 #define WEIR_CLI_DECLARE(name) int weir_verb_##name(struct weir_cli *cli);
 WEIR_CLI_VERBS(WEIR_CLI_DECLARE)
 #undef WEIR_CLI_DECLARE

@@ -4,9 +4,11 @@
  * and what to do; `bad` is what the configuration needs and the host has not (exit status 3).
  */
 #include "cli/client.h"
+#include "cli/doctor.h"
 #include "cli/table.h"
 
 #include "daemon/privilege.h"
+#include "loader/loader.h"
 #include "net/addr.h"
 #include "weir/weir.h"
 
@@ -28,22 +30,9 @@
 
 enum { LOW_PORTS = 1024 }; /* where the kernel does not say */
 
-enum finding_state { FINDING_OK, FINDING_WARN, FINDING_OFF, FINDING_BAD };
-
-struct finding {
-    enum finding_state state;
-    char why[320], todo[320];
-};
-
-struct doctor {
-    const struct weir_conf *conf; /* NULL: the defaults count */
-};
-
 static const char *const state_names[] = { "ok", "warn", "off", "missing" };
 
-static void say(struct finding *f, enum finding_state state, const char *format, ...)
-    WEIR_PRINTF(3, 4);
-static void say(struct finding *f, enum finding_state state, const char *format, ...)
+void doctor_say(struct finding *f, enum finding_state state, const char *format, ...)
 {
     va_list args;
 
@@ -53,7 +42,7 @@ static void say(struct finding *f, enum finding_state state, const char *format,
     va_end(args);
 }
 
-static void todo(struct finding *f, const char *text)
+void doctor_todo(struct finding *f, const char *text)
 {
     snprintf(f->todo, sizeof(f->todo), "%s", text);
 }
@@ -80,28 +69,28 @@ static void check_kernel(const struct doctor *doctor, struct finding *f)
 
     (void)doctor;
     if (uname(&name) != 0 || sscanf(name.release, "%d.%d", &major, &minor) != 2) {
-        say(f, FINDING_WARN, "its version cannot be told");
+        doctor_say(f, FINDING_WARN, "its version cannot be told");
         return;
     }
     if (major > 6 || (major == 6 && minor >= 1)) {
-        say(f, FINDING_OK, "Linux %s", name.release);
+        doctor_say(f, FINDING_OK, "Linux %s", name.release);
         return;
     }
-    say(f, FINDING_WARN, "Linux %s is older than 6.1: connections are copied, by epoll",
-        name.release);
-    todo(f, "Linux 6.1 or later is supported whole");
+    doctor_say(f, FINDING_WARN, "Linux %s is older than 6.1: connections are copied, by epoll",
+               name.release);
+    doctor_todo(f, "Linux 6.1 or later is supported whole");
 }
 
 static void check_btf(const struct doctor *doctor, struct finding *f)
 {
     (void)doctor;
     if (access("/sys/kernel/btf/vmlinux", R_OK) == 0) {
-        say(f, FINDING_OK, "/sys/kernel/btf/vmlinux is there");
+        doctor_say(f, FINDING_OK, "/sys/kernel/btf/vmlinux is there");
         return;
     }
-    say(f, FINDING_OFF, "/sys/kernel/btf/vmlinux: %s; nothing that is built needs it yet",
-        strerror(errno));
-    todo(f, "a kernel with CONFIG_DEBUG_INFO_BTF=y has it");
+    doctor_say(f, FINDING_OFF, "/sys/kernel/btf/vmlinux: %s; `splice: sockmap` needs it",
+               strerror(errno));
+    doctor_todo(f, "a kernel with CONFIG_DEBUG_INFO_BTF=y has it");
 }
 
 static bool is_low(struct weir_str bind, long low)
@@ -152,18 +141,19 @@ static void check_privileges(const struct doctor *doctor, struct finding *f)
     if (doctor->conf && !may)
         bind = low_bind(doctor->conf, low);
     if (!weir_str_absent(bind)) {
-        say(f, FINDING_BAD, "uid %u, capabilities %s: '%.*s' cannot be bound", (unsigned)geteuid(),
-            caps, WEIR_FMT(bind));
-        todo(f, "root, CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start");
+        doctor_say(f, FINDING_BAD, "uid %u, capabilities %s: '%.*s' cannot be bound",
+                   (unsigned)geteuid(), caps, WEIR_FMT(bind));
+        doctor_todo(f, "root, CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start");
         return;
     }
     if (geteuid() == 0) {
-        say(f, FINDING_OK, "root, capabilities %s; `run` becomes `user` after it has bound", caps);
+        doctor_say(f, FINDING_OK, "root, capabilities %s; `run` becomes `user` after it has bound",
+                   caps);
         return;
     }
-    say(f, FINDING_OK, "uid %u, capabilities %s", (unsigned)geteuid(), caps);
+    doctor_say(f, FINDING_OK, "uid %u, capabilities %s", (unsigned)geteuid(), caps);
     if (!may && !doctor->conf)
-        todo(f, "as it is, ports below net.ipv4.ip_unprivileged_port_start cannot be bound");
+        doctor_todo(f, "as it is, ports below net.ipv4.ip_unprivileged_port_start cannot be bound");
 }
 
 /* Whom `run` becomes: as weir_user_find() says. */
@@ -174,20 +164,22 @@ static void check_user(const struct doctor *doctor, struct finding *f)
     char name[64];
 
     if (geteuid() != 0) {
-        say(f, FINDING_OK, "`run` stays uid %u, as it is not started by root", (unsigned)geteuid());
+        doctor_say(f, FINDING_OK, "`run` stays uid %u, as it is not started by root",
+                   (unsigned)geteuid());
         return;
     }
     snprintf(name, sizeof(name), "%.*s", WEIR_FMT(user));
     entry = getpwnam(name);
     if (entry) {
-        say(f, FINDING_OK, "'%s' is uid %u", name, (unsigned)entry->pw_uid);
+        doctor_say(f, FINDING_OK, "'%s' is uid %u", name, (unsigned)entry->pw_uid);
         return;
     }
     if (getpwnam("nobody"))
-        say(f, FINDING_WARN, "there is no user '%s': `run` becomes 'nobody'", name);
+        doctor_say(f, FINDING_WARN, "there is no user '%s': `run` becomes 'nobody'", name);
     else
-        say(f, FINDING_BAD, "there is no user '%s', and no 'nobody'", name);
-    todo(f, "useradd --system --no-create-home --shell /usr/sbin/nologin NAME, or set `user`");
+        doctor_say(f, FINDING_BAD, "there is no user '%s', and no 'nobody'", name);
+    doctor_todo(f,
+                "useradd --system --no-create-home --shell /usr/sbin/nologin NAME, or set `user`");
 }
 
 /* ---- limits ------------------------------------------------------------------------------- */
@@ -199,19 +191,19 @@ static void check_nofile(const struct doctor *doctor, struct finding *f)
     struct rlimit limit, want;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        say(f, FINDING_WARN, "%s", strerror(errno));
+        doctor_say(f, FINDING_WARN, "%s", strerror(errno));
         return;
     }
     want = (struct rlimit){ needed, limit.rlim_max > needed ? limit.rlim_max : needed };
     if (limit.rlim_cur >= needed || setrlimit(RLIMIT_NOFILE, &want) == 0) { /* as `run` will */
-        say(f, FINDING_OK, "soft %llu, hard %llu; limits.connections %lld needs %llu",
-            (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max,
-            (long long)connections, needed);
+        doctor_say(f, FINDING_OK, "soft %llu, hard %llu; limits.connections %lld needs %llu",
+                   (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max,
+                   (long long)connections, needed);
         return;
     }
-    say(f, FINDING_WARN, "hard limit %llu, but limits.connections %lld needs %llu",
-        (unsigned long long)limit.rlim_max, (long long)connections, needed);
-    todo(f, "LimitNOFILE= of the unit, `ulimit -Hn`, or a smaller limits.connections");
+    doctor_say(f, FINDING_WARN, "hard limit %llu, but limits.connections %lld needs %llu",
+               (unsigned long long)limit.rlim_max, (long long)connections, needed);
+    doctor_todo(f, "LimitNOFILE= of the unit, `ulimit -Hn`, or a smaller limits.connections");
 }
 
 static void check_somaxconn(const struct doctor *doctor, struct finding *f)
@@ -221,17 +213,17 @@ static void check_somaxconn(const struct doctor *doctor, struct finding *f)
 
     (void)doctor;
     if (!read_line("/proc/sys/net/core/somaxconn", text, sizeof(text))) {
-        say(f, FINDING_WARN, "net.core.somaxconn cannot be read");
+        doctor_say(f, FINDING_WARN, "net.core.somaxconn cannot be read");
         return;
     }
     have = strtol(text, NULL, 10);
     if (have >= 4096) {
-        say(f, FINDING_OK, "net.core.somaxconn is %ld", have);
+        doctor_say(f, FINDING_OK, "net.core.somaxconn is %ld", have);
         return;
     }
-    say(f, FINDING_WARN, "net.core.somaxconn is %ld: a listener's backlog of 4096 is cut to that",
-        have);
-    todo(f, "sysctl -w net.core.somaxconn=4096");
+    doctor_say(f, FINDING_WARN,
+               "net.core.somaxconn is %ld: a listener's backlog of 4096 is cut to that", have);
+    doctor_todo(f, "sysctl -w net.core.somaxconn=4096");
 }
 
 static void check_ports(const struct doctor *doctor, struct finding *f)
@@ -242,17 +234,17 @@ static void check_ports(const struct doctor *doctor, struct finding *f)
     (void)doctor;
     if (!read_line("/proc/sys/net/ipv4/ip_local_port_range", text, sizeof(text)) ||
         sscanf(text, "%d %d", &low, &high) != 2) {
-        say(f, FINDING_WARN, "net.ipv4.ip_local_port_range cannot be read");
+        doctor_say(f, FINDING_WARN, "net.ipv4.ip_local_port_range cannot be read");
         return;
     }
     if (high - low >= 28000) {
-        say(f, FINDING_OK, "%d to %d: %d connections to one address of an upstream", low, high,
-            high - low + 1);
+        doctor_say(f, FINDING_OK, "%d to %d: %d connections to one address of an upstream", low,
+                   high, high - low + 1);
         return;
     }
-    say(f, FINDING_WARN, "%d to %d: only %d connections to one address of an upstream", low, high,
-        high - low + 1);
-    todo(f, "sysctl -w net.ipv4.ip_local_port_range='1024 65535'");
+    doctor_say(f, FINDING_WARN, "%d to %d: only %d connections to one address of an upstream", low,
+               high, high - low + 1);
+    doctor_todo(f, "sysctl -w net.ipv4.ip_local_port_range='1024 65535'");
 }
 
 static void check_memory(const struct doctor *doctor, struct finding *f)
@@ -263,10 +255,10 @@ static void check_memory(const struct doctor *doctor, struct finding *f)
     (void)doctor;
     weir_human_bytes(host, total);
     if (read_line("/sys/fs/cgroup/memory.max", text, sizeof(text)) && strcmp(text, "max") != 0)
-        say(f, FINDING_OK, "the control group allows %s, the host has %s",
-            weir_human_bytes(limit, strtoull(text, NULL, 10)), host);
+        doctor_say(f, FINDING_OK, "the control group allows %s, the host has %s",
+                   weir_human_bytes(limit, strtoull(text, NULL, 10)), host);
     else
-        say(f, FINDING_OK, "the host has %s; no control group limits it", host);
+        doctor_say(f, FINDING_OK, "the host has %s; no control group limits it", host);
 }
 
 /* ---- processors --------------------------------------------------------------------------- */
@@ -288,27 +280,27 @@ static void check_workers(const struct doctor *doctor, struct finding *f)
             workers = quota < 1 ? 1 : (int)(quota + 0.999);
     }
     if (quota > 0)
-        say(f, FINDING_OK, "affinity allows %d CPU%s, cpu.max %.1f: `workers: auto` is %d", cpus,
-            cpus == 1 ? "" : "s", quota, workers);
+        doctor_say(f, FINDING_OK, "affinity allows %d CPU%s, cpu.max %.1f: `workers: auto` is %d",
+                   cpus, cpus == 1 ? "" : "s", quota, workers);
     else
-        say(f, FINDING_OK, "affinity allows %d CPU%s, no cpu.max: `workers: auto` is %d", cpus,
-            cpus == 1 ? "" : "s", workers);
+        doctor_say(f, FINDING_OK, "affinity allows %d CPU%s, no cpu.max: `workers: auto` is %d",
+                   cpus, cpus == 1 ? "" : "s", workers);
     if (asked > cpus) {
         f->state = FINDING_WARN;
-        todo(f, "the configuration asks for more workers than CPUs");
+        doctor_todo(f, "the configuration asks for more workers than CPUs");
     }
 }
 
 static void check_epoll(const struct doctor *doctor, struct finding *f)
 {
     (void)doctor;
-    say(f, FINDING_OK, "edge-triggered; what `io: auto` uses");
+    doctor_say(f, FINDING_OK, "edge-triggered; what `io: auto` uses");
 }
 
 static void check_uring(const struct doctor *doctor, struct finding *f)
 {
     (void)doctor;
-    say(f, FINDING_OFF, "not built yet");
+    doctor_say(f, FINDING_OFF, "not built yet");
 }
 
 static void check_libraries(const struct doctor *doctor, struct finding *f)
@@ -320,10 +312,12 @@ static void check_libraries(const struct doctor *doctor, struct finding *f)
     pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     pcre2[strcspn(pcre2, " ")] = '\0';
     yaml_get_version(&major, &minor, &patch);
-    say(f, FINDING_OK,
-        "%s, libuv %s, c-ares %s, PCRE2 %s, libyaml %d.%d.%d, jansson %s, protobuf-c %s",
-        OpenSSL_version(OPENSSL_VERSION), uv_version_string(), ares_version(NULL), pcre2, major,
-        minor, patch, jansson_version_str(), protobuf_c_version());
+    doctor_say(f, FINDING_OK,
+               "%s, libuv %s, c-ares %s, PCRE2 %s, libyaml %d.%d.%d, jansson %s, protobuf-c %s, "
+               "libbpf %s",
+               OpenSSL_version(OPENSSL_VERSION), uv_version_string(), ares_version(NULL), pcre2,
+               major, minor, patch, jansson_version_str(), protobuf_c_version(),
+               weir_kern_libbpf());
 }
 
 static const struct {
@@ -335,7 +329,8 @@ static const struct {
     { "file descriptors", check_nofile }, { "accept queue", check_somaxconn },
     { "local ports", check_ports },       { "memory", check_memory },
     { "workers", check_workers },         { "io: epoll", check_epoll },
-    { "io: io-uring", check_uring },      { "libraries", check_libraries },
+    { "io: io-uring", check_uring },      { "splice: sockmap", weir_doctor_sockmap },
+    { "libraries", check_libraries },
 };
 enum { CHECKS_COUNT = sizeof(checks) / sizeof(checks[0]) };
 

@@ -56,6 +56,7 @@ static const char *const show_words[] = { "connections", "upstreams", "pools",  
                                           "certs",       "bans",      "config", NULL };
 static const char *const set_words[] = { "upstream", "log-level", NULL };
 static const char *const ban_words[] = { "add", "del", "list", NULL };
+static const char *const kern_words[] = { "status", "unload", NULL };
 static const char *const config_words[] = { "explain", "schema", NULL };
 static const char *const completion_words[] = { "bash", "zsh", "fish", NULL };
 
@@ -102,6 +103,10 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       "refuse clients at accept, on the daemon's own listeners",
       "Refuses what meets access.never_ban, and the address that asks.", ban_words, ban_options, 1,
       2, weir_verb_ban },
+    { "kern", "status | unload [-i INSTANCE]", "what weir has in the kernel; take it away",
+      "`status` lists the pins below /sys/fs/bpf/weir, `unload` detaches and removes them: of one\n"
+      "instance, or of all. A stop does that by itself; this is for what a crash has left.",
+      kern_words, NULL, 1, 1, weir_verb_kern },
     { "config", "explain [KEY] | schema", "what may stand in the configuration",
       "Example: weir config explain upstreams.app.health\n"
       "`schema` prints a JSON Schema for editors. With -c FILE both know the filters of the\n"
