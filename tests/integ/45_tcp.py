@@ -165,7 +165,7 @@ def nobody_there(lab):
     w = lab.weir(gone, listener=TCP)
     is_cut(w, "no server: never a clean end")
     line = w.access(1)[0]
-    eq((line["status"], line["error"], line["attempts"]), (502, {"code": "ECONNREFUSED", "by": "upstream"}, 2), "the log")
+    eq((line["status"], line["error"], line["attempts"]), (502, {"code": "ECONNREFUSED", "by": "upstream", "sys": "ECONNREFUSED"}, 2), "the log")
     ok("mover" not in line, "nothing was moved", line)
 
 

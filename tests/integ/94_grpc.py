@@ -100,7 +100,7 @@ def own_errors(lab):
     eq((r.status, r.body, r.get("grpc-status")), (403, b"no", None), "what a route replies is as it is")
     lines = w.access(3)
     eq([(line["status"], line["grpc"]["status"]) for line in lines], [(200, 14), (200, 12), (403, 7)], "the log")
-    eq(lines[0]["error"], {"code": "ECONNREFUSED", "by": "upstream"}, "the error")
+    eq(lines[0]["error"], {"code": "ECONNREFUSED", "by": "upstream", "sys": "ECONNREFUSED"}, "the error")
     eq(w.metric("weir_grpc_requests_total", route="", status="12"), 1, "the metric")
 
 
