@@ -17,6 +17,20 @@ const struct weir_filter_type *const conf_filter_types[] = {
     NULL,
 };
 
+/* To those who read files when the service is made, and when it is checked here. */
+static void hand_door(struct conf_load *load)
+{
+    struct weir_proxy_conf *proxy = &load->conf->proxy;
+    struct weir_listener_conf *listeners = proxy->listeners.at;
+    struct weir_cluster_conf *upstreams = proxy->upstreams.at;
+
+    proxy->access.files = load->door;
+    for (size_t i = 0; i < proxy->listeners.count; i++)
+        listeners[i].tls.files = load->door;
+    for (size_t i = 0; i < proxy->upstreams.count; i++)
+        upstreams[i].tls.files = load->door;
+}
+
 static void load_sections(struct conf_load *load)
 {
     conf_defaults(load, conf_top_items, load->conf, false);
@@ -29,6 +43,7 @@ static void load_sections(struct conf_load *load)
     if (load->plugins_only)
         return;
     conf_fill(load, conf_top_items, load->conf, load->root, NULL);
+    hand_door(load);
     conf_check(load);
 }
 
@@ -55,7 +70,9 @@ static int load_new(const char *path, const struct weir_str *text,
     *out = NULL;
     load.files_end = &load.files;
     load.filters = opts && opts->filters ? opts->filters : conf_filter_types;
+    load.door = opts ? opts->files : NULL;
     load.no_files = opts && opts->no_files;
+    load.no_host = load.no_files || weir_files_replays(load.door);
     load.plugins_only = opts && opts->plugins_only;
     load.conf = calloc(1, sizeof(*load.conf));
     if (!load.conf)

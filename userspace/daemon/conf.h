@@ -13,6 +13,7 @@
 #define DAEMON_CONF_H
 
 #include "base/arena.h"
+#include "base/files.h"
 #include "proxy/policy.h"
 #include "weir/conf.h"
 
@@ -93,6 +94,10 @@ struct weir_conf_opts {
      * name is not looked at, TLS is not built, plug-ins are not loaded and what their filters say is skipped. For what is
      * only parsed. */
     bool no_files;
+    /** Where the files come from that it reads, and that its certificates, keys, secrets and deny_file are: the
+     * snapshot keeps it for the service that is made of it. NULL: the disk. What replays was checked against the host by
+     * whom it comes from, so that is not done again. */
+    struct weir_files *files;
     /** Of all that the file says, `plugins` alone is read: the snapshot has their filters, and defaults. */
     bool plugins_only;
 };

@@ -61,7 +61,7 @@ static void check_unix(struct conf_load *load, const struct conf_mark *mark,
     struct weir_str path = weir_str(addr->un.sun_path);
     struct stat st;
 
-    if (load->no_files)
+    if (load->no_host)
         return;
     if (!lstat(path.ptr, &st) && !S_ISSOCK(st.st_mode))
         conf_error(load, mark, "'%.*s' is there, and is no socket", CONF_QUOTE(path));
@@ -126,7 +126,7 @@ static void check_device(struct conf_load *load, const struct weir_listener_conf
         return;
     }
     snprintf(name, sizeof(name), "%.*s", WEIR_FMT(listener->device));
-    if (listener->device.len && !load->no_files && !if_nametoindex(name))
+    if (listener->device.len && !load->no_host && !if_nametoindex(name))
         conf_error(load, mark, "there is no network interface '%.*s'",
                    CONF_QUOTE(listener->device));
 }

@@ -38,7 +38,7 @@ static int write_fault(const char *path)
 
 void conf_check_writable(struct conf_load *load, const struct conf_mark *mark, struct weir_str path)
 {
-    int err = load->no_files ? 0 : write_fault(path.ptr);
+    int err = load->no_host ? 0 : write_fault(path.ptr);
 
     if (err == ENOENT)
         conf_error(load, mark, "cannot write '%.*s': its folder does not exist", CONF_QUOTE(path));
@@ -49,14 +49,13 @@ void conf_check_writable(struct conf_load *load, const struct conf_mark *mark, s
 void conf_check_deny_file(struct conf_load *load)
 {
     const struct weir_access_conf *access_conf = &load->conf->proxy.access;
-    struct weir_access_conf only = { .deny_file = access_conf->deny_file };
+    struct weir_access_conf only = { .deny_file = access_conf->deny_file, .files = load->door };
     struct weir_tls_fault fault = { 0 };
     struct weir_access *access_made;
-    struct stat st;
 
-    /* one that cannot be read was named already; a pipe would be empty for the daemon */
-    if (load->no_files || !only.deny_file.len || stat(only.deny_file.ptr, &st) ||
-        !S_ISREG(st.st_mode) || access(only.deny_file.ptr, R_OK))
+    /* one that cannot be read was named already */
+    if (load->no_files || !only.deny_file.len ||
+        weir_files_check(load->door, only.deny_file.ptr, false) != 0)
         return;
     access_made = weir_access_new(&only, &fault);
     if (!access_made)
@@ -70,7 +69,7 @@ bool conf_addr_here(const struct conf_load *load, const struct weir_addr *addr)
     bool here;
     int fd;
 
-    if (load->no_files || addr->sa.sa_family == AF_UNIX)
+    if (load->no_host || addr->sa.sa_family == AF_UNIX)
         return true;
     weir_addr_set_port(&any_port, 0);
     fd = socket(addr->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -103,7 +102,7 @@ void conf_check_accounts(struct conf_load *load)
     const char *user = weir_arena_copy(&load->scratch, conf->user).ptr;
     const char *group = weir_arena_copy(&load->scratch, conf->admin.group).ptr;
 
-    if (load->no_files || !user || (conf->admin.group.len && !group))
+    if (load->no_host || !user || (conf->admin.group.len && !group))
         return;
     if (conf->admin.group.len && !getgrnam(group))
         conf_error(load, conf_at(load, &conf->admin.group, "group"), "there is no group '%.*s'",

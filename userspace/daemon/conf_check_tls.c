@@ -45,7 +45,8 @@ static bool check_certs(struct conf_load *load, const struct weir_listener_conf 
     bool good = true;
 
     for (size_t i = 0; i < listener->tls.certs.count; i++) {
-        struct weir_tls_server_conf one = { .certs = { (void *)&certs[i], 1 } };
+        struct weir_tls_server_conf one = { .certs = { (void *)&certs[i], 1 },
+                                            .files = load->door };
         const struct conf_pair *element = conf_place(load, &certs[i], "");
 
         good &= build(load, &one, listener->name,
@@ -68,6 +69,7 @@ static bool check_settings(struct conf_load *load, const struct weir_listener_co
     keys.ticket_keys = tls->ticket_keys;
     ca.certs = ciphers.certs = keys.certs = (struct weir_conf_list){ (void *)certs, 1 };
     ca.client_verify = tls->client_verify;
+    ca.files = ciphers.files = keys.files = load->door;
     if (tls->client_ca.ptr)
         good &= build(load, &ca, listener->name, conf_at(load, &tls->client_ca, "client_ca"));
     if (tls->ciphers.ptr)
@@ -113,6 +115,7 @@ static void check_upstream(struct conf_load *load, const struct weir_cluster_con
     const struct conf_mark *tls = conf_at(load, &cluster->tls, "tls");
 
     us.key = cluster->tls.key;
+    us.files = load->door;
     them.cert = them.key = (struct weir_str){ NULL, 0 };
     check_client(load, &them, conf_at(load, &cluster->tls.ca, "ca") ?: tls);
     if (us.cert.ptr && us.key.ptr)

@@ -3,77 +3,18 @@
 #include "daemon/conf_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <glob.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* The rest of an open file into scratch; 0 or -errno. */
-static int read_all(struct conf_load *load, int fd, size_t max, struct weir_str *text)
-{
-    size_t room = 16 * 1024, len = 0;
-    char *at = malloc(room);
-
-    while (at) {
-        ssize_t n = read(fd, at + len, room - len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0 || len + (size_t)n > max) {
-            int err = n < 0 ? -errno : n ? -EFBIG : 0;
-
-            *text = err ? (struct weir_str){ NULL, 0 }
-                        : weir_arena_copy(&load->scratch, (struct weir_str){ at, len });
-            free(at);
-            return err ? err : text->ptr ? 0 : -ENOMEM;
-        }
-        len += (size_t)n;
-        if (len == room) {
-            char *more = realloc(at, room *= 2);
-
-            if (!more)
-                free(at);
-            at = more;
-        }
-    }
-    return -ENOMEM;
-}
-
-/* A regular file alone: a pipe or a device could block for ever. */
-static int open_regular(const char *path, struct stat *st)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    int err;
-
-    if (fd < 0)
-        return -errno;
-    err = fstat(fd, st)          ? -errno
-          : S_ISDIR(st->st_mode) ? -EISDIR
-          : S_ISREG(st->st_mode) ? 0
-                                 : -EINVAL;
-    if (!err)
-        return fd;
-    close(fd);
-    return err;
-}
 
 int conf_slurp(struct conf_load *load, const char *path, size_t max, struct weir_str *text)
 {
-    struct stat st = { 0 };
-    int fd = open_regular(path, &st);
-    int err;
+    struct weir_file file;
+    int err = weir_files_read(load->door, path, max, &file);
 
-    if (fd < 0)
-        return fd;
-    err = read_all(load, fd, max, text);
-    close(fd);
-    return err;
-}
-
-const char *conf_read_text(int err)
-{
-    return err == -EINVAL ? "it is not a regular file" : strerror(-err);
+    *text = (struct weir_str){ NULL, 0 };
+    if (err)
+        return err;
+    *text = weir_arena_copy(&load->scratch, (struct weir_str){ file.data, file.len });
+    weir_file_drop(&file);
+    return text->ptr ? 0 : -ENOMEM;
 }
 
 static struct weir_str dir_of(struct weir_str path)
@@ -123,43 +64,41 @@ static struct conf_file *file_new(struct conf_load *load, struct weir_str name, 
     return file;
 }
 
-static struct conf_file *file_find(struct conf_load *load, const struct stat *st)
+static struct conf_file *file_find(struct conf_load *load, const struct weir_file *seen)
 {
     for (struct conf_file *file = load->files; file; file = file->next)
-        if (file->ino == st->st_ino && file->dev == st->st_dev && file->ino)
+        if (file->ino == seen->ino && file->dev == seen->dev && file->ino)
             return file;
     return NULL;
 }
 
-/* Opens and reads a file; `mark`: the include that asks for it, NULL for the first. */
+/* Reads a file; `mark`: the include that asks for it, NULL for the first. */
 static struct conf_file *file_read(struct conf_load *load, const char *path,
                                    const struct conf_mark *mark, unsigned depth)
 {
-    struct conf_file *file;
-    struct stat st = { 0 };
-    int fd = open_regular(path, &st);
-    int err = fd < 0 ? fd : 0;
+    struct conf_file *file = NULL;
+    struct weir_file seen = { 0 };
+    int err = weir_files_read(load->door, path, CONF_FILE_BYTES_MAX, &seen);
+    bool again = !err && file_find(load, &seen);
 
-    if (!err && file_find(load, &st)) {
+    if (again)
         conf_error(load, mark, "'%.*s' is included already, or includes itself",
                    CONF_QUOTE(weir_str(path)));
-        close(fd);
-        return NULL;
-    }
-    file = err ? NULL : file_new(load, weir_str(path), depth);
+    else if (!err)
+        file = file_new(load, weir_str(path), depth);
     if (file) {
-        file->dev = st.st_dev;
-        file->ino = st.st_ino;
-        err = read_all(load, fd, CONF_FILE_BYTES_MAX, &file->text);
+        file->dev = seen.dev;
+        file->ino = seen.ino;
+        file->text = weir_arena_copy(&load->scratch, (struct weir_str){ seen.data, seen.len });
+        err = file->text.ptr ? 0 : -ENOMEM;
     }
-    if (fd >= 0)
-        close(fd);
+    weir_file_drop(&seen);
     if (err == -EFBIG)
         conf_error(load, mark, "'%.*s' is larger than %d MiB", CONF_QUOTE(weir_str(path)),
                    CONF_FILE_BYTES_MAX >> 20);
     else if (err)
         conf_error(load, mark, "cannot read '%.*s': %s", CONF_QUOTE(weir_str(path)),
-                   conf_read_text(err));
+                   weir_files_fault(err));
     return err ? NULL : file;
 }
 
@@ -247,7 +186,9 @@ static void include_one(struct conf_load *load, const struct conf_file *from,
                         const struct conf_node *node)
 {
     struct weir_str path, pattern;
-    glob_t found;
+    struct weir_file found;
+    const char *match;
+    size_t at = 0;
     int err;
 
     if (!conf_value_text(load, NULL, node, &path))
@@ -259,15 +200,15 @@ static void include_one(struct conf_load *load, const struct conf_file *from,
         include_path(load, from, node, pattern.ptr);
         return;
     }
-    err = glob(pattern.ptr, GLOB_ERR, NULL, &found);
-    if (err == GLOB_NOSPACE)
+    err = weir_files_glob(load->door, pattern.ptr, &found);
+    if (err == -ENOMEM)
         load->nomem = true;
-    else if (err == GLOB_ABORTED)
+    else if (err)
         conf_error(load, &node->mark, "cannot list '%.*s': %s", CONF_QUOTE(pattern),
-                   strerror(errno));
-    for (size_t i = 0; !err && i < found.gl_pathc; i++) /* glob sorts; none is no error */
-        include_path(load, from, node, found.gl_pathv[i]);
-    globfree(&found);
+                   weir_files_fault(err));
+    while (!err && (match = weir_file_next(&found, &at))) /* sorted; none is no error */
+        include_path(load, from, node, match);
+    weir_file_drop(&found);
 }
 
 static void include_all(struct conf_load *load, const struct conf_file *from,

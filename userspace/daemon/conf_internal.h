@@ -4,6 +4,7 @@
 #ifndef DAEMON_CONF_INTERNAL_H
 #define DAEMON_CONF_INTERNAL_H
 
+#include "base/files.h"
 #include "base/str.h"
 #include "daemon/conf.h"
 #include "net/addr.h"
@@ -94,8 +95,6 @@ struct weir_str conf_path(struct conf_load *load, const struct conf_mark *mark,
 /** The content of a regular file of at most `max` bytes in load->scratch: 0, or -errno (EFBIG,
  * EISDIR …). */
 int conf_slurp(struct conf_load *load, const char *path, size_t max, struct weir_str *text);
-/** What conf_slurp's fault is called. */
-const char *conf_read_text(int err);
 
 /* ---- the load in progress ---- */
 
@@ -138,7 +137,10 @@ struct conf_load {
     struct weir_conf *conf;
     struct weir_diags *diags;
     const struct weir_filter_type *const *filters;
+    struct weir_files *door; /* to the files that it names; NULL: the disk */
     bool no_files, no_includes, plugins_only;
+    bool
+        no_host; /* whether this host has what is named is not asked: no_files, or another process asked */
     bool plugins_unread; /* a plug-in was not loaded: a filter that nobody knows may be its */
     bool nomem;
     size_t errors_before; /* those that `diags` had when the load began */

@@ -30,7 +30,7 @@ static const char *entry_path(struct conf_load *load, const struct conf_node *no
     if (!conf_value(load, &row, node, said) || load->no_files)
         return NULL;
     path = *said;
-    if (stat(path.ptr, &st) || !S_ISREG(st.st_mode)) {
+    if (!load->no_host && (stat(path.ptr, &st) || !S_ISREG(st.st_mode))) {
         conf_error(load, &node->mark, "cannot read '%.*s': it is not a regular file",
                    CONF_QUOTE(path));
         return NULL;

@@ -3,10 +3,7 @@
 #include "daemon/conf_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct unit {
     const char *name;
@@ -280,7 +277,7 @@ static bool secret_text(struct conf_load *load, const struct weir_conf_item *ite
     err = conf_slurp(load, path.ptr, CONF_SECRET_BYTES_MAX, text);
     if (err) {
         conf_error(load, &pair->value->mark, "cannot read '%.*s': %s", CONF_QUOTE(path),
-                   conf_read_text(err));
+                   weir_files_fault(err));
         return false;
     }
     if (text->len && text->ptr[text->len - 1] == '\n')
@@ -438,23 +435,6 @@ static int word_index(struct conf_load *load, const struct weir_conf_item *item,
     return -1;
 }
 
-/* Can it be opened, and is it what it should be? 0 or an errno. */
-static int path_fault(const char *path, bool folder)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st;
-    int err = 0;
-
-    if (fd < 0)
-        return errno;
-    if (fstat(fd, &st))
-        err = errno;
-    else if (!!S_ISDIR(st.st_mode) != folder)
-        err = folder ? ENOTDIR : EISDIR;
-    close(fd);
-    return err;
-}
-
 static bool value_file(struct conf_load *load, const struct weir_conf_item *item,
                        const struct conf_node *node, struct weir_str text, void *field)
 {
@@ -468,9 +448,9 @@ static bool value_file(struct conf_load *load, const struct weir_conf_item *item
     *(struct weir_str *)field = path;
     if (load->no_files || item->type == WEIR_CONF_PATH)
         return true;
-    err = path_fault(path.ptr, item->type == WEIR_CONF_DIR);
+    err = weir_files_check(load->door, path.ptr, item->type == WEIR_CONF_DIR);
     if (err)
-        conf_error(load, &node->mark, "cannot read '%.*s': %s", CONF_QUOTE(path), strerror(err));
+        conf_error(load, &node->mark, "cannot read '%.*s': %s", CONF_QUOTE(path), strerror(-err));
     return err == 0;
 }
 

@@ -10,6 +10,7 @@
 #ifndef NET_TLS_H
 #define NET_TLS_H
 
+#include "base/files.h"
 #include "net/stream.h"
 #include "weir/conf.h"
 
@@ -30,6 +31,7 @@ struct weir_tls_server_conf {
     struct weir_str ticket_keys; /* absent or "auto": our own, rotated; else a file of 48 or 80 byte
                                     keys, first encrypts */
     struct weir_str ciphers;     /* absent: OpenSSL's */
+    struct weir_files *files;    /* where they are read when a policy is made; NULL: the disk */
 };
 
 struct weir_tls_client_conf {
@@ -39,7 +41,10 @@ struct weir_tls_client_conf {
     struct weir_str cert, key; /* client certificate; absent: none */
     struct weir_strs alpn;
     int min_version;
+    struct weir_files *files; /* as above */
 };
+
+enum { WEIR_PEM_BYTES_MAX = 16 * 1024 * 1024 }; /* of a file of certificates */
 
 struct weir_tls_server;
 struct weir_tls_client;

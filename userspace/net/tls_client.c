@@ -107,11 +107,9 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 
 /* ---- contexts ---- */
 
-static int client_ca(SSL_CTX *ctx, struct weir_str ca, struct weir_tls_fault *fault)
+static int client_ca(SSL_CTX *ctx, struct weir_files *files, struct weir_str ca,
+                     struct weir_tls_fault *fault)
 {
-    char *file;
-    int err = 0;
-
     if (weir_str_absent(ca) || ca.len == 0) {
         if (SSL_CTX_set_default_verify_paths(ctx) != 1)
             return tls_fault(fault, true,
@@ -119,13 +117,11 @@ static int client_ca(SSL_CTX *ctx, struct weir_str ca, struct weir_tls_fault *fa
                              "ca-certificates, or give `ca: FILE`");
         return 0;
     }
-    file = weir_str_dup(ca);
-    if (!file || SSL_CTX_load_verify_file(ctx, file) != 1)
-        err =
-            tls_fault(fault, true, "%.*s: cannot read ca; it must be a PEM file of CA certificates",
-                      WEIR_FMT(ca));
-    free(file);
-    return err;
+    if (tls_ca_load(ctx, files, ca, NULL) != 0)
+        return tls_fault(fault, true,
+                         "%.*s: cannot read ca; it must be a PEM file of CA certificates",
+                         WEIR_FMT(ca));
+    return 0;
 }
 
 static int client_cert(SSL_CTX *ctx, const struct weir_tls_client_conf *conf,
@@ -136,7 +132,7 @@ static int client_cert(SSL_CTX *ctx, const struct weir_tls_client_conf *conf,
 
     if (weir_str_absent(conf->cert) || conf->cert.len == 0)
         return 0;
-    err = tls_cert_load(&cert, conf->cert, conf->key, fault);
+    err = tls_cert_load(&cert, conf->files, conf->cert, conf->key, fault);
     if (err)
         return err;
     err = tls_cert_use(&cert, ctx, fault);
@@ -178,7 +174,7 @@ static int client_setup(struct weir_tls_client *client, const struct weir_tls_cl
     SSL_CTX_set_session_cache_mode(client->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(client->ctx, on_session);
     SSL_CTX_set_verify(client->ctx, conf->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-    err = conf->verify ? client_ca(client->ctx, conf->ca, fault) : 0;
+    err = conf->verify ? client_ca(client->ctx, conf->files, conf->ca, fault) : 0;
     if (!err)
         err = client_cert(client->ctx, conf, fault);
     if (!err)

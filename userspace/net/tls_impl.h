@@ -205,9 +205,14 @@ struct tls_cert {
 
 /** `key` absent: in the same file. 0 or WEIR_ECONFIG with the fault filled; a warning leaves text
  * there and is 0. */
-int tls_cert_load(struct tls_cert *cert, struct weir_str file, struct weir_str key,
-                  struct weir_tls_fault *fault) __attribute__((warn_unused_result));
+int tls_cert_load(struct tls_cert *cert, struct weir_files *files, struct weir_str file,
+                  struct weir_str key, struct weir_tls_fault *fault)
+    __attribute__((warn_unused_result));
 void tls_cert_fini(struct tls_cert *cert);
+/** The CA certificates and revocation lists of a PEM file become what a context trusts; their subjects go to *names
+ * (NULL: not wanted), each once. 0 or WEIR_ECONFIG, with no fault filled: the caller knows what the file is for. */
+int tls_ca_load(SSL_CTX *ctx, struct weir_files *files, struct weir_str file,
+                STACK_OF(X509_NAME) * *names) __attribute__((warn_unused_result));
 /** Puts it into a context. */
 int tls_cert_use(const struct tls_cert *cert, SSL_CTX *ctx, struct weir_tls_fault *fault)
     __attribute__((warn_unused_result));
@@ -231,8 +236,9 @@ struct tls_names {
 };
 
 /** Loads all that `conf` names. 0 or WEIR_ECONFIG, WEIR_ENOMEM. */
-int tls_names_load(struct tls_names *names, const struct weir_conf_list *conf,
-                   struct weir_tls_fault *fault) __attribute__((warn_unused_result));
+int tls_names_load(struct tls_names *names, struct weir_files *files,
+                   const struct weir_conf_list *conf, struct weir_tls_fault *fault)
+    __attribute__((warn_unused_result));
 void tls_names_fini(struct tls_names *names);
 /** The group for a name (exact, then its wildcard), -1 when no certificate is for it. */
 int tls_names_find(const struct tls_names *names, struct weir_str host);

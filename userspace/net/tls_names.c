@@ -9,11 +9,8 @@
 
 #include "base/str.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 enum { TLS_CERTS_MAX = 4096, TLS_KINDS = 3 };
 
@@ -24,8 +21,8 @@ static int kind_of(const struct tls_cert *cert)
 
 /* ---- loading ---- */
 
-static int names_add(struct tls_names *names, struct weir_str file, struct weir_str key,
-                     struct weir_tls_fault *fault)
+static int names_add(struct tls_names *names, struct weir_files *files, struct weir_str file,
+                     struct weir_str key, struct weir_tls_fault *fault)
 {
     int err;
 
@@ -40,22 +37,22 @@ static int names_add(struct tls_names *names, struct weir_str file, struct weir_
         names->certs = certs;
         names->cert_room = room;
     }
-    err = tls_cert_load(&names->certs[names->cert_count], file, key, fault);
+    err = tls_cert_load(&names->certs[names->cert_count], files, file, key, fault);
     if (!err)
         names->cert_count++;
     return err;
 }
 
-static int is_cert_file(const struct dirent *entry)
+static bool is_cert_file(const char *entry)
 {
-    struct weir_str name = weir_str(entry->d_name);
+    struct weir_str name = weir_str(entry);
 
-    return entry->d_name[0] != '.' &&
+    return entry[0] != '.' &&
            (weir_str_ends(name, WEIR_STR(".pem")) || weir_str_ends(name, WEIR_STR(".crt")));
 }
 
-static int names_add_entry(struct tls_names *names, const char *dir, const char *entry,
-                           struct weir_tls_fault *fault)
+static int names_add_entry(struct tls_names *names, struct weir_files *files, const char *dir,
+                           const char *entry, struct weir_tls_fault *fault)
 {
     char file[4096], key[4096];
     bool slash = *dir && dir[strlen(dir) - 1] == '/';
@@ -64,34 +61,39 @@ static int names_add_entry(struct tls_names *names, const char *dir, const char 
     if (n < 0 || (size_t)n >= sizeof(file))
         return tls_fault(fault, false, "%s: a path that is too long", dir);
     if (weir_str_ends(weir_str(entry), WEIR_STR(".pem")))
-        return names_add(names, weir_str(file), (struct weir_str){ 0 }, fault);
+        return names_add(names, files, weir_str(file), (struct weir_str){ 0 }, fault);
     memcpy(key, file, (size_t)n + 1);
     memcpy(key + n - 3, "key", 3);
-    return names_add(names, weir_str(file), weir_str(key), fault);
+    return names_add(names, files, weir_str(file), weir_str(key), fault);
 }
 
-static int names_add_dir(struct tls_names *names, struct weir_str dir, struct weir_tls_fault *fault)
+static int names_add_dir(struct tls_names *names, struct weir_files *files, struct weir_str dir,
+                         struct weir_tls_fault *fault)
 {
     char *path = weir_str_dup(dir);
-    struct dirent **entries = NULL;
-    int count = path ? scandir(path, &entries, is_cert_file, alphasort) : -1;
-    int err = 0;
+    int err = path ? 0 : tls_fault(fault, false, "out of memory"), seen, count = 0;
+    struct weir_file entries;
+    const char *entry;
+    size_t at = 0;
 
-    if (!path)
-        return tls_fault(fault, false, "out of memory");
-    if (count < 0)
-        err = tls_fault(fault, false, "%s: cannot read the folder: %s", path, strerror(errno));
-    else if (count == 0)
+    if (err)
+        return err;
+    seen = weir_files_list(files, path, &entries);
+    if (seen)
+        err =
+            tls_fault(fault, false, "%s: cannot read the folder: %s", path, weir_files_fault(seen));
+    while (!err && (entry = weir_file_next(&entries, &at))) {
+        if (!is_cert_file(entry))
+            continue;
+        count++;
+        err = names_add_entry(names, files, path, entry, fault);
+    }
+    if (!err && count == 0)
         err = tls_fault(fault, false,
                         "%s: holds no certificate; put NAME.pem (certificate and key), or NAME.crt "
                         "and NAME.key there",
                         path);
-    for (int i = 0; i < count; i++) {
-        if (!err)
-            err = names_add_entry(names, path, entries[i]->d_name, fault);
-        free(entries[i]);
-    }
-    free(entries);
+    weir_file_drop(&entries);
     free(path);
     return err;
 }
@@ -230,8 +232,8 @@ static int names_sort(struct tls_names *names, struct weir_tls_fault *fault)
     return err;
 }
 
-int tls_names_load(struct tls_names *names, const struct weir_conf_list *conf,
-                   struct weir_tls_fault *fault)
+int tls_names_load(struct tls_names *names, struct weir_files *files,
+                   const struct weir_conf_list *conf, struct weir_tls_fault *fault)
 {
     const struct weir_tls_cert_conf *certs = conf->at;
     int err = 0;
@@ -242,8 +244,8 @@ int tls_names_load(struct tls_names *names, const struct weir_conf_list *conf,
                          "no certificate is given; say `tls: { cert: FILE, key: FILE }`");
     for (size_t i = 0; i < conf->count && !err; i++)
         err = weir_str_absent(certs[i].dir) || certs[i].dir.len == 0
-                  ? names_add(names, certs[i].cert, certs[i].key, fault)
-                  : names_add_dir(names, certs[i].dir, fault);
+                  ? names_add(names, files, certs[i].cert, certs[i].key, fault)
+                  : names_add_dir(names, files, certs[i].dir, fault);
     if (!err)
         err = names_sort(names, fault);
     if (err)

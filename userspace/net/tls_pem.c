@@ -25,13 +25,14 @@ static int no_password(char *buf, int size, int rw, void *asked)
     return -1;
 }
 
-static BIO *pem_open(const char *file, const char *what, struct weir_tls_fault *fault)
+static BIO *pem_open(struct weir_files *files, const char *file, const char *what,
+                     struct weir_tls_fault *fault)
 {
-    FILE *stream = fopen(file, "re");
+    FILE *stream = weir_files_fopen(files, file, WEIR_PEM_BYTES_MAX);
     BIO *bio;
 
     if (!stream) {
-        tls_fault(fault, false, "%s: cannot read the %s: %s", file, what, strerror(errno));
+        tls_fault(fault, false, "%s: cannot read the %s: %s", file, what, weir_files_fault(-errno));
         return NULL;
     }
     bio = BIO_new_fp(stream, BIO_CLOSE);
@@ -42,9 +43,10 @@ static BIO *pem_open(const char *file, const char *what, struct weir_tls_fault *
     return bio;
 }
 
-static int pem_chain(struct tls_cert *cert, const char *file, struct weir_tls_fault *fault)
+static int pem_chain(struct tls_cert *cert, struct weir_files *files, const char *file,
+                     struct weir_tls_fault *fault)
 {
-    BIO *bio = pem_open(file, "certificate", fault);
+    BIO *bio = pem_open(files, file, "certificate", fault);
     X509 *x509;
     int err = 0;
 
@@ -72,9 +74,10 @@ static int pem_chain(struct tls_cert *cert, const char *file, struct weir_tls_fa
     return err;
 }
 
-static int pem_key(struct tls_cert *cert, const char *file, struct weir_tls_fault *fault)
+static int pem_key(struct tls_cert *cert, struct weir_files *files, const char *file,
+                   struct weir_tls_fault *fault)
 {
-    BIO *bio = pem_open(file, "key", fault);
+    BIO *bio = pem_open(files, file, "key", fault);
     bool asked = false;
 
     if (!bio)
@@ -117,8 +120,8 @@ static int pem_check(struct tls_cert *cert, const char *key_file, struct weir_tl
     return 0;
 }
 
-int tls_cert_load(struct tls_cert *cert, struct weir_str file, struct weir_str key,
-                  struct weir_tls_fault *fault)
+int tls_cert_load(struct tls_cert *cert, struct weir_files *files, struct weir_str file,
+                  struct weir_str key, struct weir_tls_fault *fault)
 {
     char *key_file;
     int err;
@@ -132,9 +135,9 @@ int tls_cert_load(struct tls_cert *cert, struct weir_str file, struct weir_str k
     if (!cert->file || !key_file)
         err = tls_fault(fault, false, "out of memory");
     else
-        err = pem_chain(cert, cert->file, fault);
+        err = pem_chain(cert, files, cert->file, fault);
     if (!err)
-        err = pem_key(cert, key_file, fault);
+        err = pem_key(cert, files, key_file, fault);
     if (!err)
         err = pem_check(cert, key_file, fault);
     free(key_file);
@@ -157,6 +160,73 @@ int tls_cert_use(const struct tls_cert *cert, SSL_CTX *ctx, struct weir_tls_faul
     if (SSL_CTX_use_cert_and_key(ctx, cert->leaf, cert->key, cert->chain, 1) != 1)
         return tls_fault(fault, true, "%s: OpenSSL does not take the certificate", cert->file);
     return 0;
+}
+
+/* ---- whom we believe ---- */
+
+static int subject_order(const X509_NAME *const *a, const X509_NAME *const *b)
+{
+    return X509_NAME_cmp(*a, *b);
+}
+
+static bool subject_add(STACK_OF(X509_NAME) * names, const X509 *cert)
+{
+    X509_NAME *name = X509_NAME_dup(X509_get_subject_name(cert));
+
+    if (!name)
+        return false;
+    if (sk_X509_NAME_find(names, name) >= 0) {
+        X509_NAME_free(name);
+        return true;
+    }
+    if (sk_X509_NAME_push(names, name))
+        return true;
+    X509_NAME_free(name);
+    return false;
+}
+
+static bool ca_take(X509_STORE *store, const STACK_OF(X509_INFO) * found,
+                    STACK_OF(X509_NAME) * names)
+{
+    int count = 0;
+
+    for (int i = 0; i < sk_X509_INFO_num(found); i++) {
+        const X509_INFO *one = sk_X509_INFO_value(found, i);
+
+        if (one->x509 && (X509_STORE_add_cert(store, one->x509) != 1 ||
+                          (names && !subject_add(names, one->x509))))
+            return false;
+        if (one->crl && X509_STORE_add_crl(store, one->crl) != 1)
+            return false;
+        count += one->x509 != NULL;
+    }
+    return count > 0;
+}
+
+int tls_ca_load(SSL_CTX *ctx, struct weir_files *files, struct weir_str file,
+                STACK_OF(X509_NAME) * *names)
+{
+    char *path = weir_str_dup(file);
+    FILE *stream = path ? weir_files_fopen(files, path, WEIR_PEM_BYTES_MAX) : NULL;
+    BIO *bio = stream ? BIO_new_fp(stream, BIO_CLOSE) : NULL;
+    STACK_OF(X509_INFO) *found =
+        bio ? PEM_X509_INFO_read_bio(bio, NULL, no_password, &(bool){ false }) : NULL;
+    bool good;
+
+    if (names)
+        *names = sk_X509_NAME_new(subject_order);
+    good = found && (!names || *names) &&
+           ca_take(SSL_CTX_get_cert_store(ctx), found, names ? *names : NULL);
+    if (names && !good) {
+        sk_X509_NAME_pop_free(*names, X509_NAME_free);
+        *names = NULL;
+    }
+    sk_X509_INFO_pop_free(found, X509_INFO_free);
+    if (stream && !bio)
+        fclose(stream);
+    BIO_free(bio);
+    free(path);
+    return good ? 0 : WEIR_ECONFIG;
 }
 
 static void cert_common_name(const struct tls_cert *cert,

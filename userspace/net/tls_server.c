@@ -99,19 +99,15 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 static int ctx_client_ca(SSL_CTX *ctx, const struct weir_tls_server_conf *conf,
                          struct weir_tls_fault *fault)
 {
-    char *file = weir_str_dup(conf->client_ca);
-    STACK_OF(X509_NAME) *names = file ? SSL_load_client_CA_file(file) : NULL;
-    int err = 0;
+    STACK_OF(X509_NAME) *names = NULL;
+    int err = tls_ca_load(ctx, conf->files, conf->client_ca, &names);
 
-    if (!names || SSL_CTX_load_verify_file(ctx, file) != 1)
+    if (err)
         err = tls_fault(fault, true,
                         "%.*s: cannot read client_ca; it must be a PEM file of CA certificates",
                         WEIR_FMT(conf->client_ca));
     else
         SSL_CTX_set_client_CA_list(ctx, names);
-    if (err)
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
-    free(file);
     SSL_CTX_set_verify(
         ctx, SSL_VERIFY_PEER | (conf->client_verify == 0 ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
         NULL);
@@ -215,13 +211,13 @@ struct weir_tls_server *weir_tls_server_new(const struct weir_tls_server_conf *c
     atomic_init(&server->refs, 1);
     server->with_tickets = conf->tickets;
     server->asks_cert = !weir_str_absent(conf->client_ca) && conf->client_ca.len > 0;
-    err = tls_names_load(&server->names, &conf->certs, fault);
+    err = tls_names_load(&server->names, conf->files, &conf->certs, fault);
     if (!err && tls_alpn_wire(&conf->alpn, &server->alpn, &server->alpn_len))
         err = tls_fault(fault, false, "alpn: names must have 1 to 255 bytes");
     if (!err && server_sid_ctx(server, conf, name))
         err = tls_fault(fault, true, "OpenSSL has no SHA-256");
     if (!err && conf->tickets)
-        err = tls_tickets_init(&server->tickets, conf->ticket_keys, fault);
+        err = tls_tickets_init(&server->tickets, conf->files, conf->ticket_keys, fault);
     if (!err)
         err = server_groups(server, conf, fault);
     if (err) {

@@ -15,7 +15,9 @@
 
 enum {
     TLS_TICKET_KEY_BYTES = TLS_TICKET_KEY_WORDS * 8,
-    TLS_TICKET_FILE_MAX = TLS_TICKET_KEYS_MAX * TLS_TICKET_KEY_BYTES
+    TLS_TICKET_FILE_MAX = TLS_TICKET_KEYS_MAX * TLS_TICKET_KEY_BYTES,
+    TICKET_FILE_BYTES_MAX =
+        64 * 1024 /* what is opened at all; then it is told how long it should be */
 };
 
 static void key_from(struct tls_ticket_key *key, const uint64_t words[TLS_TICKET_KEY_WORDS],
@@ -112,18 +114,18 @@ static int tickets_parse(struct tls_tickets *tickets, const char *file, const ui
     return 0;
 }
 
-static int tickets_read(struct tls_tickets *tickets, struct weir_str file,
+static int tickets_read(struct tls_tickets *tickets, struct weir_files *files, struct weir_str file,
                         struct weir_tls_fault *fault)
 {
     uint8_t data[TLS_TICKET_FILE_MAX + 1];
     char *path = weir_str_dup(file);
-    FILE *stream = path ? fopen(path, "re") : NULL;
+    FILE *stream = path ? weir_files_fopen(files, path, TICKET_FILE_BYTES_MAX) : NULL;
     size_t len;
     int err;
 
     if (!stream) {
         err = tls_fault(fault, false, "%.*s: cannot read the ticket keys: %s", WEIR_FMT(file),
-                        strerror(path ? errno : ENOMEM));
+                        weir_files_fault(path ? -errno : -ENOMEM));
         free(path);
         return err;
     }
@@ -136,7 +138,7 @@ static int tickets_read(struct tls_tickets *tickets, struct weir_str file,
     return err;
 }
 
-int tls_tickets_init(struct tls_tickets *tickets, struct weir_str file,
+int tls_tickets_init(struct tls_tickets *tickets, struct weir_files *files, struct weir_str file,
                      struct weir_tls_fault *fault)
 {
     int err = 0;
@@ -145,7 +147,7 @@ int tls_tickets_init(struct tls_tickets *tickets, struct weir_str file,
     atomic_flag_clear(&tickets->changing);
     tickets->key_len = 32;
     if (!weir_str_absent(file) && file.len && !weir_str_eq(file, WEIR_STR("auto")))
-        err = tickets_read(tickets, file, fault);
+        err = tickets_read(tickets, files, file, fault);
     else if (tls_tickets_rotate(tickets))
         err = tls_fault(fault, false, "no random numbers for ticket keys");
     if (err)

@@ -35,7 +35,7 @@ struct tls_tickets {
 };
 
 /** `file` absent or "auto": our own. 0 or WEIR_ECONFIG. */
-int tls_tickets_init(struct tls_tickets *tickets, struct weir_str file,
+int tls_tickets_init(struct tls_tickets *tickets, struct weir_files *files, struct weir_str file,
                      struct weir_tls_fault *fault) __attribute__((warn_unused_result));
 void tls_tickets_fini(struct tls_tickets *tickets);
 /** Makes a new key now. Any thread; a no-op while another thread does it. 0 or WEIR_EINTERNAL (no

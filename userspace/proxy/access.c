@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FILE_LINE_BYTES_MAX = 1024 };
+enum { FILE_LINE_BYTES_MAX = 1024, DENY_FILE_BYTES_MAX = 256 * 1024 * 1024 };
 
 /* The sets are immutable; only the bans change. */
 struct weir_access {
@@ -72,16 +72,16 @@ static unsigned add_line(struct weir_prefix_set *set, const char *path, unsigned
     return 1;
 }
 
-static bool add_file(struct weir_prefix_set *set, struct weir_str file,
+static bool add_file(struct weir_prefix_set *set, struct weir_files *files, struct weir_str file,
                      struct weir_tls_fault *fault)
 {
     char *path = weir_str_dup(file), line[FILE_LINE_BYTES_MAX];
-    FILE *in = path ? fopen(path, "re") : NULL;
+    FILE *in = path ? weir_files_fopen(files, path, DENY_FILE_BYTES_MAX) : NULL;
     unsigned faults = 0, number = 0;
 
     if (!in) {
         snprintf(fault->text, sizeof(fault->text), "access: deny_file: %s: %s", path ? path : "",
-                 path ? strerror(errno) : "out of memory");
+                 path ? weir_files_fault(-errno) : "out of memory");
         free(path);
         return false;
     }
@@ -115,7 +115,7 @@ struct weir_access *weir_access_new(const struct weir_access_conf *conf,
     if (add_list(&access->allow, &conf->allow, "allow", fault) &&
         add_list(&access->deny, &conf->deny, "deny", fault) &&
         add_list(&access->never_ban, &conf->never_ban, "never_ban", fault) &&
-        (!conf->deny_file.len || add_file(&access->deny, conf->deny_file, fault)))
+        (!conf->deny_file.len || add_file(&access->deny, conf->files, conf->deny_file, fault)))
         return access;
     weir_access_free(access);
     return NULL;

@@ -32,6 +32,7 @@ struct weir_limit_conf {
 struct weir_access_conf {
     struct weir_strs allow, deny, never_ban; /* prefixes */
     struct weir_str deny_file;
+    struct weir_files *files; /* where it is read; NULL: the disk */
 };
 
 enum { WEIR_LOG_JSON, WEIR_LOG_COMBINED, WEIR_LOG_FORMAT };

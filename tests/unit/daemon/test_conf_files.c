@@ -312,6 +312,53 @@ static void test_source_here(void **state)
     conf_test_end(&t);
 }
 
+/* What one process has read, another parses to the same, warnings included, where the files are gone. */
+static void test_bundle(void **state)
+{
+    struct weir_conf_opts opts = { .size = sizeof(opts), .files = weir_files_new() };
+    char *before, *after, *said;
+    struct conf_test t;
+    int fd, err;
+
+    write_file("main.yaml",
+               "include: d/*.yaml\nuser: root\nlisteners:\n  web: { bind: ':1', routes: [\n"
+               "    { match: { path: /a }, reply: { body: { file: secret } } },\n"
+               "    { to: one }, { to: one } ] }\n");
+    write_file("d/1.yaml", "upstreams: { one: { servers: [ 'a:1' ] } }\n");
+    write_file("d/2.yaml", "access: { deny_file: ../deny }\n");
+    write_file("deny", "192.0.2.0/24\n");
+    write_file("secret", "hush\n");
+    weir_diags_init(&t.diags);
+    assert_int_equal(weir_conf_load_opts(path_of("main.yaml"), &opts, &t.conf, &t.diags), 0);
+    assert_ptr_equal(t.conf->proxy.access.files, opts.files);
+    t.said = said = conf_test_print(&t.diags, false);
+    assert_non_null(strstr(said, "warning")); /* the third route can never match */
+    before = conf_test_effective(t.conf);
+    t.said = NULL;
+    conf_test_end(&t);
+    fd = weir_files_save(opts.files);
+    weir_files_free(opts.files);
+    for (const char *const *name =
+             (const char *const[]){ "main.yaml", "d/1.yaml", "d/2.yaml", "deny", "secret", NULL };
+         *name; name++)
+        remove(path_of(*name));
+
+    opts.files = weir_files_load(fd, &err);
+    close(fd);
+    assert_non_null(opts.files);
+    weir_diags_init(&t.diags);
+    assert_int_equal(weir_conf_load_opts(path_of("main.yaml"), &opts, &t.conf, &t.diags), 0);
+    t.said = conf_test_print(&t.diags, false);
+    assert_string_equal(t.said, said);
+    after = conf_test_effective(t.conf);
+    assert_string_equal(after, before);
+    conf_test_end(&t);
+    weir_files_free(opts.files);
+    free(before);
+    free(after);
+    free(said);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_secrets_in_maps),
         cmocka_unit_test(test_files_that_are_missing),
         cmocka_unit_test(test_files_of_the_start),
+        cmocka_unit_test(test_bundle),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

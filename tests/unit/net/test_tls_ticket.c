@@ -47,7 +47,7 @@ static void test_rotation_by_the_hour(void **state)
     struct weir_tls_fault fault;
     struct ticket first, other;
 
-    assert_int_equal(tls_tickets_init(&tickets, (struct weir_str){ NULL, 0 }, &fault), 0);
+    assert_int_equal(tls_tickets_init(&tickets, NULL, (struct weir_str){ NULL, 0 }, &fault), 0);
     assert_int_equal(use(&tickets, &first, 1), 1);
     now_s += HOUR_S - 1;
     assert_int_equal(use(&tickets, &other, 1), 1);
@@ -75,7 +75,7 @@ static void test_rotation_after_a_pause(void **state)
     struct weir_tls_fault fault;
     struct ticket first, other, third;
 
-    assert_int_equal(tls_tickets_init(&tickets, WEIR_STR("auto"), &fault), 0);
+    assert_int_equal(tls_tickets_init(&tickets, NULL, WEIR_STR("auto"), &fault), 0);
     assert_int_equal(use(&tickets, &first, 1), 1);
     now_s += 24 * HOUR_S;
     assert_int_equal(use(&tickets, &other, 1), 1);
@@ -100,7 +100,7 @@ static void test_keys_of_a_file_stay(void **state)
         keys[i] = (unsigned char)i;
     assert_int_equal(write(fd, keys, sizeof(keys)), sizeof(keys));
     close(fd);
-    assert_int_equal(tls_tickets_init(&tickets, weir_str(path), &fault), 0);
+    assert_int_equal(tls_tickets_init(&tickets, NULL, weir_str(path), &fault), 0);
     unlink(path);
     assert_int_equal(use(&tickets, &first, 1), 1);
     assert_memory_equal(first.name, keys, 16); /* the first of the file encrypts */
