@@ -94,18 +94,14 @@ struct weir_httpd *weir_httpd_new(const struct weir_httpd_opts *opts)
     return httpd;
 }
 
-int weir_httpd_listen(struct weir_httpd *httpd, const struct weir_addr *addr, int backlog,
-                      unsigned tag)
+int weir_httpd_serve(struct weir_httpd *httpd, int fd, unsigned tag)
 {
-    struct weir_listen_opts opts = { .backlog = backlog, .mode = 0600 };
     struct httpd_lsock *at;
-    int fd;
 
-    if (httpd->listeners_count == LISTENERS_MAX)
+    if (httpd->listeners_count == LISTENERS_MAX) {
+        close(fd);
         return -ENOSPC;
-    fd = weir_listen_open(addr, &opts);
-    if (fd < 0)
-        return fd;
+    }
     at = &httpd->listeners[httpd->listeners_count];
     *at = (struct httpd_lsock){ .httpd = httpd, .tag = tag };
     at->lsock.fd = fd;
@@ -116,7 +112,19 @@ int weir_httpd_listen(struct weir_httpd *httpd, const struct weir_addr *addr, in
         return -EIO;
     }
     httpd->listeners_count++;
-    return fd;
+    return 0;
+}
+
+int weir_httpd_listen(struct weir_httpd *httpd, const struct weir_addr *addr, int backlog,
+                      unsigned tag)
+{
+    struct weir_listen_opts opts = { .backlog = backlog, .mode = 0600 };
+    int fd = weir_listen_open(addr, &opts), err;
+
+    if (fd < 0)
+        return fd;
+    err = weir_httpd_serve(httpd, fd, tag);
+    return err ? err : fd;
 }
 
 static void httpd_unlisten(struct weir_httpd *httpd)

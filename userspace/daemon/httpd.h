@@ -75,6 +75,9 @@ struct weir_httpd *weir_httpd_new(const struct weir_httpd_opts *opts);
  * requests. Its descriptor, which stays the httpd's, or -errno. */
 int weir_httpd_listen(struct weir_httpd *httpd, const struct weir_addr *addr, int backlog,
                       unsigned tag) __attribute__((warn_unused_result));
+/** Serves a listening socket, which becomes the httpd's. 0 or -errno, and it is closed. */
+int weir_httpd_serve(struct weir_httpd *httpd, int fd, unsigned tag)
+    __attribute__((warn_unused_result));
 /** Stops listening and closes idle connections; the others close after their answer. */
 void weir_httpd_drain(struct weir_httpd *httpd);
 /** Closes everything at once; turn the loop until weir_httpd_conns is 0, then free. */

@@ -53,10 +53,17 @@ static int lock_try(const char *path, int *out, pid_t *holder)
     return 0;
 }
 
-int weir_lock_take(struct weir_lock *lock, const char *path, pid_t *holder)
+int weir_lock_name(int fd, pid_t holder)
 {
     char text[32];
-    int err = -EAGAIN, n;
+    int n = snprintf(text, sizeof(text), "%d\n", (int)holder);
+
+    return ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)n, 0) != n ? -errno : 0;
+}
+
+int weir_lock_take(struct weir_lock *lock, const char *path, pid_t *holder)
+{
+    int err = -EAGAIN;
 
     *holder = 0;
     lock->fd = -1;
@@ -65,11 +72,9 @@ int weir_lock_take(struct weir_lock *lock, const char *path, pid_t *holder)
     if (err)
         return err;
     snprintf(lock->path, sizeof(lock->path), "%s", path);
-    n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-    if (ftruncate(lock->fd, 0) != 0 || pwrite(lock->fd, text, (size_t)n, 0) != n) {
-        err = -errno;
+    err = weir_lock_name(lock->fd, getpid());
+    if (err)
         weir_lock_drop(lock);
-    }
     return err;
 }
 

@@ -15,6 +15,8 @@ struct weir_lock {
 /** 0; -EEXIST with *holder (0 when it cannot be told): another daemon has it; or another -errno. */
 int weir_lock_take(struct weir_lock *lock, const char *path, pid_t *holder)
     __attribute__((warn_unused_result));
+/** Whose pid stands in the file: it is told to who comes second. 0 or -errno. */
+int weir_lock_name(int fd, pid_t holder) __attribute__((warn_unused_result));
 /** Removes the file, when this process still may, and lets go. */
 void weir_lock_drop(struct weir_lock *lock);
 

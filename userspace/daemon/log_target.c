@@ -5,6 +5,7 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -23,23 +24,17 @@ static void journal_open(struct weir_log_target *target)
         target->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-int weir_log_target_open(struct weir_log_target *target, const struct weir_log_conf *conf)
+int weir_log_target_adopt(struct weir_log_target *target, const struct weir_log_conf *conf, int fd)
 {
-    *target = (struct weir_log_target){ .to = conf->to, .fd = -1 };
+    *target = (struct weir_log_target){ .to = conf->to, .fd = fd };
     target->json = conf->format == WEIR_LOG_AS_JSON;
     switch (conf->to) {
     case WEIR_LOG_TO_FILE:
         target->path = weir_str_dup(conf->file);
-        if (!target->path)
-            return -ENOMEM;
-        target->fd = weir_logfile_open(target->path);
-        if (target->fd < 0) {
-            int err = target->fd;
-
-            weir_log_target_close(target);
-            return err;
-        }
-        return 0;
+        if (target->path)
+            return 0;
+        weir_log_target_close(target);
+        return -ENOMEM;
     case WEIR_LOG_TO_SYSLOG:
         openlog("weir", LOG_PID | LOG_NDELAY, LOG_DAEMON);
         return 0;
@@ -49,6 +44,27 @@ int weir_log_target_open(struct weir_log_target *target, const struct weir_log_c
     default:
         return 0;
     }
+}
+
+int weir_log_target_open(struct weir_log_target *target, const struct weir_log_conf *conf)
+{
+    char *path;
+    int fd = -1;
+
+    *target = (struct weir_log_target){ .fd = -1 };
+    if (conf->to == WEIR_LOG_TO_FILE) {
+        path = weir_str_dup(conf->file);
+        fd = path ? weir_logfile_open(path) : -ENOMEM;
+        free(path);
+        if (fd < 0)
+            return fd;
+    }
+    return weir_log_target_adopt(target, conf, fd);
+}
+
+int weir_log_target_replace(struct weir_log_target *target, int fd)
+{
+    return target->fd >= 0 && dup3(fd, target->fd, O_CLOEXEC) < 0 ? -errno : 0;
 }
 
 /* One line, one write: lines of threads never mix. */

@@ -22,7 +22,7 @@ uint64_t weir_nofile_needed(int64_t connections)
     return n * 2 + NOFILE_RESERVE;
 }
 
-uint64_t weir_nofile_raise(uint64_t needed, struct weir_log *log)
+uint64_t weir_nofile_try(uint64_t needed)
 {
     struct rlimit have, want;
 
@@ -35,17 +35,22 @@ uint64_t weir_nofile_raise(uint64_t needed, struct weir_log *log)
     if (setrlimit(RLIMIT_NOFILE, &want) == 0)
         return needed;
     want.rlim_cur = want.rlim_max = have.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &want) != 0)
-        want.rlim_cur = have.rlim_cur;
+    return setrlimit(RLIMIT_NOFILE, &want) == 0 ? want.rlim_cur : have.rlim_cur;
+}
+
+uint64_t weir_nofile_raise(uint64_t needed, struct weir_log *log)
+{
+    uint64_t have = weir_nofile_try(needed);
+
+    if (have >= needed || have == 0)
+        return have;
     weir_log(log, WEIR_LOG_WARN,
              "limits.connections needs %llu file descriptors and this process may have %llu: "
              "about %llu connections fit; raise the limit (LimitNOFILE= of the unit, `ulimit -n`) "
              "or lower limits.connections",
-             (unsigned long long)needed, (unsigned long long)want.rlim_cur,
-             (unsigned long long)(want.rlim_cur > NOFILE_RESERVE
-                                      ? (want.rlim_cur - NOFILE_RESERVE) / 2
-                                      : 0));
-    return want.rlim_cur;
+             (unsigned long long)needed, (unsigned long long)have,
+             (unsigned long long)(have > NOFILE_RESERVE ? (have - NOFILE_RESERVE) / 2 : 0));
+    return have;
 }
 
 int weir_user_find(struct weir_user *user, struct weir_str name, struct weir_log *log)
@@ -71,6 +76,14 @@ int weir_user_find(struct weir_user *user, struct weir_str name, struct weir_log
     user->uid = entry->pw_uid;
     user->gid = entry->pw_gid;
     user->change = entry->pw_uid != 0;
+    if (user->nobody) /* others share it: not with what it may do besides */
+        return 0;
+    user->groups_count = WEIR_USER_GROUPS_MAX;
+    if (getgrouplist(user->name, user->gid, user->groups, &user->groups_count) < 0) {
+        weir_log(log, WEIR_LOG_WARN, "user '%s' is in more than %d groups; the others are left out",
+                 user->name, WEIR_USER_GROUPS_MAX);
+        user->groups_count = WEIR_USER_GROUPS_MAX;
+    }
     return 0;
 }
 
@@ -104,7 +117,7 @@ int weir_user_become(const struct weir_user *user, const char **what)
         if (err)
             return err;
         *what = "setting the groups";
-        if ((user->nobody ? setgroups(0, NULL) : initgroups(user->name, user->gid)) != 0)
+        if (setgroups((size_t)user->groups_count, user->groups) != 0)
             return -errno;
         *what = "setting the group id";
         if (setresgid(user->gid, user->gid, user->gid) != 0)

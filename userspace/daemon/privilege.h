@@ -14,12 +14,19 @@ uint64_t weir_nofile_needed(int64_t connections);
  * what to do when that is not allowed. Returns the limit in force. */
 uint64_t weir_nofile_raise(uint64_t needed, struct weir_log *log);
 
+enum { WEIR_USER_GROUPS_MAX = 64 };
+
+/** The same, and nothing is said. */
+uint64_t weir_nofile_try(uint64_t needed);
+
 /** Whom the process will be. */
 struct weir_user {
     bool change; /* false: stays what it is */
     bool nobody; /* the wanted one does not exist */
     uid_t uid;
     gid_t gid;
+    gid_t groups[WEIR_USER_GROUPS_MAX];
+    int groups_count;
     char name[64];
 };
 

@@ -59,20 +59,42 @@ static int open_standard(int number)
     return fd;
 }
 
-static int open_target(struct weir_access_log *log)
+static int standard_of(struct weir_str to)
+{
+    return weir_str_eq(to, WEIR_STR("stdout")) || !to.len ? STDOUT_FILENO
+           : weir_str_eq(to, WEIR_STR("stderr"))          ? STDERR_FILENO
+                                                          : -1;
+}
+
+int weir_access_log_target(struct weir_str to)
+{
+    int standard = standard_of(to), fd;
+    char *path;
+
+    if (standard >= 0) {
+        fd = open_standard(standard);
+        return fd < 0 ? -errno : fd;
+    }
+    path = weir_str_dup(to);
+    fd = path ? weir_logfile_open(path) : -ENOMEM;
+    free(path);
+    return fd;
+}
+
+static int open_target(struct weir_access_log *log, weir_access_log_door door, void *arg)
 {
     struct stat st;
 
-    if (weir_str_eq(log->conf->to, WEIR_STR("stdout")) || !log->conf->to.len) {
-        log->fd = open_standard(STDOUT_FILENO);
-    } else if (weir_str_eq(log->conf->to, WEIR_STR("stderr"))) {
-        log->fd = open_standard(STDERR_FILENO);
-    } else {
+    if (standard_of(log->conf->to) < 0) {
         log->path = weir_str_dup(log->conf->to);
-        log->fd = log->path ? weir_logfile_open(log->path) : -ENOMEM;
+        if (!log->path)
+            return -ENOMEM;
     }
-    if (log->fd < 0 || fstat(log->fd, &st))
-        return -1;
+    log->fd = door ? door(arg, log->conf->to) : weir_access_log_target(log->conf->to);
+    if (log->fd < 0)
+        return log->fd;
+    if (fstat(log->fd, &st))
+        return -errno;
     log->target = S_ISSOCK(st.st_mode)  ? TARGET_SOCKET
                   : S_ISREG(st.st_mode) ? TARGET_FILE
                                         : TARGET_STREAM;
@@ -80,9 +102,11 @@ static int open_target(struct weir_access_log *log)
 }
 
 struct weir_access_log *weir_access_log_open(const struct weir_access_log_conf *conf,
+                                             weir_access_log_door door, void *arg,
                                              struct weir_tls_fault *fault)
 {
     struct weir_access_log *log = calloc(1, sizeof(*log));
+    int err;
 
     if (!log) {
         snprintf(fault->text, sizeof(fault->text), "access_log: out of memory");
@@ -94,9 +118,10 @@ struct weir_access_log *weir_access_log_open(const struct weir_access_log_conf *
         log->salt = weir_clock_wall_us();
     if (conf->off)
         return log;
-    if (open_target(log)) {
+    err = open_target(log, door, arg);
+    if (err) {
         snprintf(fault->text, sizeof(fault->text), "access_log: %.*s: %s", WEIR_FMT(conf->to),
-                 strerror(errno));
+                 strerror(-err));
         weir_access_log_close(log);
         return NULL;
     }
@@ -233,4 +258,14 @@ void weir_access_log_give(struct weir_access_log *log, unsigned uid, unsigned gi
 int weir_access_log_reopen(struct weir_access_log *log)
 {
     return log->path ? weir_logfile_reopen(log->path, log->fd) : 0;
+}
+
+int weir_access_log_replace(struct weir_access_log *log, struct weir_str to, int fd)
+{
+    bool same = standard_of(to) >= 0 ? standard_of(to) == standard_of(log->conf->to)
+                                     : weir_str_eq(to, log->conf->to);
+
+    if (!same || log->fd < 0)
+        return 0;
+    return dup3(fd, log->fd, O_CLOEXEC) < 0 ? -errno : 0;
 }

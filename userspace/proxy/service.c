@@ -42,7 +42,7 @@ static struct weir_access_log *open_log(struct weir_service *service,
 
     if (conf->off || weir_str_absent(conf->to))
         return NULL;
-    log = weir_access_log_open(conf, fault);
+    log = weir_access_log_open(conf, service->open_log, service->open_log_arg, fault);
     if (!log) {
         *err = WEIR_ECONFIG;
         return NULL;
@@ -251,6 +251,13 @@ static unsigned cpus_allowed(void)
     return cpus > 0 ? cpus : 1;
 }
 
+unsigned weir_service_workers_wanted(const struct weir_proxy_conf *conf)
+{
+    int64_t workers = conf->workers > 0 ? conf->workers : (int64_t)cpus_allowed();
+
+    return (unsigned)(workers < WEIR_WORKERS_MAX ? workers : WEIR_WORKERS_MAX);
+}
+
 static int compile(struct weir_service *service, struct weir_tls_fault *fault)
 {
     const struct weir_proxy_conf *conf = service->conf;
@@ -295,7 +302,6 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
                                       struct weir_tls_fault *fault)
 {
     struct weir_service *service = calloc(1, sizeof(*service));
-    int64_t workers = conf->workers > 0 ? conf->workers : (int64_t)cpus_allowed();
     int err;
 
     fault->text[0] = 0;
@@ -305,7 +311,10 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
     }
     service->conf = conf;
     service->log = opts->log;
-    service->worker_count = (unsigned)(workers < WEIR_WORKERS_MAX ? workers : WEIR_WORKERS_MAX);
+    service->bind = opts->bind;
+    service->open_log = opts->open_log;
+    service->open_log_arg = opts->arg;
+    service->worker_count = opts->workers ? opts->workers : weir_service_workers_wanted(conf);
     service->splice_budget.max = (uint64_t)conf->kernel.splice_memory;
     service->answer_limits = guard_limits(&conf->limits); /* connections are shared by routes */
     service->answer_costs = h2_limits(&conf->limits);

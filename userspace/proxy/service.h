@@ -9,14 +9,21 @@
 #define PROXY_SERVICE_H
 
 #include "proxy/access.h"
+#include "proxy/bound.h"
 #include "proxy/policy.h"
 #include "proxy/stats.h"
 
 struct weir_service;
 struct weir_worker;
 
+/** The process may not be allowed to open what it works with: then somebody gives it. */
 struct weir_service_opts {
     struct weir_log *log;
+    unsigned workers;                    /* 0: as the configuration says */
+    const struct weir_bind_source *bind; /* NULL: addresses are bound here; outlives the service */
+    /** A descriptor to append lines to (a file's name, "stdout", "stderr"), the caller's, or -errno; NULL: opened here. */
+    int (*open_log)(void *arg, struct weir_str to);
+    void *arg; /* of open_log */
 };
 
 /** `conf` outlives the service. NULL with *fault filled: what is wrong, and where. */
@@ -27,6 +34,8 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
  * ("listener 'web': :80: permission denied; …"). */
 int weir_service_open(struct weir_service *service, struct weir_tls_fault *fault)
     __attribute__((warn_unused_result));
+/** How many workers a service of this configuration has. */
+unsigned weir_service_workers_wanted(const struct weir_proxy_conf *conf);
 /** Starts the workers' threads. 0 or an error. */
 int weir_service_start(struct weir_service *service) __attribute__((warn_unused_result));
 /** Stops accepting and lets requests end: answers say Connection: close, idle connections close.
@@ -65,6 +74,9 @@ void weir_service_each_log(const struct weir_service *service,
                            void (*fn)(void *arg, const char *path), void *arg);
 /** Reopens the files of access logs (SIGUSR1). */
 void weir_service_reopen_logs(struct weir_service *service);
+/** Puts `fd`, which stays the caller's, in the place of what the access logs to this file or stream write to: each line
+ * goes to the old one or the new one. 0 or -errno. */
+int weir_service_replace_log(struct weir_service *service, const char *to, int fd) WEIR_MUST_CHECK;
 /** RSS above the limit of `limits.memory`. And the two figures. */
 bool weir_service_memory(const struct weir_service *service, uint64_t *resident_bytes,
                          uint64_t *limit_bytes);

@@ -38,6 +38,15 @@ void weir_service_reopen_logs(struct weir_service *service)
     }
 }
 
+int weir_service_replace_log(struct weir_service *service, const char *to, int fd)
+{
+    int err = 0;
+
+    for (unsigned i = 0; i < service->log_count && !err; i++)
+        err = weir_access_log_replace(service->logs[i], weir_str(to), fd);
+    return err;
+}
+
 void weir_service_each_log(const struct weir_service *service,
                            void (*fn)(void *arg, const char *path), void *arg)
 {

@@ -105,6 +105,9 @@ struct weir_worker {
 /** Everything of a service that workers look at. */
 struct weir_service {
     const struct weir_proxy_conf *conf;
+    const struct weir_bind_source *bind;            /* NULL: addresses are bound here */
+    int (*open_log)(void *arg, struct weir_str to); /* NULL: files are opened here */
+    void *open_log_arg;
     struct weir_log *log;
     struct weir_listener *listeners;
     unsigned listener_count;

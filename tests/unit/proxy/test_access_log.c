@@ -390,7 +390,7 @@ static void test_reopen(void **state)
 
     make_path(path);
     conf.to = weir_str(path);
-    log = weir_access_log_open(&conf, &fault);
+    log = weir_access_log_open(&conf, NULL, NULL, &fault);
     assert_non_null(log);
     for (unsigned i = 0; i < WRITERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, write_lines, log), 0);
@@ -443,7 +443,7 @@ static void test_full_pipe(void **state)
 
     assert_int_equal(pipe(pipes), 0);
     dup2(pipes[1], STDERR_FILENO);
-    log = weir_access_log_open(&conf, &fault);
+    log = weir_access_log_open(&conf, NULL, NULL, &fault);
     dup2(saved, STDERR_FILENO);
     assert_non_null(log);
     weir_access_log_set_log(log, to);
@@ -465,7 +465,7 @@ static void test_no_space(void **state)
     struct weir_access_log_conf conf = { .sample = 1, .to = WEIR_STR("/dev/full") };
     struct weir_access_record record = full_record();
     struct weir_log *to = listen_to();
-    struct weir_access_log *log = weir_access_log_open(&conf, &fault);
+    struct weir_access_log *log = weir_access_log_open(&conf, NULL, NULL, &fault);
 
     assert_non_null(log);
     weir_access_log_set_log(log, to);
@@ -486,7 +486,7 @@ static void test_sample_and_off(void **state)
 
     make_path(path);
     conf.to = weir_str(path);
-    log = weir_access_log_open(&conf, &fault);
+    log = weir_access_log_open(&conf, NULL, NULL, &fault);
     for (unsigned i = 0; i < 4000; i++) {
         record.wall_us += 17;
         weir_access_log_write(log, &record);
@@ -496,7 +496,7 @@ static void test_sample_and_off(void **state)
     weir_access_log_close(log);
     unlink(path);
     conf.off = true;
-    log = weir_access_log_open(&conf, &fault);
+    log = weir_access_log_open(&conf, NULL, NULL, &fault);
     weir_access_log_write(log, &record);
     assert_int_equal(access(path, F_OK), -1);
     weir_access_log_close(log);
@@ -506,7 +506,7 @@ static void test_bad_target(void **state)
 {
     struct weir_access_log_conf conf = { .to = WEIR_STR("/nowhere/x.log") };
 
-    assert_null(weir_access_log_open(&conf, &fault));
+    assert_null(weir_access_log_open(&conf, NULL, NULL, &fault));
     assert_string_equal(fault.text, "access_log: /nowhere/x.log: No such file or directory");
 }
 
