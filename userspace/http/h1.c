@@ -351,15 +351,6 @@ static ssize_t feed_some(struct weir_h1 *h1, const uint8_t *data, size_t len, st
     }
 }
 
-/* What the holder has not passed on waits with it: no more is to come. */
-static void brake(struct weir_h1 *h1)
-{
-    if (h1->paused || h1->dead || !h1->hs || h1->hs->unread < WEIR_STREAM_WAIT_BYTES)
-        return;
-    h1->paused = true;
-    h1->codec.sink->on_pause(h1->codec.arg, true);
-}
-
 /* The bytes that this feed lent are about to go: the holder sends what it gathered. */
 static void flush(struct weir_h1 *h1)
 {
@@ -390,7 +381,7 @@ static ssize_t h1_feed(struct weir_codec *codec, const uint8_t *data, size_t len
     }
     if (used) {
         flush(h1);
-        brake(h1);
+        weir_h1_brake(h1);
     }
     /* What follows an answer was counted against the connection; nobody shall read it as another.
      */
@@ -444,14 +435,6 @@ static void h1_drained(struct weir_codec *codec)
         hs->sink->on_drained(hs->arg);
 }
 
-static void set_pace(struct weir_h1 *h1, size_t bytes)
-{
-    if (h1->pace_kib == bytes >> 10 || !h1->codec.sink->on_pace)
-        return;
-    h1->pace_kib = (uint8_t)(bytes >> 10);
-    h1->codec.sink->on_pace(h1->codec.arg, (size_t)h1->pace_kib << 10);
-}
-
 /* Both directions back to their heads. */
 static void begin_exchange(struct weir_h1 *h1)
 {
@@ -478,46 +461,6 @@ static int h1_open(struct weir_codec *codec, struct weir_hstream *hs)
     return 0;
 }
 
-static void resume(struct weir_h1 *h1)
-{
-    if (!h1->paused)
-        return;
-    h1->paused = false;
-    h1->codec.sink->on_pause(h1->codec.arg, false);
-}
-
-static void h1_consume(struct weir_hstream *hs, size_t bytes)
-{
-    struct weir_h1 *h1 = weir_h1_of(hs->codec);
-
-    hs->unread -= bytes < hs->unread ? (uint32_t)bytes : hs->unread;
-    if (h1->paused && h1->hs == hs && hs->unread <= WEIR_STREAM_WAIT_BYTES / 2)
-        resume(h1);
-}
-
-static void h1_hold(struct weir_hstream *hs, bool on)
-{
-    struct weir_h1 *h1 = weir_h1_of(hs->codec);
-
-    if (h1->hs != hs || h1->dead)
-        return;
-    if (!on) {
-        if (hs->unread < WEIR_STREAM_WAIT_BYTES)
-            resume(h1);
-    } else if (hs->unread && h1->in != H1_IN_DONE && !h1->paused) {
-        h1->paused = true;
-        h1->codec.sink->on_pause(h1->codec.arg, true);
-    }
-}
-
-static void h1_pace(struct weir_hstream *hs, size_t bytes)
-{
-    struct weir_h1 *h1 = weir_h1_of(hs->codec);
-
-    if (h1->hs == hs)
-        set_pace(h1, bytes < WEIR_PIECE_BYTES_MIN ? WEIR_PIECE_BYTES_MIN : bytes);
-}
-
 static void h1_reset(struct weir_hstream *hs, enum weir_err why)
 {
     struct weir_h1 *h1 = weir_h1_of(hs->codec);
@@ -542,8 +485,7 @@ static bool h1_done(struct weir_hstream *hs)
         return false;
     }
     begin_exchange(h1);
-    resume(h1);
-    set_pace(h1, WEIR_READ_BUFFER_BYTES);
+    weir_h1_let_run(h1);
     return true;
 }
 
@@ -588,9 +530,9 @@ static const struct weir_codec_ops ops = {
     .send = weir_h1_send,
     .pending = h1_pending,
     .room = h1_room,
-    .consume = h1_consume,
-    .hold = h1_hold,
-    .pace = h1_pace,
+    .consume = weir_h1_consume,
+    .hold = weir_h1_hold,
+    .pace = weir_h1_pace,
     .reset = h1_reset,
     .done = h1_done,
     .last = h1_last,

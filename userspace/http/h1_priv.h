@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** h1_priv.h: what the files of the h1 codec share: h1.c (states), h1_head.c, h1_chunk.c (in),
- * h1_send.c (out). */
+ * h1_send.c (out), h1_pace.c (how much comes). */
 #ifndef HTTP_H1_PRIV_H
 #define HTTP_H1_PRIV_H
 
@@ -50,5 +50,14 @@ bool weir_h1_emit_body(struct weir_h1 *h1, const uint8_t *data, size_t len);
 /** The `send` of the vtable. */
 int weir_h1_send(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body,
                  int count, const struct weir_message *trailer, unsigned flags);
+
+/** A piece has been handed out: no more is to come when much waits with the holder. */
+void weir_h1_brake(struct weir_h1 *h1);
+/** The next message: it may come as it does. */
+void weir_h1_let_run(struct weir_h1 *h1);
+/** The `consume`, `hold` and `pace` of the vtable. */
+void weir_h1_consume(struct weir_hstream *hs, size_t bytes);
+void weir_h1_hold(struct weir_hstream *hs, bool on);
+void weir_h1_pace(struct weir_hstream *hs, size_t bytes);
 
 #endif
