@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/2 clients that are too slow, too large or hostile; connections that are kept and ended; shutdown."""
+import json
 import os
 import sys
 import threading
@@ -151,6 +152,36 @@ def slow_downloads(lab):
         wait(lambda: sq.w.status()["in_flight"] == 0, "a client that reads nothing is given up", 10 * SLOW)
         c.read()
         ok(s.until_reset() not in (None, NO_ERROR) and not s.ended, "no clean end", s)
+
+
+@story
+def a_shut_stream_beside_one_that_moves(lab):
+    # What a client takes of others on the connection does not keep one alive whose window it keeps shut. Two shut ones: that
+    # on the connection on which another moves was first, and ends first.
+    up = lab.upstream(lambda c, r: c.send(answer(200, b"z" * int(r.target[1:]))))
+    w = lab.weir(up, workers=1, timeouts={"send": "1s"})
+    with h2_client(w, settings={INITIAL_WINDOW_SIZE: 0}, window=1 << 24, rcvbuf=65536) as busy, h2_client(w, settings={INITIAL_WINDOW_SIZE: 0}) as quiet:
+        busy.ping()
+        quiet.ping()
+        busy.read(False)
+        moves = busy.request("GET /400000")
+        with busy.lock:
+            busy.h2.increment_flow_control_window(1 << 20, moves.id)
+            busy.flush()
+        wait(lambda: len(up.requests) == 1, "it is at the upstream")
+        time.sleep(0.2)  # the kernel is full of it
+        shut = busy.request("GET /300001")
+        wait(lambda: len(up.requests) == 2, "the first one that is shut")
+        time.sleep(0.2)
+        other = quiet.request("GET /300002")
+        wait(lambda: len(up.requests) == 3, "the second")
+        busy.read()
+        for s in (shut, other):
+            ok(s.until_reset(10 * SLOW) not in (None, NO_ERROR), "given up", s)
+    w.access(3)
+    with open(os.path.join(w.dir, "out"), encoding="utf-8") as f:
+        late = [line["path"] for line in map(json.loads, f) if (line.get("error") or {}).get("code") == "ESENDTIME"]
+    eq([path for path in late if path != "/400000"], ["/300001", "/300002"], "given up, in this order")
 
 
 @story

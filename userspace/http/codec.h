@@ -87,6 +87,8 @@ struct weir_codec_ops {
                 int count, const struct weir_message *trailer, unsigned flags);
     size_t (*pending)(struct weir_hstream *hs);
     size_t (*room)(struct weir_hstream *hs);
+    /** NULL: an exchange has no window of its own. */
+    bool (*shut)(struct weir_hstream *hs);
     void (*consume)(struct weir_hstream *hs, size_t bytes);
     void (*hold)(struct weir_hstream *hs, bool on);
     /** NULL: the peer is told by windows, and by nothing else. */
@@ -164,6 +166,12 @@ static inline size_t weir_hstream_pending(struct weir_hstream *hs)
 static inline size_t weir_hstream_room(struct weir_hstream *hs)
 {
     return hs->codec->ops->room(hs);
+}
+/** What is pending waits for the peer to open the window of this exchange: whatever else of the connection it takes, of
+ * this it takes nothing. */
+static inline bool weir_hstream_shut(struct weir_hstream *hs)
+{
+    return hs->codec->ops->shut && hs->codec->ops->shut(hs);
 }
 /** `bytes` of what on_body gave were taken by the other side: credit for the sender. */
 static inline void weir_hstream_consume(struct weir_hstream *hs, size_t bytes)

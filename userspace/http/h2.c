@@ -347,6 +347,7 @@ static const struct weir_codec_ops ops = {
     .send = weir_h2_send,
     .pending = weir_h2_pending,
     .room = weir_h2_send_room,
+    .shut = weir_h2_shut,
     .consume = weir_h2_consume,
     .hold = weir_h2_hold,
     .reset = weir_h2_reset,

@@ -335,11 +335,12 @@ int weir_h2_on_close(nghttp2_session *session, int32_t id, uint32_t code, void *
 /** DATA that came before its tunnel was granted. */
 void weir_h2_give_held(struct weir_h2_stream *s);
 
-/* h2_send.c: the `send`, `pending` and `room` of the vtable */
+/* h2_send.c: the `send`, `pending`, `room` and `shut` of the vtable */
 int weir_h2_send(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body,
                  int count, const struct weir_message *trailer, unsigned flags);
 size_t weir_h2_pending(struct weir_hstream *hs);
 size_t weir_h2_send_room(struct weir_hstream *hs);
+bool weir_h2_shut(struct weir_hstream *hs);
 /** The peer's SETTINGS have come: what waited for them. */
 void weir_h2_send_late(struct weir_h2_stream *s);
 /** Body that is not framed yet. */

@@ -356,3 +356,11 @@ size_t weir_h2_send_room(struct weir_hstream *hs)
     room = room > waiting ? room - waiting : 0;
     return room < WEIR_SHARED_STREAM_BYTES ? room : WEIR_SHARED_STREAM_BYTES;
 }
+
+bool weir_h2_shut(struct weir_hstream *hs)
+{
+    struct weir_h2_stream *s = hs->impl;
+
+    return s && !s->closed && !s->dropped && weir_h2_waiting(s) &&
+           nghttp2_session_get_stream_remote_window_size(s->h2->session, s->id) == 0;
+}

@@ -101,14 +101,24 @@ static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
     return req->to_up.bytes * 1000 / took_ms < (uint64_t)t->body_rate_min;
 }
 
-/* Slowly, but since the last look it has taken something: the kernel's queue may be large, and tells of room only when
- * much of it is free. */
+void weir_req_time_client(struct weir_req *req)
+{
+    size_t waits = weir_hstream_pending(req->down);
+
+    req->left = req->to_down.sent > waits ? req->to_down.sent - waits : 0;
+    req->unsent = weir_stream_unacked(req->session->stream);
+}
+
+/* Slowly, but since the last look it has taken something: some of the body, or of what stands before it: the kernel's queue
+ * may be large, and tells of room only when much of it is free. What it takes of others does not count for one whose window
+ * it keeps shut. */
 static bool client_reads(struct weir_req *req)
 {
-    size_t unsent = weir_stream_unacked(req->session->stream), before = req->unsent;
+    uint64_t left = req->left;
+    size_t unsent = req->unsent;
 
-    req->unsent = unsent;
-    return unsent < before;
+    weir_req_time_client(req);
+    return req->left > left || (req->unsent < unsent && !weir_hstream_shut(req->down));
 }
 
 static void on_deadline(struct weir_timer *timer, void *arg)

@@ -66,7 +66,7 @@ void weir_exchange_pump_down(struct weir_req *req)
     if (weir_hstream_pending(req->down)) {
         if (!req->send_ms || !dir->blocked) {
             req->send_ms = req->worker->loop.now_ms;
-            req->unsent = weir_stream_unacked(req->session->stream);
+            weir_req_time_client(req);
         }
         weir_req_watch(req);
     }
