@@ -3,6 +3,7 @@
 """HTTP/2 clients that are too slow, too large or hostile; connections that are kept and ended; shutdown."""
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -271,6 +272,20 @@ def shutdown_loses_no_last_frame(lab):
     for c, _ in clients:
         c.close()
     eq(w.join(), 0, "exit status")
+
+
+@story
+def a_goodbye_is_not_torn_away(lab):
+    # What a client still sends when its idle connection has ended is read away: RST in answer to it would take the goodbye along.
+    w = lab.weir(lab.upstream(), timeouts={"keepalive": "300ms"})
+    with raw_client(w) as c:
+        c.begin().send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(*ask())))
+        ok(c.until_frame(GOAWAY), "a goodbye")
+        eq(c.until_frame(), None, "and the end")
+        for _ in range(3):
+            c.send(frame(PING, 0, 0, b"12345678"))
+        eq(c.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0, "no RST")
+    wait(lambda: w.status()["connections"] == 0, "it goes with its client")
 
 
 @story

@@ -79,13 +79,14 @@ void weir_session_linger(struct weir_session *session)
     weir_stream_read(session->stream, true);
 }
 
-/* No request is in progress: goes, at once when nothing is on its way to the client. */
+/* No request is in progress: goes, at once when nothing is on its way to the client. Of HTTP/2 a GOAWAY is, which tells
+ * what of it will not be answered: something may come as long as the client has not read that. */
 void weir_session_end(struct weir_session *session)
 {
     if (session->multiplexed && !weir_codec_over(weir_session_codec(session)))
         weir_h2_goodbye(session->mux.h2, WEIR_OK);
     weir_codec_flush(weir_session_codec(session));
-    if (weir_stream_pending(session->stream))
+    if (weir_stream_pending(session->stream) || (session->multiplexed && !session->eof))
         weir_session_linger(session);
     else
         weir_session_close(session, false);

@@ -145,6 +145,10 @@ static void drain_over(struct weir_wlistener *wl)
             }
             if (limit < 0 || waited < limit)
                 continue;
+            if (state == WEIR_SESSION_CLOSING && !weir_stream_pending(session->stream)) {
+                weir_session_close(session, false); /* it has been told all */
+                continue;
+            }
             atomic_store_explicit(&service->drain_cut, true, memory_order_relaxed);
             weir_session_close(session, true);
         }
