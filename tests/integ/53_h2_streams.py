@@ -118,6 +118,35 @@ def memory_of_streams_that_stand_still(lab):
 
 
 @story
+def memory_of_uploads_that_nobody_takes(lab):
+    # Servers of HTTP/1 whose kernels take the first megabytes as fast as they come, and nothing then.
+    count, hold = 40, threading.Event()
+    w = lab.weir(lab.upstream(script=lambda c: hold.wait(60), rcvbuf=16384), limits={"streams": 200}, workers=1)
+    w.status()
+    before = w.rss()
+    with h2_client(w) as c:
+        streams = [c.request("PUT /", [("content-length", str(1 << 30))], end=False) for _ in range(count)]
+        taken, still_turns = 0, 0
+        while still_turns < 3:
+            with c.lock:
+                rooms = [c.h2.local_flow_control_window(s.id) for s in streams]
+            for s, room in zip(streams, rooms):
+                if room:
+                    s.send(b"u" * min(room, 65536))
+                    taken += min(room, 65536)
+            c.drained()
+            still_turns = 0 if any(rooms) else still_turns + 1
+            if not any(rooms):
+                time.sleep(0.2 * SLOW)
+        grown = w.rss() - before
+        print("      %d KiB a stream, of %d that were taken" % (grown / count / 1024, taken / count / 1024))
+        ok(taken > count * 4 * HELD_MAX, "that was enough for windows to grow on", taken)
+        if SLOW == 1:  # a sanitizer has memory of its own
+            ok(grown <= count * HELD_MAX + ALONE, "memory", grown)
+    hold.set()
+
+
+@story
 def uploads_that_nobody_takes(lab):
     # An upstream that does not take one upload does not stop the others of the same connection.
     go = threading.Event()

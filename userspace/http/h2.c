@@ -369,13 +369,14 @@ static int submit_settings(struct weir_h2 *h2)
 {
     const nghttp2_settings_entry server[] = {
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, streams_max(h2) },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_WINDOW_BYTES },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, list_size(h2) },
         { NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 },
         { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },
     };
     const nghttp2_settings_entry client[] = {
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_UP_WINDOW_BYTES },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_WINDOW_BYTES },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, list_size(h2) },
     };
     bool is_server = h2->role == H2_SERVER;
@@ -384,6 +385,7 @@ static int submit_settings(struct weir_h2 *h2)
                                 is_server ? sizeof(server) / sizeof(server[0])
                                           : sizeof(client) / sizeof(client[0])))
         return WEIR_ENOMEM;
+    h2->settings_ms = weir_h2_now(h2);
     h2->peer_window = NGHTTP2_INITIAL_WINDOW_SIZE;
     return nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
                                                  H2_CONN_WINDOW_BYTES)

@@ -317,8 +317,10 @@ static void on_settings(struct weir_h2 *h2, uint8_t flags)
     uint32_t window =
         nghttp2_session_get_remote_settings(h2->session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
 
-    if (flags & NGHTTP2_FLAG_ACK)
+    if (flags & NGHTTP2_FLAG_ACK) {
+        weir_h2_window_settled(h2);
         return;
+    }
     h2->settled = true;
     h2->takes_upgrade = nghttp2_session_get_remote_settings(
                             h2->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
@@ -342,6 +344,8 @@ static void on_data_frame(struct weir_h2 *h2, const nghttp2_frame *frame)
 {
     struct weir_h2_stream *s = stream_of(h2->session, frame->hd.stream_id);
 
+    if (s && frame->data.padlen)
+        weir_h2_window_pad(s, frame->data.padlen);
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         if (s)
             on_data_end(s);

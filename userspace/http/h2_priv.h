@@ -21,14 +21,12 @@ enum {
     H2_FRAME_ASKED_MIN = 16384, /* so large is nothing else that a session allocates at its begin */
     H2_COPY_BYTES_MAX = 2048,   /* DATA up to this is copied behind its frame header */
     H2_LEND_BYTES_MIN = 4096,   /* a body from this on is framed at once, and not copied */
-    H2_WINDOW_BYTES = 65535,    /* of a client's stream, at first: RFC 9113 6.9.2 */
-    H2_UP_WINDOW_BYTES = 48 * 1024, /* of one to a server: what waits of it for a client that stands
-                                       still, and what goes with it, is less than 64 KiB */
-    H2_WINDOW_BYTES_LEAST = 16384,  /* while memory is short: one frame */
-    H2_CONN_WINDOW_BYTES = 32 << 20,
-    H2_STREAM_WINDOW_BYTES_MAX = 16 << 20,
-    H2_EXTRA_BYTES_MAX =
-        32 << 20,    /* what the windows of all streams may be above their first ones */
+    H2_WINDOW_BYTES = 48 * 1024,   /* of a stream, at first: what waits of it for a side that stands
+                                    still, and what goes with it, is less than 64 KiB */
+    H2_WINDOW_BYTES_LEAST = 16384, /* while memory is short: one frame */
+    H2_CONN_WINDOW_BYTES = 64 << 20,
+    H2_STREAM_WINDOW_BYTES_MAX = 16 << 20, /* of the only stream that brings a body */
+    H2_STREAMS_WINDOW_BYTES_MAX = 8 << 20, /* of all of them, where there are more */
     H2_FAR_OVER = 4, /* a head so many times over its limit ends the connection */
     H2_STREAMS_UNSETTLED =
         100,               /* that we open before the peer's SETTINGS have come (RFC 9113 6.5.2) */
@@ -194,11 +192,17 @@ struct weir_h2_stream {
     struct weir_h2_asked asked;
     struct weir_error why; /* H2_DUE_RESET */
     uint32_t unread;       /* body bytes handed out and not consumed yet */
-    uint32_t window;       /* that the peer was given */
+    uint32_t window;       /* what may be here and on the way of it */
+    uint32_t bound;        /* what is: more, while it gets smaller */
+    uint32_t credit;       /* consumed, and not looked yet whether it is to be given back */
+    uint32_t ungiven;      /* what nghttp2 takes for given, and had no memory to send */
     uint32_t half_bytes;   /* consumed since half_ms: up to half a window */
     uint64_t half_ms;      /* 0: no body has come yet */
+    uint32_t waits_bytes; /* consumed since waits_ms, while there was always something to consume */
+    uint64_t waits_ms;
     uint8_t in, out, out_body, due, informationals;
     uint8_t halves; /* of the window that were consumed fast, one after the other */
+    bool slowed;    /* its holder was too slow for the window that it had */
     bool length_in; /* left_in counts */
     bool deferred;  /* nghttp2 waits to be told of more body */
     bool answered;  /* client role: the final head has come */
@@ -232,13 +236,14 @@ struct weir_h2 {
     uint64_t head_ms;    /* since when the header block that is not whole comes */
     uint32_t head_block; /* and its number */
     size_t queued;       /* bytes in the queues of all streams */
-    size_t extra;        /* of stream windows, above the first ones */
+    size_t extra;        /* what streams may bring, above first windows */
     struct weir_h2_watch watch;
-    unsigned open;         /* streams that are neither closed nor (client role) unsent */
-    uint32_t rtt_ms;       /* a round trip to the peer; 0: not known */
-    uint64_t rtt_asked_ms; /* when the PING went that asks for it */
-    int64_t widest;        /* window of the peer's that a stream has, as SETTINGS begin */
-    uint32_t peer_window;  /* that its streams begin with */
+    unsigned open;        /* streams that are neither closed nor (client role) unsent */
+    uint32_t rtt_ms;      /* a round trip to the peer; 0: not known */
+    uint64_t settings_ms; /* when our SETTINGS went; 0: they are acknowledged */
+    uint64_t ping_ms;     /* when the PING went that asks for it; 0: none is on its way */
+    int64_t widest;       /* window of the peer's that a stream has, as SETTINGS begin */
+    uint32_t peer_window; /* that its streams begin with */
     struct weir_h2_priorities priorities;
     uint8_t role, depth;
     bool feeding, framing, wanted;
@@ -386,15 +391,14 @@ int weir_h2_on_priority_end(nghttp2_session *session, void **payload, const nght
                             void *arg);
 
 /* h2_window.c: what the peer may send */
-/** Of a new stream. */
-static inline uint32_t weir_h2_first_window(const struct weir_h2 *h2)
-{
-    return h2->role == H2_CLIENT ? H2_UP_WINDOW_BYTES : H2_WINDOW_BYTES;
-}
-/** `s` may be NULL: nobody takes it. */
+/** Body has come, and is about to be handed out. `s` may be NULL: nobody takes it. */
 int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t bytes);
 /** The holder has taken so many (0: the window is merely made to fit what memory there is). */
 void weir_h2_window_consume(struct weir_h2_stream *s, size_t bytes);
+/** So many of them were padding, which nobody gets. */
+void weir_h2_window_pad(struct weir_h2_stream *s, size_t bytes);
+/** The peer has acknowledged our SETTINGS. */
+void weir_h2_window_settled(struct weir_h2 *h2);
 /** Is this ACK that of our PING for the estimate? */
 bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque);
 void weir_h2_window_forget(struct weir_h2_stream *s);

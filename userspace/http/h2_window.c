@@ -3,30 +3,62 @@
  * h2_window.c: what the peer may send. The connection's window is wide and given back at once, so that a stream that
  * nobody reads holds no other back; a stream's window follows what its holder consumes.
  *
- * A stream begins with 64 KiB, one to a server with 48. When its holder took half of its window within a round trip, it is the window that holds
- * the peer back: then the stream gets at once what a fast line carries in a round trip, since over a long way each step of
- * a slow growth would cost one. Over a short way that costs nothing, and what an upstream sends goes to a client that may
- * stand still behind a window of 64 KiB: there first more than a whole window has to be taken. A stream gets no more than what is still to come, and at most half of
- * what its connection has left for such streams. The round trip is that of the TLS handshake (weir_h2_set_rtt), or of one
- * PING.
+ * What a stream may cost is its window: bytes that wait for its holder, and those that the peer may still send. It begins
+ * with 48 KiB, and half of that, or an eighth of a window that has grown, is given back as soon as it is consumed: over a
+ * long way larger steps would leave the line empty between them.
  *
- * While memory is short (shared->tight) nothing grows, and a stream that gets credit gets it for the least window. What it
- * was granted before cannot be taken back: that much may still come, once. The window is as it was with the first credit
- * afterwards, or when the holder says so (weir_hstream_hold).
+ * When the holder took half of the window within a round trip, it is the window that holds the peer back: then the stream
+ * gets at once its share of what a fast line carries in a round trip, since over a long way each step of a slow growth
+ * would cost one. Over a short way that costs nothing, and both kernels between us and the other side have room that they
+ * fill as fast as a fast way would: there, and for what an upstream sends, first more than a whole window has to be taken.
+ * The line is shared among the streams whose bodies move; where others move or stand still, all windows are at most 8 MiB
+ * together (one alone: 16). What less than two first windows would come to is not worth it, so that many streams keep
+ * what they began with: it is not they that leave the line empty.
+ *
+ * A window that was given cannot be taken back, but what is consumed of it need not be given again: that is how it gets
+ * smaller, when others come, and when the holder has taken less in the time than a round trip would bring. Until then
+ * `bound` counts what may be here. A stream whose holder was slow grows by no more than twice at a time.
+ *
+ * The round trip is the shortest of that of the TLS handshake (weir_h2_set_rtt), that of our SETTINGS and their ACK, which
+ * no more than the first 64 KiB of the connection can delay, and that of a PING when a window grows for the first time: who
+ * was merely slow to answer does not keep what one far away needs.
+ *
+ * While memory is short (shared->tight) nothing grows, and a stream that gets credit gets it for the least window. It is
+ * the first window again with the first credit afterwards, or when the holder says so (weir_hstream_hold).
  */
 #include "http/h2_priv.h"
 
 enum {
     LINE_BYTES_PER_MS = 320 * 1024, /* 2.6 Gbit/s: H2_STREAM_WINDOW_BYTES_MAX in 51 ms */
     FAR_MS = 10,
-    HALVES = 4, /* that must be taken fast, one after the other */
+    HALVES = 4,     /* that must be taken fast, one after the other */
+    STEPS = 8,      /* in which a window that has grown is given back */
+    SLOW_MS = 20,   /* what waited for less says nothing of its holder */
+    MOVED_MS = 500, /* a stream that has brought half a window since then moves */
 };
 
 static const uint8_t rtt_ping[8] = { 'w', 'e', 'i', 'r', '-', 'r', 't', 't' };
 
+/* ---- the way ---- */
+
 void weir_h2_set_rtt(struct weir_h2 *h2, uint32_t rtt_ms)
 {
     h2->rtt_ms = rtt_ms;
+}
+
+static void answered(struct weir_h2 *h2, uint64_t *asked_ms)
+{
+    uint32_t took_ms = (uint32_t)(weir_h2_now(h2) - *asked_ms) + 1;
+
+    *asked_ms = 0;
+    if (!h2->rtt_ms || took_ms < h2->rtt_ms)
+        h2->rtt_ms = took_ms;
+}
+
+void weir_h2_window_settled(struct weir_h2 *h2)
+{
+    if (h2->settings_ms)
+        answered(h2, &h2->settings_ms);
 }
 
 static void ask_rtt(struct weir_h2 *h2)
@@ -34,68 +66,15 @@ static void ask_rtt(struct weir_h2 *h2)
     if (h2->rtt_asked || h2->left || nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, rtt_ping))
         return;
     h2->rtt_asked = true;
-    h2->rtt_asked_ms = weir_h2_now(h2);
+    h2->ping_ms = weir_h2_now(h2);
 }
 
 bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque)
 {
-    if (!h2->rtt_asked || memcmp(opaque, rtt_ping, sizeof(rtt_ping)) != 0)
+    if (!h2->ping_ms || memcmp(opaque, rtt_ping, sizeof(rtt_ping)) != 0)
         return false;
-    if (!h2->rtt_ms)
-        h2->rtt_ms = (uint32_t)(weir_h2_now(h2) - h2->rtt_asked_ms) + 1;
+    answered(h2, &h2->ping_ms);
     return true;
-}
-
-static uint32_t extra_of(const struct weir_h2 *h2, uint32_t window)
-{
-    uint32_t first = weir_h2_first_window(h2);
-
-    return window > first ? window - first : 0;
-}
-
-static void set_window(struct weir_h2_stream *s, uint32_t window)
-{
-    struct weir_h2 *h2 = s->h2;
-
-    if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, s->id,
-                                              (int32_t)window))
-        return;
-    h2->extra = h2->extra - extra_of(h2, s->window) + extra_of(h2, window);
-    s->window = window;
-}
-
-/* Smaller: nghttp2 holds back as much of the credit that follows. */
-static void fit_window(struct weir_h2_stream *s)
-{
-    uint32_t first = weir_h2_first_window(s->h2);
-    bool tight = s->h2->shared->tight;
-
-    if (tight && s->window > H2_WINDOW_BYTES_LEAST)
-        set_window(s, H2_WINDOW_BYTES_LEAST);
-    else if (!tight && s->window < first)
-        set_window(s, first);
-}
-
-/* What the stream would need to keep a fast line busy, as far as it may have that. */
-static uint32_t window_for(const struct weir_h2_stream *s)
-{
-    const struct weir_h2 *h2 = s->h2;
-    uint64_t want = (uint64_t)h2->rtt_ms * LINE_BYTES_PER_MS;
-    uint64_t have = s->window + (H2_EXTRA_BYTES_MAX - h2->extra) / 2;
-
-    if (want > H2_STREAM_WINDOW_BYTES_MAX)
-        want = H2_STREAM_WINDOW_BYTES_MAX;
-    if (s->length_in && want > s->left_in)
-        want = s->left_in;
-    return (uint32_t)(want < have ? want : have);
-}
-
-static void grow(struct weir_h2_stream *s)
-{
-    uint32_t window = window_for(s);
-
-    if (s->in == H2_IN_BODY && window > s->window && !s->h2->shared->tight)
-        set_window(s, window);
 }
 
 /* An upload from far away. */
@@ -104,25 +83,190 @@ static bool is_far(const struct weir_h2 *h2)
     return h2->role == H2_SERVER && h2->rtt_ms >= FAR_MS;
 }
 
+/* ---- credit ---- */
+
+static uint32_t extra_of(uint32_t bytes)
+{
+    return bytes > H2_WINDOW_BYTES ? bytes - H2_WINDOW_BYTES : 0;
+}
+
+static void set_bound(struct weir_h2_stream *s, int64_t bytes)
+{
+    uint32_t bound = bytes > s->window ? (uint32_t)bytes : s->window;
+
+    s->h2->extra = s->h2->extra - extra_of(s->bound) + extra_of(bound);
+    s->bound = bound;
+}
+
+/* Handed out, or kept for a tunnel, and not consumed. */
+static size_t waiting(const struct weir_h2_stream *s)
+{
+    return s->unread + s->held.len;
+}
+
+static uint32_t step_of(const struct weir_h2_stream *s)
+{
+    uint32_t step = s->window / STEPS,
+             least = (s->window < H2_WINDOW_BYTES ? s->window : H2_WINDOW_BYTES) / 2;
+
+    return step > least ? step : least;
+}
+
+static bool brings_more(const struct weir_h2_stream *s)
+{
+    return s->in != H2_IN_DONE && !(s->length_in && !s->left_in);
+}
+
+/* What the peer may still send. Before its ACK has come nghttp2 reckons with the window that streams have without SETTINGS,
+ * and the peer perhaps with ours: less is safe, since too much would never be given. */
+static int64_t coming(const struct weir_h2_stream *s)
+{
+    int32_t bytes = nghttp2_session_get_stream_local_window_size(s->h2->session, s->id);
+
+    if (s->h2->settings_ms)
+        bytes -= NGHTTP2_INITIAL_WINDOW_SIZE - H2_WINDOW_BYTES;
+    return (int64_t)bytes - s->ungiven;
+}
+
+static int send_window(struct weir_h2_stream *s, int32_t bytes)
+{
+    int err = nghttp2_submit_window_update(s->h2->session, NGHTTP2_FLAG_NONE, s->id, bytes);
+
+    if (err == NGHTTP2_ERR_NOMEM)
+        s->ungiven += (uint32_t)bytes;
+    return err;
+}
+
+/* The window is filled up, unless that is not worth a frame: then the peer may still send more than a step, and there is
+ * another look when that is consumed. */
+static void give(struct weir_h2_stream *s)
+{
+    int64_t have = (int64_t)waiting(s) + coming(s);
+
+    if (brings_more(s) && have + step_of(s) <= s->window) {
+        if (send_window(s, (int32_t)(s->window - have)))
+            return; /* with the next credit */
+        have = s->window;
+    }
+    s->credit = 0;
+    set_bound(s, have);
+}
+
+/* ---- how wide a window is ---- */
+
+/* Its body comes, or is about to begin. */
+static bool moves(const struct weir_h2_stream *s)
+{
+    return !s->half_ms || weir_h2_now(s->h2) - s->half_ms < MOVED_MS;
+}
+
+/* What the stream needs to keep its part of a fast line busy, as far as there is so much. One that stands still takes
+ * nothing of the line, but of what all may have. */
+static uint32_t share_of(const struct weir_h2_stream *s)
+{
+    const struct weir_h2 *h2 = s->h2;
+    uint64_t line = (uint64_t)h2->rtt_ms * LINE_BYTES_PER_MS, all = H2_STREAM_WINDOW_BYTES_MAX;
+    uint64_t others = h2->extra - extra_of(s->bound), share;
+    unsigned movers = 1;
+
+    weir_list_each(link, next, &h2->streams)
+    {
+        const struct weir_h2_stream *other = weir_list_entry(link, struct weir_h2_stream, link);
+
+        if (other == s || other->in != H2_IN_BODY || other->closed ||
+            !(moves(other) || waiting(other)))
+            continue;
+        all = H2_STREAMS_WINDOW_BYTES_MAX;
+        others += H2_WINDOW_BYTES;
+        movers += moves(other);
+        if ((line < all ? line : all) / movers < 2 * H2_WINDOW_BYTES)
+            return H2_WINDOW_BYTES;
+    }
+    share = (line < all ? line : all) / movers;
+    if (share + others > all)
+        share = others < all ? all - others : 0;
+    return share < 2 * H2_WINDOW_BYTES ? H2_WINDOW_BYTES : (uint32_t)share;
+}
+
+/* There are more than there were, or they have more. */
+static void fit_share(struct weir_h2_stream *s)
+{
+    uint32_t share = s->window > H2_WINDOW_BYTES ? share_of(s) : s->window;
+
+    if (share < s->window)
+        s->window = share;
+}
+
+static void grow(struct weir_h2_stream *s)
+{
+    uint32_t share = share_of(s);
+
+    if (s->length_in && share > s->left_in)
+        share = (uint32_t)s->left_in;
+    if (s->slowed && share > 2 * s->window)
+        share = 2 * s->window;
+    if (share <= s->window || s->in != H2_IN_BODY || s->h2->shared->tight)
+        return;
+    s->window = share;
+    ask_rtt(s->h2);
+}
+
 /* Half a window has been consumed: was that fast? */
 static void judge(struct weir_h2_stream *s)
 {
-    uint64_t now_ms = weir_h2_now(s->h2);
+    struct weir_h2 *h2 = s->h2;
+    uint64_t now_ms = weir_h2_now(h2);
+    bool fast = h2->rtt_ms && now_ms - s->half_ms <= h2->rtt_ms;
+    bool ready = fast && ((is_far(h2) && !s->slowed) || s->halves + 1 == HALVES);
 
-    if (!s->h2->rtt_ms)
-        ask_rtt(s->h2);
-    else if (now_ms - s->half_ms > s->h2->rtt_ms)
-        s->halves = 0;
-    else if (is_far(s->h2) || ++s->halves == HALVES) {
-        s->halves = 0;
-        grow(s);
-    }
     s->half_bytes = 0;
     s->half_ms = now_ms;
+    s->halves = (uint8_t)(fast && !ready ? s->halves + 1 : 0);
+    if (ready)
+        grow(s);
 }
+
+static void begin_to_wait(struct weir_h2_stream *s, uint64_t now_ms)
+{
+    s->waits_ms = now_ms;
+    s->waits_bytes = 0;
+}
+
+/* Something is left for the holder to take, and was all the time: what it does not take in two round trips would wait here
+ * the next time as well. */
+static void weigh(struct weir_h2_stream *s, size_t bytes)
+{
+    uint64_t now_ms = weir_h2_now(s->h2), took_ms = now_ms - s->waits_ms;
+    uint64_t rtt_ms = s->h2->rtt_ms, fit;
+
+    s->waits_bytes += (uint32_t)bytes;
+    if (!waiting(s) || took_ms < SLOW_MS || took_ms <= 2 * rtt_ms)
+        return;
+    fit = 2 * s->waits_bytes * rtt_ms / took_ms;
+    begin_to_wait(s, now_ms);
+    if (s->window <= H2_WINDOW_BYTES || fit >= s->window)
+        return;
+    s->window = fit > H2_WINDOW_BYTES ? (uint32_t)fit : H2_WINDOW_BYTES;
+    s->slowed = true;
+    s->halves = 0;
+}
+
+static void fit_memory(struct weir_h2_stream *s)
+{
+    bool tight = s->h2->shared->tight;
+
+    if (tight && s->window > H2_WINDOW_BYTES_LEAST)
+        s->window = H2_WINDOW_BYTES_LEAST;
+    else if (!tight && s->window < H2_WINDOW_BYTES)
+        s->window = H2_WINDOW_BYTES;
+}
+
+/* ---- what happens to streams ---- */
 
 int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t bytes)
 {
+    if (s && !waiting(s))
+        begin_to_wait(s, weir_h2_now(h2));
     if (s && !s->half_ms)
         s->half_ms = weir_h2_now(h2);
     return nghttp2_session_consume_connection(h2->session, bytes) ? WEIR_ENOMEM : 0;
@@ -130,20 +274,34 @@ int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t
 
 void weir_h2_window_consume(struct weir_h2_stream *s, size_t bytes)
 {
+    uint32_t before = s->window;
+
     if (s->closed || !s->id)
         return;
-    fit_window(s);
-    if (nghttp2_session_consume_stream(s->h2->session, s->id, bytes))
-        return;
-    s->half_bytes += (uint32_t)bytes;
-    if (s->half_bytes >= s->window / 2)
-        judge(s);
+    fit_memory(s);
+    if (bytes) {
+        weigh(s, bytes);
+        s->credit += (uint32_t)bytes;
+        s->half_bytes += (uint32_t)bytes;
+        if (s->half_bytes >= s->window / 2)
+            judge(s);
+    }
+    if (s->credit >= step_of(s))
+        fit_share(s);
+    if (s->credit >= step_of(s) || s->window != before)
+        give(s);
     if (nghttp2_session_want_write(s->h2->session))
         weir_h2_want(s->h2);
 }
 
+void weir_h2_window_pad(struct weir_h2_stream *s, size_t bytes)
+{
+    s->credit += (uint32_t)bytes;
+    weir_h2_window_consume(s, 0);
+}
+
 void weir_h2_window_forget(struct weir_h2_stream *s)
 {
-    s->h2->extra -= extra_of(s->h2, s->window);
-    s->window = weir_h2_first_window(s->h2);
+    s->window = H2_WINDOW_BYTES;
+    set_bound(s, 0);
 }

@@ -55,18 +55,26 @@ bool weir_dir_has_bytes(const struct weir_flow_dir *dir)
     return dir->piece_count || dir->held.len;
 }
 
+/* A sender gets its credit when all has left that it sent. One from far away may send so much at once that it would stand
+ * still until then: it gets large parts of it before. */
 void weir_dir_credit(struct weir_flow_dir *dir, struct weir_hstream *from, struct weir_hstream *to)
 {
-    bool waits;
+    size_t waits, left;
 
     if (!dir->owed)
         return;
-    waits = weir_hstream_pending(to) || weir_dir_has_bytes(dir) || weir_dir_staged(dir);
+    waits = weir_hstream_pending(to) + weir_iov_len(dir->pieces, dir->piece_count) + dir->held.len +
+            weir_dir_staged(dir);
     weir_hstream_pace(from, waits ? 0 : weir_hstream_room(to));
-    if (waits)
-        return;
-    weir_hstream_consume(from, dir->owed);
-    dir->owed = 0;
+    left = waits < dir->owed ? dir->owed - waits : 0;
+    if (waits) {
+        if (left < WEIR_STREAM_HIGH_BYTES)
+            return;
+    } else {
+        left = dir->owed;
+    }
+    weir_hstream_consume(from, left);
+    dir->owed -= left;
 }
 
 static void forget(struct weir_req *req)
