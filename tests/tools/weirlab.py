@@ -31,6 +31,7 @@ import traceback
 
 BINARY = os.environ.get("WEIR") or os.path.join(os.path.dirname(__file__), "../../build/dev/weir")
 SLOW = float(os.environ.get("WEIR_SLOW", "1"))
+MOVER = os.environ.get("WEIR_MOVER")  # copy, pipe …: every configuration says so; None: as weir chooses
 PATIENCE = 10 * SLOW  # seconds until a peer that says nothing is a failure
 HOST = "127.%d.%d.%d" % (64 + (os.getpid() >> 16 & 63), os.getpid() >> 8 & 255, os.getpid() & 255)
 STORIES = []
@@ -635,6 +636,8 @@ class Lab:
 
     def config(self, *ups, listener=None, route=None, routes=None, upstream=None, servers=None, **top):
         """A configuration: one listener `web` to one upstream `app` of these servers; the rest by section."""
+        if MOVER:
+            top.setdefault("kernel", {}).setdefault("splice", MOVER)
         web = {"bind": address(), **(listener or {})}
         if routes is not None:
             web["routes"] = routes

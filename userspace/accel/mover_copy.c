@@ -50,6 +50,8 @@ static void on_data(struct weir_splice *splice, unsigned dir, const uint8_t *dat
         weir_splice_fail(splice, WEIR_ENOMEM, WEIR_SPLICE_US);
         return;
     }
+    if (splice->dir[dir].mover != WEIR_MOVER_COPY)
+        return; /* the last bytes before somebody else */
     if (full(splice, !dir))
         weir_stream_read(splice->stream[dir], false);
     weir_splice_choose(splice, dir, len);

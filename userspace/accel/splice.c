@@ -45,7 +45,7 @@ void weir_splice_note(struct weir_splice *splice, unsigned dir, enum weir_splice
 {
     if (splice->dir[dir].why == why)
         return;
-    splice->dir[dir].why = (uint8_t)why;
+    splice->dir[dir].why = (uint8_t)why & 31;
     if (!passes(why))
         count_why(splice, why);
 }

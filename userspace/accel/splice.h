@@ -69,8 +69,12 @@ struct weir_splice_dir {
     uint8_t next : 3;  /* leaving: who gets it */
     bool leaving : 1;  /* leave() was called, weir_splice_left was not */
     bool never : 1;    /* the chooser asks no more: `why` does not pass */
-    uint8_t why; /* enum weir_splice_why: why not somebody better; WEIR_WHY_none: it has the best */
+    uint8_t
+        why : 5; /* enum weir_splice_why: why not somebody better; WEIR_WHY_none: it has the best */
+    uint8_t small : 3; /* of pipe: small pieces in a row */
 };
+
+_Static_assert(WEIR_MOVERS <= 5 && WEIR_WHYS_COUNT <= 32, "they fit their bits");
 
 struct weir_splice {
     struct weir_list link; /* splicer.c: to be looked at */
@@ -148,9 +152,10 @@ struct weir_mover_ops {
     /** Could it have this direction now? WEIR_WHY_none: yes. Cheap, no system call. */
     enum weir_splice_why (*can)(const struct weir_splice *splice, unsigned dir);
     /**
-     * Takes it: weir_stream_pending(target) is 0, the source is open, both sides are in this process's hands by copy, and
-     * copy has said that it reads no more (a read that is going on, whose callback this may be, brings nothing after it).
-     * WEIR_WHY_none: it has it, also where it is not moving yet (it may wait for a quiet point by itself); else nothing has changed.
+     * Takes it: weir_stream_pending(target) is 0, and the source has not ended. What was read before may still come, by on_data,
+     * before the first on_readable: weir_mover_copy.on_data writes it, so that the target may have something pending for a
+     * while. WEIR_WHY_none: it has it, also where it is not moving yet (it may wait for a quiet point by itself); else nothing
+     * has changed.
      */
     enum weir_splice_why (*start)(struct weir_splice *splice, unsigned dir);
     /** Gives it back, when all that it took has been handed to the target: by weir_splice_left, inside or in a later turn, or
@@ -163,8 +168,8 @@ struct weir_mover_ops {
     bool (*flushed)(struct weir_splice *splice, unsigned dir);
     /** The source may be read again, or is to be read less (weir_splicer.tight); after start() of its side as well. */
     void (*press)(struct weir_splice *splice, unsigned dir);
-    /** Events of the source, and of the target. on_data: bytes, borrowed; on_readable: by hand (weir_stream_hand). Any of them
-     * may be NULL where it cannot come. */
+    /** Events of the source, and of the target. on_data: bytes, borrowed; on_readable: by hand (weir_stream_hand); NULL where
+     * nobody turns that on. */
     void (*on_data)(struct weir_splice *splice, unsigned dir, const uint8_t *data, size_t len);
     void (*on_readable)(struct weir_splice *splice, unsigned dir);
     void (*on_drained)(struct weir_splice *splice, unsigned dir);
@@ -173,7 +178,7 @@ struct weir_mover_ops {
     /** Counts what the kernel has moved since, by weir_splice_moved. NULL: it is counted as it moves. */
     void (*sync)(struct weir_splice *splice, unsigned dir);
 };
-extern const struct weir_mover_ops weir_mover_copy;
+extern const struct weir_mover_ops weir_mover_copy, weir_mover_pipe;
 
 /** So many bytes were taken from the source: counts, and it is not idle. */
 void weir_splice_moved(struct weir_splice *splice, unsigned dir, size_t bytes);

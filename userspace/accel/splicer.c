@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "accel/pipes.h"
 #include "accel/splice.h"
 
 #include "base/panic.h"
@@ -101,7 +102,7 @@ void weir_splicer_init(struct weir_splicer *splicer, struct weir_loop *loop,
 {
     *splicer = (struct weir_splicer){ .loop = loop, .budget = budget, .stats = stats };
     splicer->movers[WEIR_MOVER_COPY] = &weir_mover_copy;
-    splicer->lacks[WEIR_MOVER_PIPE] = WEIR_WHY_refused;
+    splicer->movers[WEIR_MOVER_PIPE] = &weir_mover_pipe;
     splicer->lacks[WEIR_MOVER_SOCKMAP] = WEIR_WHY_no_kernel;
     for (int i = 0; i < WEIR_SPLICE_LOOKS; i++)
         weir_list_init(&splicer->looks[i]);
@@ -114,5 +115,6 @@ void weir_splicer_fini(struct weir_splicer *splicer)
         return;
     weir_assert(splicer->count == 0);
     weir_timer_stop(&splicer->loop->wheel, &splicer->timer);
+    weir_pipes_fini(splicer);
     splicer->loop->splicer = NULL;
 }

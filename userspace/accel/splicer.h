@@ -11,6 +11,7 @@
 
 struct weir_splice;
 struct weir_mover_ops;
+struct weir_pipe;
 
 enum weir_mover { WEIR_MOVER_COPY, WEIR_MOVER_PIPE, WEIR_MOVER_SOCKMAP, WEIR_MOVERS };
 
@@ -69,6 +70,15 @@ struct weir_splice_stats {
         [WEIR_WHYS_COUNT]; /* each time that a direction did not get somebody better, or lost him */
 };
 
+/** Of a worker (pipes.c). */
+struct weir_pipes {
+    struct weir_pipe *free;
+    unsigned waiting, waiting_least; /* on `free`; since the last trim */
+    unsigned open;
+    enum weir_splice_why why; /* the kernel has refused one; it is not asked before */
+    uint64_t again_ms;
+};
+
 struct weir_splicer {
     struct weir_loop *loop;
     struct weir_splice_budget *budget;
@@ -80,6 +90,7 @@ struct weir_splicer {
     uint64_t tick, count; /* splices in `looks` */
     struct weir_list looks[WEIR_SPLICE_LOOKS];
     struct weir_splice_stats *stats;
+    struct weir_pipes pipes;
     void *kern; /* of mover_sockmap */
 };
 

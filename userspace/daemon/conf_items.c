@@ -99,6 +99,15 @@ static const struct weir_conf_item shutdown_items[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct weir_kernel_conf, field)
+static const char *const splice_words[] = { "auto", "off", "copy", "pipe", NULL };
+static const struct weir_conf_item kernel_items[] = {
+    { "splice", WEIR_CONF_ENUM, AT(splice), 0, 0, "auto", "who moves the bytes of plain tunnels and large bodies: auto (by pipe what is large), off or copy, pipe; listeners and routes may say their own", LIVE, splice_words },
+    { "splice_memory", WEIR_CONF_BYTES, AT(splice_memory), 1 << 20, TERA, "256MiB", "of the kernel that all of those may take together", LIVE },
+    { 0 },
+};
+#undef AT
+
 #define AT(field) offsetof(struct weir_admin_conf, field)
 static const struct weir_conf_item admin_items[] = {
     { "socket", WEIR_CONF_PATH, AT(socket), 0, 0, NULL, "the UNIX socket that commands use; default /run/weir/<instance>/admin.sock; of others than root below $XDG_RUNTIME_DIR/weir, or /tmp/weir-<uid>" },
@@ -136,6 +145,7 @@ const struct weir_conf_item conf_top_items[] = {
     { "limits", WEIR_CONF_SECTION, AT(proxy.limits), 0, 0, NULL, "ceilings; listeners and routes may say smaller ones", LIVE, .rows = conf_top_limit_items },
     { "access", WEIR_CONF_SECTION, AT(proxy.access), 0, 0, NULL, "who may connect; enforced at accept", LIVE, .rows = access_items },
     { "dns", WEIR_CONF_SECTION, AT(proxy.dns), 0, 0, NULL, "how names of servers are resolved", 0, .rows = dns_items },
+    { "kernel", WEIR_CONF_SECTION, AT(proxy.kernel), 0, 0, NULL, "what the kernel does for weir", LIVE, .rows = kernel_items },
     { "shutdown", WEIR_CONF_SECTION, AT(proxy), 0, 0, NULL, "what happens between SIGTERM and the end", LIVE, .rows = shutdown_items },
     { "admin", WEIR_CONF_SECTION, AT(admin), 0, 0, NULL, "how the running daemon is asked and changed", 0, .rows = admin_items },
     { "log", WEIR_CONF_SECTION, AT(log), 0, 0, NULL, "what weir tells its operator", LIVE, .rows = log_items },

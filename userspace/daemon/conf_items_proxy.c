@@ -37,6 +37,7 @@ const struct weir_conf_item conf_tls_items[] = {
 #define AT(field) offsetof(struct weir_listener_conf, field)
 static const char *const protocol_words[] = { "http", "tcp", NULL };
 static const char *const proxy_words[] = { "off", "accept", "require", NULL };
+static const char *const splice_words[] = { "inherit", "auto", "off", "copy", "pipe", NULL };
 static const char *const paths_words[] = { "normalize", "strict", "raw", NULL };
 static const char *const underscore_words[] = { "drop", "reject", "pass", NULL };
 static const char *const forwarded_words[] = { "x-forwarded", "rfc7239", "off", NULL };
@@ -57,6 +58,7 @@ const struct weir_conf_item conf_listener_items[] = {
     { "forwarded", WEIR_CONF_ENUM, AT(forwarded), 0, 0, "x-forwarded", "how the upstream is told who the client is", LIVE, forwarded_words },
     { "via", WEIR_CONF_STR, AT(via), 0, 0, "weir", "our name in Via", WEIR_CONF_OFF | LIVE },
     { "request_id", WEIR_CONF_STR, AT(request_id), 0, 0, "x-request-id", "the header that carries the id of a request", WEIR_CONF_OFF | LIVE },
+    { "splice", WEIR_CONF_ENUM, AT(splice), 0, 0, "inherit", "kernel.splice for connections of this listener; inherit: as it says there", LIVE, splice_words },
     { "timeouts", WEIR_CONF_SECTION, AT(timeouts), 0, 0, NULL, "where they differ from those at the top", WEIR_CONF_INHERIT | LIVE, .rows = conf_timeout_items },
     { "limits", WEIR_CONF_SECTION, AT(limits), 0, 0, NULL, "where they are smaller than those at the top", WEIR_CONF_INHERIT | LIVE, .rows = conf_limit_items },
     { "access_log", WEIR_CONF_CUSTOM, AT(access_log), 0, 0, NULL, "where it differs from that at the top, or off", LIVE, .rows = conf_access_log_items, .custom = &conf_access_log_custom },
@@ -114,6 +116,7 @@ const struct weir_conf_item conf_route_items[] = {
     { "upgrade", WEIR_CONF_STRS, AT(upgrade), 0, 0, "[websocket]", "protocols that may be switched to; off: none", WEIR_CONF_OFF | LIVE },
     { "connect", WEIR_CONF_BOOL, AT(connect), 0, 0, "off", "pass CONNECT to the upstream", LIVE },
     { "host", WEIR_CONF_CUSTOM, AT(host), 0, 0, "pass", "Host for the upstream: the client's (pass), the server's name (server), or a name", LIVE, .words = host_words, .custom = &conf_host_custom },
+    { "splice", WEIR_CONF_ENUM, AT(splice), 0, 0, "inherit", "kernel.splice for what goes this way; inherit: as the listener says", LIVE, splice_words },
     { "timeouts", WEIR_CONF_SECTION, AT(timeouts), 0, 0, NULL, "where they differ from the listener's", WEIR_CONF_INHERIT | LIVE, .rows = conf_route_timeout_items },
     { "limits", WEIR_CONF_SECTION, AT(limits), 0, 0, NULL, "where they are smaller than the listener's", WEIR_CONF_INHERIT | LIVE, .rows = conf_route_limit_items },
     { "access_log", WEIR_CONF_CUSTOM, AT(access_log), 0, 0, NULL, "where it differs from the listener's, or off", LIVE, .rows = conf_access_log_items, .custom = &conf_access_log_custom },

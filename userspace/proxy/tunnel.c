@@ -217,11 +217,13 @@ static void start_failed(struct weir_req *req)
                    &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel" });
 }
 
+/* Off at the top is off everywhere. */
 static enum weir_splice_policy policy_of(const struct weir_req *req)
 {
     int policy = req->route->conf->splice ?: req->wl->listener->conf->splice;
+    int top = req->worker->service->conf->kernel.splice + 1;
 
-    return (enum weir_splice_policy)(policy ?: req->worker->service->conf->kernel.splice + 1);
+    return (enum weir_splice_policy)(policy && top != WEIR_SPLICE_OFF ? policy : top);
 }
 
 /* What may prevent a tunnel before anybody has let go of anything: true when it does, and the request goes on without. */

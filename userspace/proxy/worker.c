@@ -237,6 +237,7 @@ static void on_sweep(struct weir_timer *timer, void *arg)
     if (trim) {
         weir_loop_trim(&worker->loop);
         weir_slab_trim(&worker->sessions);
+        weir_splicer_trim(&worker->splicer);
         weir_h2_shared_trim(&worker->h2);
     }
     weir_loop_timer(&worker->loop, timer, SWEEP_MS, on_sweep, worker);

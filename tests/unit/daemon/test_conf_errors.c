@@ -49,7 +49,7 @@ static const struct refusal {
     { TOP("limits: { head: off }"), "'off' is no value of 'head'" },
     { TOP("limits: { streems: 100 }"), "unknown key 'streems' in 'limits'" },
     { TOP("limits: { memory: 3 }"), "'3' is no value of 'memory'" },
-    { TOP("kernel: {}"), "unknown key 'kernel'" },
+    { TOP("director: {}"), "unknown key 'director'" },
     { TOP("access: { deny: [ 10.0.0.1/8 ] }"), "t.yaml:3:19: error: '10.0.0.1/8' is no prefix" },
     { TOP("dns: { servers: [ ns.test ] }"), "'ns.test' is no name server" },
     { TOP("dns: { ttl_min: 10m }"), "'ttl_min' is longer than 'ttl_max'" },

@@ -196,9 +196,10 @@ static void test_refused(void **state)
 static void on_data_switch(void *arg, const uint8_t *data, size_t len)
 {
     struct hand *hand = arg;
+    struct weir_stream *stream = hand->peer.stream;
 
     on_data(&hand->peer, data, len);
-    weir_stream_hand(hand->peer.stream, true);
+    weir_stream_hand(stream, true);
 }
 
 static void test_inside_on_data(void **state)
