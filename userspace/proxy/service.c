@@ -443,6 +443,7 @@ static void errand_drain(struct weir_worker *worker, void *arg)
 {
     (void)arg;
     weir_worker_drain(worker);
+    atomic_fetch_sub(&worker->service->doors_open, 1);
 }
 
 void weir_service_drain(struct weir_service *service)
@@ -450,13 +451,23 @@ void weir_service_drain(struct weir_service *service)
     if (atomic_exchange(&service->draining, true))
         return;
     for (unsigned i = 0; i < service->worker_count; i++)
+        atomic_fetch_add(&service->doors_open, service->workers[i].started ? 1 : 0);
+    for (unsigned i = 0; i < service->worker_count; i++)
         if (service->workers[i].started)
             send_errand(&service->workers[i], errand_drain, NULL);
 }
 
+void weir_service_retire(struct weir_service *service)
+{
+    atomic_store(&service->retiring, true);
+    weir_service_drain(service);
+}
+
 bool weir_service_idle(const struct weir_service *service)
 {
-    return atomic_load((_Atomic int64_t *)&service->gate.connections) <= 0;
+    /* a worker that has not heard of the drain yet goes on accepting */
+    return atomic_load((_Atomic unsigned *)&service->doors_open) == 0 &&
+           atomic_load((_Atomic int64_t *)&service->gate.connections) <= 0;
 }
 
 bool weir_service_drain_cut(const struct weir_service *service)

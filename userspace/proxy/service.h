@@ -41,6 +41,9 @@ int weir_service_start(struct weir_service *service) __attribute__((warn_unused_
 /** Stops accepting and lets requests end: answers say Connection: close, idle connections close.
  * Any thread; returns at once. */
 void weir_service_drain(struct weir_service *service);
+/** The same where others serve on: a connection that waits for its next request stays for that, and closes behind the
+ * answer; who sends nothing has until shutdown.drain is over. So no request meets a connection that has just closed. */
+void weir_service_retire(struct weir_service *service);
 /** No client connection is left. Any thread. */
 bool weir_service_idle(const struct weir_service *service);
 /** A drain has cut what was left when shutdown.drain (tunnels: shutdown.tunnels) was over. Any thread. */

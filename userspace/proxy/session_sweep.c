@@ -128,6 +128,7 @@ static bool says_nothing(const struct weir_session *session)
 static void drain_over(struct weir_wlistener *wl)
 {
     struct weir_service *service = wl->worker->service;
+    bool retiring = atomic_load_explicit(&service->retiring, memory_order_relaxed);
     int64_t waited = (int64_t)(wl->worker->loop.now_ms - wl->worker->drain_ms);
 
     for (int state = 0; state < WEIR_SESSION_STATES; state++)
@@ -139,7 +140,8 @@ static void drain_over(struct weir_wlistener *wl)
 
             if (session->closed)
                 continue;
-            if (state == WEIR_SESSION_HEAD && waited >= DRAIN_SILENT_MS && says_nothing(session)) {
+            if (state == WEIR_SESSION_HEAD && !retiring && waited >= DRAIN_SILENT_MS &&
+                says_nothing(session)) {
                 weir_session_end(session);
                 continue;
             }
@@ -147,6 +149,11 @@ static void drain_over(struct weir_wlistener *wl)
                 continue;
             if (state == WEIR_SESSION_CLOSING && !weir_stream_pending(session->stream)) {
                 weir_session_close(session, false); /* it has been told all */
+                continue;
+            }
+            if (state == WEIR_SESSION_IDLE ||
+                (state == WEIR_SESSION_HEAD && says_nothing(session))) { /* nothing is cut */
+                weir_session_end(session);
                 continue;
             }
             atomic_store_explicit(&service->drain_cut, true, memory_order_relaxed);
@@ -185,10 +192,14 @@ void weir_sessions_press(struct weir_wlistener *wl)
 
 void weir_sessions_drain(struct weir_wlistener *wl)
 {
+    bool retiring = atomic_load_explicit(&wl->worker->service->retiring, memory_order_relaxed);
+
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_IDLE])
     {
         struct weir_session *session = weir_list_entry(link, struct weir_session, link);
 
+        if (retiring && !session->multiplexed)
+            continue; /* its next answer says that it is the last */
         if (session->multiplexed && weir_h2_busy(session->mux.h2))
             weir_codec_shutdown(weir_session_codec(session)); /* it settles when all has gone */
         else

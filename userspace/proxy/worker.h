@@ -136,7 +136,9 @@ struct weir_service {
     bool memory_trimming;
     int statm_fd;
     _Atomic bool draining;
-    _Atomic bool drain_cut; /* the end of a drain has closed something */
+    _Atomic unsigned doors_open; /* of a drain: workers that still accept */
+    _Atomic bool retiring;       /* draining, and others serve on: nobody is in a hurry */
+    _Atomic bool drain_cut;      /* the end of a drain has closed something */
     bool opened, started, unclean;
     uint64_t id_prefix; /* of request ids */
 };
