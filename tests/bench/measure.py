@@ -61,7 +61,7 @@ def start():
         time.sleep(.3)
         for _ in range(20):
             t = time.monotonic()
-            p = subprocess.Popen([WEIR, "run", "-c", d + "/w.yaml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            p = subprocess.Popen([WEIR, "run", "--single", "-c", d + "/w.yaml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while True:
                 try:
                     s = socket.create_connection(("127.0.0.1", 18981), 1); s.sendall(b"GET /status/200 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); got = b""

@@ -83,7 +83,7 @@ backend up
     server a 127.0.0.1:%(up)d %(proto)s
 """,
 }
-COMMAND = {"weir": [WEIR, "run", "-c"], "nginx": ["nginx", "-c"], "haproxy": ["haproxy", "-db", "-f"]}
+COMMAND = {"weir": [WEIR, "run", "--single", "-c"], "nginx": ["nginx", "-c"], "haproxy": ["haproxy", "-db", "-f"]}
 
 
 def wait_for(port):

@@ -215,7 +215,7 @@ def a_second_instance(lab):
     other = dict(w.config, listeners={"web": {"bind": address(), "to": "app"}}, admin={"socket": lab.path("x.sock")})
     status, _, err = lab.cli("run", "-c", lab.write("second.yaml", json.dumps(other)))
     eq(status, 1, "exit status")
-    has(err, str(w.pid), "the pid of the first")
+    has(err, str(w.process.pid), "the pid of the first")
     eq(w.ask("GET /").status, 200, "the first goes on")
 
 
@@ -223,8 +223,7 @@ def a_second_instance(lab):
 def after_a_crash(lab):
     # The socket and the lock of one that was killed are in nobody's way.
     w = lab.weir(lab.upstream())
-    w.process.kill()
-    w.process.wait()
+    w.kill()
     w.stopped = True
     config = dict(w.config)
     from weirlab import Weir
@@ -430,10 +429,11 @@ def explain_and_schema(lab):
 
 @story
 def verbs(lab):
-    for verb in ("run", "check", "proxy", "echo", "doctor", "status", "show", "set", "drain", "ban", "kern", "config", "version", "help", "completion"):
+    for verb in ("run", "check", "proxy", "echo", "doctor", "status", "show", "set", "drain", "upgrade", "ban", "kern", "config", "version", "help",
+                 "completion"):
         has(lab.cli("help", verb, check=0)[1], verb, "help of " + verb)
         eq(lab.cli(verb, "--no-such-option")[0], 2, "an unknown option of " + verb)
-    for verb in ("reload", "upgrade", "top", "nonsense"):
+    for verb in ("reload", "top", "nonsense"):
         eq(lab.cli("help", verb)[0], 2, "help of %s, which is not there" % verb)
         eq(lab.cli(verb)[0], 2, verb)
     ok(lab.cli()[0] in (0, 2), "no verb")
@@ -453,7 +453,7 @@ def verbs(lab):
     eq(lab.cli("completion", "tcsh")[0], 2, "completion of another shell")
     status, out, _ = lab.cli("doctor", "-j")
     ok(status in (0, 3) and all({"check", "state", "why"} <= set(row) for row in json.loads(out)), "doctor -j", out[:200])
-    for verb in (("status",), ("show", "pools"), ("ban", "list"), ("drain",), ("set", "log-level", "debug")):
+    for verb in (("status",), ("show", "pools"), ("ban", "list"), ("drain",), ("upgrade",), ("set", "log-level", "debug")):
         status, _, err = lab.cli(*verb, "--socket", lab.path("nobody.sock"))
         eq(status, 1, "%s where nothing runs" % verb[0])
         has(err, "nobody.sock", "why")

@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import PATIENCE, SLOW, address, dial, eq, has, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import PATIENCE, SLOW, address, dial, end_of, eq, has, main, ok, story, text_of, wait  # noqa: E402
 
 
 class Manager:
@@ -31,12 +31,16 @@ class Manager:
         self.sock.close()
 
     def told(self):
-        return self.sock.recv(4096).decode().split("\n")[0]
+        """What is said; descriptors to keep are another matter (92_keeper)."""
+        while True:
+            word = self.sock.recv(4096).decode().split("\n")[0]
+            if not word.startswith("FDSTORE"):
+                return word
 
     def silent(self):
         self.sock.settimeout(0.2)
         try:
-            return not self.sock.recv(4096)
+            return not self.told()
         except socket.timeout:
             return True
         finally:
@@ -80,7 +84,8 @@ def refused_clients_are_told(lab):
 
 @story
 def logs_are_reopened_as_another_user(lab):
-    # Opened by root, they are the user's own from then on; where it cannot make them anew, that is said at the start.
+    # Without a keeper. Opened by root, they are the user's own from then on; where it cannot make them anew, that is said at
+    # the start.
     if os.geteuid() != 0:
         return
     ours, theirs = lab.path("ours"), lab.path("theirs")
@@ -89,7 +94,7 @@ def logs_are_reopened_as_another_user(lab):
     os.chmod(os.path.dirname(ours), 0o755)
     os.chown(theirs, 65534, 65534)
     access, fixed = theirs + "/access.log", ours + "/fixed.log"
-    w = lab.weir(lab.upstream(), user="nobody", access_log={"to": {"file": access}},
+    w = lab.weir(lab.upstream(), user="nobody", run=["--single"], access_log={"to": {"file": access}},
                  routes=[{"name": "fixed", "match": {"path": "/fixed"}, "to": "app", "access_log": {"to": {"file": fixed}}},
                          {"name": "again", "match": {"path": "/again"}, "to": "app", "access_log": {"to": {"file": fixed}}},
                          {"name": "rest", "to": "app"}])
@@ -106,6 +111,41 @@ def logs_are_reopened_as_another_user(lab):
     w.kick(signal.SIGUSR1)
     wait(lambda: "its folder must be writable" in w.log(), "why it is not there")
     eq(w.log().count("cannot be opened anew"), 1, "once")
+
+
+@story
+def logs_are_reopened_by_the_keeper(lab):
+    # Which may do so where the proxy's user may not; each line goes to the old file or to the new one.
+    if os.geteuid() != 0:
+        return
+    folder = lab.path("logs")
+    os.mkdir(folder)
+    os.chmod(folder, 0o700)
+    os.chmod(os.path.dirname(folder), 0o700)
+    one, two, log = (folder + "/" + name for name in ("one.log", "two.log", "weir.log"))
+    w = lab.weir(lab.upstream(), user="nobody", wait_ready=False, access_log={"to": {"file": one}}, log={"to": {"file": log}},
+                 routes=[{"name": "two", "match": {"path": "/two"}, "to": "app", "access_log": {"to": {"file": two}}},
+                         {"name": "rest", "to": "app"}])
+    wait(lambda: os.path.exists(log) and "is ready" in open(log, encoding="utf-8").read(), "ready, in the file")
+    w.ask("GET /one")
+    w.ask("GET /two")
+    for path, text in ((one, "/one"), (two, "/two")):
+        wait(lambda: text in open(path, encoding="utf-8").read(), "a line of " + path)
+        os.rename(path, path + ".1")
+    os.rename(log, log + ".1")
+    os.mkdir(two)  # no file can be made there
+    w.kick(signal.SIGUSR1)
+    wait(lambda: os.path.exists(one) and os.path.exists(log), "new files")
+    w.ask("GET /one/more")
+    w.ask("GET /two/more")
+    wait(lambda: "/one/more" in open(one, encoding="utf-8").read(), "the new file gets lines")
+    ok("/one/more" not in open(one + ".1", encoding="utf-8").read(), "and the old one none")
+    wait(lambda: "/two/more" in open(two + ".1", encoding="utf-8").read(), "where there is none, the old one is kept")
+    wait(lambda: "'%s' cannot be opened anew: Is a directory" % two in open(log + ".1", encoding="utf-8").read() + open(log, encoding="utf-8").read(), "and that is told")
+    end_of(w.pid)  # the next proxy has the new file too
+    wait(lambda: open(log, encoding="utf-8").read().count("is ready") == 1, "another one serves")
+    w.ask("GET /one/third")
+    wait(lambda: "/one/third" in open(one, encoding="utf-8").read(), "the new file gets lines")
 
 
 @story

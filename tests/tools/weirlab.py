@@ -461,9 +461,9 @@ class Names:
 # --- weir ------------------------------------------------------------------------------------------------------------
 
 class Weir:
-    """A running daemon."""
+    """A running daemon: `process` is its keeper, `pid` that of the proxy, which is what serves."""
 
-    def __init__(self, lab, config, wait_ready=True, path=None, wrap=()):
+    def __init__(self, lab, config, wait_ready=True, path=None, wrap=(), run=(), binary=BINARY, close_fds=True):
         self.lab, self.config, self.stopped = lab, config, False
         self.dir = tempfile.mkdtemp(prefix="weir", dir=lab.dir)
         os.chmod(self.dir, 0o777)
@@ -477,15 +477,26 @@ class Weir:
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
             self.env[name] = (self.env.get(name, "") + ":log_path=" + os.path.join(self.dir, "san")).strip(":")
         with open(os.path.join(self.dir, "err"), "wb") as err, open(os.path.join(self.dir, "out"), "wb") as out:
-            self.process = subprocess.Popen([*wrap, BINARY, "run", "-c", self.file], stdout=out, stderr=err, env=self.env,
-                                            stdin=subprocess.DEVNULL)
-        self.pid = self.process.pid
+            self.process = subprocess.Popen([*wrap, binary, "run", *run, "-c", self.file], stdout=out, stderr=err, env=self.env,
+                                            stdin=subprocess.DEVNULL, close_fds=close_fds)
         binds = [b for l in config["listeners"].values() for b in ([l["bind"]] if isinstance(l["bind"], str) else l["bind"])]
         self.address = binds[0]
         if wait_ready:
             wait(lambda: "is ready" in self.log() or self.process.poll() is not None, "weir is ready")
             if self.process.poll() is not None:
                 raise Wrong("weir ended at once with %d: %s" % (self.process.returncode, self.log()))
+
+    def children(self):
+        """The keeper's, the youngest last."""
+        try:
+            with open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid), encoding="ascii") as f:
+                return [int(pid) for pid in f.read().split()]
+        except OSError:
+            return []
+
+    @property
+    def pid(self):
+        return (self.children() or [self.process.pid])[-1]
 
     # what it tells
     def log(self):
@@ -608,9 +619,31 @@ class Weir:
         ok(not bugs, "weir_bugs_total is 0; the log: %s" % self.log()[-1500:], bugs)
 
     def kill(self):
+        """All of it at once."""
         if self.process.poll() is None:
+            children = self.children()
             self.process.kill()
             self.process.wait()
+            for pid in children:  # which would serve on without their keeper
+                end_of(pid)
+
+
+def end_of(pid):
+    """Kills a process that is not our child, and waits until it is gone."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    wait(lambda: not lives(pid), "process %d ends" % pid)
+
+
+def lives(pid):
+    """Has it anything open still? Its first thread may be dead before the others are."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX" or len(os.listdir("/proc/%d/task" % pid)) > 1
+    except OSError:
+        return False
 
 
 class Lab:
@@ -668,9 +701,10 @@ class Lab:
                 config[section] = value
         return config
 
-    def weir(self, *ups, wait_ready=True, path=None, wrap=(), **kw):
-        """A running weir in front of these upstreams; see `config`. `wrap`: what starts it, as in `nice weir run`."""
-        w = Weir(self, self.config(*ups, **kw), wait_ready, path, wrap)
+    def weir(self, *ups, wait_ready=True, path=None, wrap=(), run=(), binary=BINARY, **kw):
+        """A running weir in front of these upstreams; see `config`. `wrap`: what starts it, as in `nice weir run`; `run`:
+        options of that verb."""
+        w = Weir(self, self.config(*ups, **kw), wait_ready, path, wrap, run, binary)
         self.weirs.append(w)
         return w
 

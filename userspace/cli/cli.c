@@ -275,9 +275,11 @@ int weir_cli_parse(struct weir_cli *cli, int argc, char **argv)
 
 int weir_cli_main(int argc, char **argv)
 {
-    struct weir_cli cli = { .out = stdout, .err = stderr };
-    int status;
+    struct weir_cli cli = { .out = stdout, .err = stderr, .argv = argv };
+    int status = weir_cli_child(argc, argv);
 
+    if (status >= 0)
+        return status;
     if (argc < 2) {
         weir_cli_help(stderr);
         return WEIR_EXIT_USAGE;

@@ -42,6 +42,7 @@ struct weir_cli {
     const char *values[WEIR_CLI_OPTIONS_MAX]; /* of the verb's options, by index; a switch: "" */
     const char *args[WEIR_CLI_ARGS_MAX];
     unsigned args_count;
+    char *const *argv; /* as the program was started */
     FILE *out, *err;
 };
 
@@ -68,13 +69,17 @@ void weir_cli_help(FILE *out);
 struct weir_conf *weir_cli_load(const struct weir_cli *cli, const struct weir_conf_opts *opts,
                                 int *status);
 
+/** Children of the keeper, by what they are called (daemon/keeper.h); -1: this process is none. */
+int weir_cli_child(int argc, char **argv);
+
 #define WEIR_CLI_VERBS(X) \
     X(run)                \
     X(check)              \
     X(proxy)              \
     X(echo)               \
     X(doctor)             \
-    X(status) X(show) X(set) X(drain) X(ban) X(kern) X(config) X(version) X(help) X(completion)
+    X(status)             \
+    X(show) X(set) X(drain) X(upgrade) X(ban) X(kern) X(config) X(version) X(help) X(completion)
 #define WEIR_CLI_DECLARE(name) int weir_verb_##name(struct weir_cli *cli);
 WEIR_CLI_VERBS(WEIR_CLI_DECLARE)
 #undef WEIR_CLI_DECLARE

@@ -7,6 +7,7 @@
 #include "cli/doctor.h"
 #include "cli/table.h"
 
+#include "daemon/confine.h"
 #include "daemon/privilege.h"
 #include "loader/loader.h"
 #include "net/addr.h"
@@ -303,6 +304,24 @@ static void check_uring(const struct doctor *doctor, struct finding *f)
     doctor_say(f, FINDING_OFF, "not built yet");
 }
 
+static void check_confinement(const struct doctor *doctor, struct finding *f)
+{
+    bool required = doctor->conf && doctor->conf->confine == WEIR_CONFINE_REQUIRE;
+    struct weir_confinement can;
+
+    weir_confine_probe(&can);
+    if (can.seccomp == 0 && can.landlock > 0) {
+        doctor_say(f, FINDING_OK, "seccomp, and Landlock version %d", can.landlock);
+        return;
+    }
+    doctor_say(f, required ? FINDING_BAD : FINDING_WARN, "seccomp: %s; Landlock: %s",
+               can.seccomp ? strerror(-can.seccomp) : "there",
+               can.landlock < 0 ? strerror(-can.landlock) : "there");
+    doctor_todo(f, can.landlock == -EOPNOTSUPP
+                       ? "Landlock is built in and off: boot with lsm=landlock,… added"
+                       : "a kernel with CONFIG_SECCOMP_FILTER and CONFIG_SECURITY_LANDLOCK");
+}
+
 static void check_libraries(const struct doctor *doctor, struct finding *f)
 {
     char pcre2[64] = "?";
@@ -330,7 +349,7 @@ static const struct {
     { "local ports", check_ports },       { "memory", check_memory },
     { "workers", check_workers },         { "io: epoll", check_epoll },
     { "io: io-uring", check_uring },      { "splice: sockmap", weir_doctor_sockmap },
-    { "libraries", check_libraries },
+    { "confinement", check_confinement }, { "libraries", check_libraries },
 };
 enum { CHECKS_COUNT = sizeof(checks) / sizeof(checks[0]) };
 

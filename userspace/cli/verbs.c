@@ -12,7 +12,10 @@ const struct weir_cli_option weir_cli_globals[] = {
 };
 
 static const struct weir_cli_option run_options[] = {
-    { "single", 0, NULL, "one process, no keeper (the only way that is built)" },
+    { "single", 0, NULL, "one process, no keeper: it is not restarted, and cannot be upgraded" },
+    { "exe", 0, "PATH", "what an upgrade starts; default: the path of the binary that runs" },
+    { "ready-timeout", 0, "TIME",
+      "for a process to read the configuration, and for one to be ready: 5s, 500ms; default 30s" },
     { NULL, 0, NULL, NULL },
 };
 static const struct weir_cli_option check_options[] = {
@@ -61,12 +64,16 @@ static const char *const config_words[] = { "explain", "schema", NULL };
 static const char *const completion_words[] = { "bash", "zsh", "fish", NULL };
 
 const struct weir_cli_verb weir_cli_verbs[] = {
-    { "run", "[-c FILE] [-i INSTANCE] [--socket PATH] [--single]",
+    { "run",
+      "[-c FILE] [-i INSTANCE] [--socket PATH] [--single] [--exe PATH] [--ready-timeout TIME]",
       "run the daemon in the foreground",
+      "Two processes: a keeper, which has the listeners and the rights, and a proxy, which serves\n"
+      "without any and is started again when it dies. Signals are for the keeper.\n"
       "SIGTERM drains, then stops: /readyz says 503 for shutdown.announce, then listeners close "
       "and\n"
       "requests in flight end. SIGINT does the same without the announcement; a second signal\n"
-      "stops at once. SIGUSR1 reopens logs. Exit status 0 after a stop, 1 when it failed, 2 when\n"
+      "stops at once. SIGUSR1 reopens logs. SIGUSR2 upgrades, as `weir upgrade` does. Exit status "
+      "0 after a stop, 1 when it failed, 2 when\n"
       "the configuration is wrong, 3 when this host lacks something that was required.",
       NULL, run_options, 0, 0, weir_verb_run },
     { "check", "[-c FILE | FILE] [--effective]",
@@ -99,6 +106,12 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       set_words, NULL, 2, 4, weir_verb_set },
     { "drain", "", "end the daemon as SIGTERM does, and wait until it is drained", NULL, NULL, NULL,
       0, 0, weir_verb_drain },
+    { "upgrade", "",
+      "start the binary and the configuration that are on the disk, and serve with them",
+      "The new process starts beside the old one, on the same listeners; when it is ready the old\n"
+      "one takes no more connections and ends those that it has. When it does not become ready,\n"
+      "or the configuration is wrong, nothing has happened; exit status 1 says so, and why.",
+      NULL, NULL, 0, 0, weir_verb_upgrade },
     { "ban", "add PREFIX [--for TIME] [--why TEXT] | del PREFIX | list",
       "refuse clients at accept, on the daemon's own listeners",
       "Refuses what meets access.never_ban, and the address that asks.", ban_words, ban_options, 1,

@@ -72,7 +72,8 @@ struct weir_conf {
     struct weir_str path; /* of the main file, as given */
     struct weir_str instance;
     struct weir_str user;
-    int io; /* WEIR_IO_* */
+    int io;      /* WEIR_IO_* */
+    int confine; /* confine.h: WEIR_CONFINE_* */
     struct weir_admin_conf admin;
     struct weir_log_conf log;
     struct weir_proxy_conf proxy;

@@ -131,9 +131,11 @@ static const struct weir_conf_item log_items[] = {
 
 #define AT(field) offsetof(struct weir_conf, field)
 static const char *const io_words[] = { "auto", "epoll", NULL };
+static const char *const confine_words[] = { "auto", "off", "require", NULL };
 const struct weir_conf_item conf_top_items[] = {
     { "instance", WEIR_CONF_STR, AT(instance), 0, 0, "main", "names the socket, the pins, the lock; several may run on one host" },
     { "user", WEIR_CONF_STR, AT(user), 0, 0, "weir", "what the proxy runs as when it was started by root" },
+    { "confine", WEIR_CONF_ENUM, AT(confine), 0, 0, "auto", "system calls and files of the proxy are what it needs and no more (seccomp, Landlock), where the kernel can; require: or it does not start; off: for plug-ins that do other things", 0, confine_words },
     { "workers", WEIR_CONF_INT, AT(proxy.workers), 1, WEIR_WORKERS_MAX, "auto", "threads; auto: as many as CPUs may be used", WEIR_CONF_AUTO },
     { "io", WEIR_CONF_ENUM, AT(io), 0, 0, "auto", "how sockets are waited for", 0, io_words },
     { "plugins", WEIR_CONF_CUSTOM, AT(plugins), 0, 0, "[]", "shared objects whose filters `filters` may name", 0, .custom = &conf_plugins_custom },

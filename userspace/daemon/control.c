@@ -9,12 +9,9 @@
 
 #include "base/clock.h"
 
-#include <errno.h>
-#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 const struct control_route control_routes[] = {
@@ -37,6 +34,9 @@ const struct control_route control_routes[] = {
     { "PUT", "/v1/log-level", control_put_log_level, 0, "{\"level\": \"debug\"}" },
     { "POST", "/v1/drain", control_post_drain, 0,
       "ends the daemon as SIGTERM does; answers when it is drained" },
+    { "POST", "/v1/upgrade", control_post_upgrade, 0,
+      "starts the binary and the configuration that lie on the disk, and ends this process when "
+      "they serve" },
     { "POST", "/v1/bans", control_post_ban, 0,
       "{\"prefix\": \"192.0.2.0/24\", \"for_ms\": 600000, \"why\": \"text\"}" },
     { "DELETE", "/v1/bans", control_delete_ban, 0, "?prefix=192.0.2.0/24" },
@@ -380,6 +380,7 @@ struct weir_control *weir_control_new(const struct weir_control_opts *opts)
     control->started_ms = weir_clock_us() / 1000;
     control->file_level = (enum weir_log_level)opts->conf->log.level;
     weir_list_init(&control->draining);
+    weir_list_init(&control->upgrading);
     return control;
 }
 
@@ -398,94 +399,55 @@ static struct weir_httpd *door_new(struct weir_control *control)
     return weir_httpd_new(&opts);
 }
 
-static int fault_say(struct weir_tls_fault *fault, int err, const char *format, ...)
-    WEIR_PRINTF(3, 4);
-static int fault_say(struct weir_tls_fault *fault, int err, const char *format, ...)
+static int serve(struct weir_httpd **door, struct weir_control *control, int fd, unsigned tag)
 {
-    va_list args;
+    int err;
 
-    va_start(args, format);
-    vsnprintf(fault->text, sizeof(fault->text), format, args);
-    va_end(args);
-    return err;
-}
-
-static int door_open(struct weir_httpd **door, struct weir_control *control,
-                     const struct weir_addr *addr, unsigned tag)
-{
-    int fd;
-
+    if (fd < 0)
+        return 0;
     *door = door_new(control);
-    fd = *door ? weir_httpd_listen(*door, addr, CONTROL_BACKLOG, tag) : -ENOMEM;
-    return fd < 0 ? fd : 0;
+    if (*door) {
+        err = weir_httpd_serve(*door, fd, tag);
+        return err ? weir_err_from_errno(-err) : 0;
+    }
+    close(fd);
+    return WEIR_ENOMEM;
 }
 
-/* Its owner and root; and the members of admin.group. */
-static int socket_group(struct weir_control *control, struct weir_tls_fault *fault)
+int weir_control_serve(struct weir_control *control, int local, int remote)
 {
-    struct weir_str name = control->opts.conf->admin.group;
-    const struct group *group;
-    char text[64];
-
-    if (weir_str_absent(name) || name.len == 0)
-        return 0;
-    snprintf(text, sizeof(text), "%.*s", WEIR_FMT(name));
-    group = getgrnam(text);
-    if (!group)
-        return fault_say(fault, WEIR_ENOENT, "admin.group: there is no group '%s'", text);
-    if (chown(control->socket_path, (uid_t)-1, group->gr_gid) != 0 ||
-        chmod(control->socket_path, 0660) != 0)
-        return fault_say(fault, WEIR_EACCESS, "admin.group: %s cannot be given to '%s': %s",
-                         control->socket_path, text, strerror(errno));
-    return 0;
-}
-
-static int socket_open(struct weir_control *control, const char *path, struct weir_tls_fault *fault)
-{
-    struct weir_addr addr = { .len = sizeof(addr.un), .un = { .sun_family = AF_UNIX } };
-    size_t len = strlen(path);
-    int err;
-
-    if (len >= sizeof(addr.un.sun_path))
-        return fault_say(fault, WEIR_EADDR,
-                         "admin.socket: %s is longer than the %zu bytes of a socket's name", path,
-                         sizeof(addr.un.sun_path) - 1);
-    memcpy(addr.un.sun_path, path, len + 1);
-    addr.len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
-    err = door_open(&control->local, control, &addr, CONTROL_DOOR_SOCKET);
-    if (err)
-        return fault_say(fault, WEIR_ESYS, "admin.socket: %s: %s%s", path, strerror(-err),
-                         err == -EADDRINUSE ? "; another daemon serves it" : "");
-    memcpy(control->socket_path, path, len + 1);
-    return socket_group(control, fault);
-}
-
-static int tcp_open(struct weir_control *control, struct weir_tls_fault *fault)
-{
+    int err = serve(&control->local, control, local, CONTROL_DOOR_SOCKET);
+    int more = serve(&control->remote, control, remote, CONTROL_DOOR_TCP);
     struct weir_str listen = control->opts.conf->admin.listen;
-    struct weir_addr addr;
-    int err;
 
-    if (weir_str_absent(listen) || listen.len == 0)
-        return 0;
-    if (weir_addr_parse(&addr, listen) != 0)
-        return fault_say(fault, WEIR_EADDR, "admin.listen: '%.*s' is not an address",
-                         WEIR_FMT(listen));
-    err = door_open(&control->remote, control, &addr, CONTROL_DOOR_TCP);
-    if (err)
-        return fault_say(fault, weir_err_from_errno(-err), "admin.listen: %.*s: %s",
-                         WEIR_FMT(listen), strerror(-err));
-    weir_log(control->opts.log, WEIR_LOG_INFO,
-             "listening on %.*s (admin, without a password: metrics, health, status)",
-             WEIR_FMT(listen));
-    return 0;
+    if (!more && remote >= 0)
+        weir_log(control->opts.log, WEIR_LOG_INFO,
+                 "listening on %.*s (admin, without a password: metrics, health, status)",
+                 WEIR_FMT(listen));
+    return err ? err : more;
 }
 
 int weir_control_open(struct weir_control *control, const char *path, struct weir_tls_fault *fault)
 {
-    int err = path ? socket_open(control, path, fault) : 0;
+    const struct weir_admin_conf *admin = &control->opts.conf->admin;
+    int local = -1, remote = -1, err = 0;
 
-    return err ? err : tcp_open(control, fault);
+    if (path)
+        err = weir_control_bind(path, admin->group, &local, fault);
+    if (local >= 0)
+        snprintf(control->socket_path, sizeof(control->socket_path), "%s", path);
+    if (!err && !weir_str_absent(admin->listen) && admin->listen.len)
+        err = weir_control_bind_tcp(admin->listen, &remote, fault);
+    if (!err) {
+        err = weir_control_serve(control, local, remote);
+        if (err)
+            snprintf(fault->text, sizeof(fault->text), "admin.socket: %s",
+                     weir_err_text((enum weir_err)err));
+        return err;
+    }
+    if (local >= 0)
+        close(local);
+    return err;
 }
 
 void weir_control_set_state(struct weir_control *control, enum weir_control_state state)
@@ -509,6 +471,14 @@ static void door_close(struct weir_httpd *door)
 {
     if (door)
         weir_httpd_close(door);
+}
+
+void weir_control_retire(struct weir_control *control)
+{
+    if (control->local)
+        weir_httpd_retire(control->local);
+    if (control->remote)
+        weir_httpd_retire(control->remote);
 }
 
 void weir_control_close(struct weir_control *control)

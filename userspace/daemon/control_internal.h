@@ -24,7 +24,11 @@ enum {
 /* Which door a request came through (the tag of its listener). */
 enum { CONTROL_DOOR_SOCKET, CONTROL_DOOR_TCP };
 
-struct control_query; /* control_workers.c */
+struct control_query; /* control_keeper.c */
+json_t *control_keeper(const struct weir_control *control);
+/* What is told of the keeper behind `text`, which is malloc'ed; NULL without memory, and it is freed. */
+char *control_keeper_metrics(const struct weir_control *control, char *text, size_t *len);
+/* control_workers.c */
 
 struct weir_control {
     struct weir_control_opts opts;
@@ -33,7 +37,8 @@ struct weir_control {
     enum weir_log_level file_level; /* of the log, as the file says */
     struct weir_httpd *local, *remote;
     char socket_path[108];
-    struct weir_list draining; /* control_call.link: wait for the end of the drain */
+    struct weir_list draining;  /* control_call.link: wait for the end of the drain */
+    struct weir_list upgrading; /* the same, for the keeper's word */
     struct control_query *query;
 };
 
@@ -96,6 +101,7 @@ void control_get_page(struct control_call *call);
 void control_put_server(struct control_call *call);
 void control_put_log_level(struct control_call *call);
 void control_post_drain(struct control_call *call);
+void control_post_upgrade(struct control_call *call);
 void control_post_ban(struct control_call *call);
 void control_delete_ban(struct control_call *call);
 /* control_workers.c */

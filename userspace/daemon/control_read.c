@@ -143,6 +143,7 @@ void control_get_status(struct control_call *call)
     put(json, "instance", control_str(conf->instance));
     put(json, "pid", json_integer(getpid()));
     put(json, "uid", json_integer(geteuid()));
+    put(json, "keeper", control_keeper(control));
     put(json, "state", json_string(state_names[control->state]));
     put(json, "uptime_s", control_u64(uptime_ms / 1000));
     put(json, "uptime_ms", control_u64(uptime_ms));
@@ -488,6 +489,7 @@ void control_get_metrics(struct control_call *call)
     size_t len = 0;
     char *text = weir_service_metrics(call->control->opts.service, &len);
 
+    text = control_keeper_metrics(call->control, text, &len);
     if (!text) {
         control_fail(call, 503, "out of memory");
         return;

@@ -138,6 +138,12 @@ static void httpd_unlisten(struct weir_httpd *httpd)
     httpd->listeners_count = 0;
 }
 
+void weir_httpd_retire(struct weir_httpd *httpd)
+{
+    httpd->draining = true;
+    httpd_unlisten(httpd);
+}
+
 void weir_httpd_drain(struct weir_httpd *httpd)
 {
     httpd->draining = true;

@@ -80,6 +80,8 @@ int weir_httpd_serve(struct weir_httpd *httpd, int fd, unsigned tag)
     __attribute__((warn_unused_result));
 /** Stops listening and closes idle connections; the others close after their answer. */
 void weir_httpd_drain(struct weir_httpd *httpd);
+/** Stops listening: another process does. Connections are served on, each until its next answer. */
+void weir_httpd_retire(struct weir_httpd *httpd);
 /** Closes everything at once; turn the loop until weir_httpd_conns is 0, then free. */
 void weir_httpd_close(struct weir_httpd *httpd);
 unsigned weir_httpd_conns(const struct weir_httpd *httpd);

@@ -3,7 +3,11 @@
 #ifndef DAEMON_NOTIFY_H
 #define DAEMON_NOTIFY_H
 
+#include <stdbool.h>
+
 /** "READY=1", "STOPPING=1". Nothing happens without the variable. */
 void weir_notify(const char *state);
+/** The same with a descriptor, which stays the caller's ("FDSTORE=1"). False: nobody takes it. */
+bool weir_notify_fd(const char *state, int fd);
 
 #endif

@@ -3,7 +3,9 @@
 
 #include "base/clock.h"
 #include "base/logfile.h"
+#include "daemon/confine.h"
 #include "daemon/control.h"
+#include "daemon/link.h"
 #include "daemon/lock.h"
 #include "daemon/log_target.h"
 #include "daemon/notify.h"
@@ -19,10 +21,12 @@
 
 enum {
     DRAIN_POLL_MS = 10,
+    RETIRE_GRACE_MS = 3000,
     QUIESCE_MS = 2000,
     CLOSE_TURNS_MAX = 200,
     CLOSE_TURN_MS = 10,
-    ANSWER_MS = 50, /* for the answer of `weir drain` to leave before the end */
+    ANSWER_MS = 50,          /* for the answer of `weir drain` to leave before the end */
+    RETIRE_ANSWER_MS = 1000, /* for who has just connected to the admin and will ask */
 };
 
 static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
@@ -38,6 +42,7 @@ struct weir_daemon {
     struct weir_log *log;
     struct weir_lock lock;
     struct weir_loop loop;
+    struct weir_bind_source bind; /* of the keeper's sockets */
     struct weir_service *service;
     struct weir_control *control;
     struct weir_timer timer;
@@ -46,6 +51,7 @@ struct weir_daemon {
     uint64_t drain_ms; /* when draining began */
     uint64_t asked_ms; /* when the end was asked for */
     bool clean;
+    bool retired; /* another process serves: idle connections end in their own time */
 };
 
 /* ---- the end ------------------------------------------------------------------------------ */
@@ -67,7 +73,8 @@ static void on_drain_poll(struct weir_timer *timer, void *arg)
     const struct weir_proxy_conf *conf = &daemon->conf->proxy;
     bool endless = conf->drain_ms < 0 || conf->tunnels_ms < 0;
     int64_t longer = conf->drain_ms > conf->tunnels_ms ? conf->drain_ms : conf->tunnels_ms;
-    int64_t limit = endless ? WEIR_UNLIMITED : longer;
+    int64_t grace = daemon->retired ? RETIRE_GRACE_MS : 0; /* whom the limit ends, ends cleanly */
+    int64_t limit = endless ? WEIR_UNLIMITED : longer + grace;
     uint64_t waited = daemon->loop.now_ms - daemon->drain_ms;
 
     if (weir_service_idle(daemon->service)) {
@@ -94,7 +101,10 @@ static void daemon_drain(struct weir_daemon *daemon)
     daemon->state = DAEMON_DRAINING;
     daemon->drain_ms = daemon->loop.now_ms;
     weir_log(daemon->log, WEIR_LOG_INFO, "draining: no new connections, requests in flight end");
-    weir_service_drain(daemon->service);
+    if (daemon->retired)
+        weir_service_retire(daemon->service);
+    else
+        weir_service_drain(daemon->service);
     weir_loop_timer(&daemon->loop, &daemon->timer, 0, on_drain_poll, daemon);
 }
 
@@ -116,7 +126,8 @@ static void daemon_end(struct weir_daemon *daemon, bool announce, const char *wh
     if (daemon->state != DAEMON_RUNNING)
         return;
     daemon->asked_ms = daemon->loop.now_ms;
-    weir_notify("STOPPING=1");
+    if (!daemon->opts->link) /* else the keeper tells */
+        weir_notify("STOPPING=1");
     if (daemon->control)
         weir_control_set_state(daemon->control, WEIR_CONTROL_DRAINING);
     if (!announce || ms <= 0) {
@@ -133,8 +144,12 @@ static void daemon_end(struct weir_daemon *daemon, bool announce, const char *wh
 static void on_control_drain(void *arg)
 {
     struct weir_daemon *daemon = arg;
+    struct weir_link *link = daemon->opts->link;
 
-    if (daemon->state == DAEMON_RUNNING)
+    if (daemon->state != DAEMON_RUNNING)
+        return;
+    /* The keeper has to let go of the listeners first: it says SIGTERM then. */
+    if (!link || !weir_link_say(link, WEIR_SAYS_DRAIN))
         daemon_end(daemon, true, "drain was asked for by the admin");
 }
 
@@ -153,10 +168,8 @@ static void daemon_reopen(struct weir_daemon *daemon)
     weir_service_reopen_logs(daemon->service);
 }
 
-static void on_signal(uv_signal_t *handle, int number)
+static void daemon_signal(struct weir_daemon *daemon, int number)
 {
-    struct weir_daemon *daemon = handle->data;
-
     switch (number) {
     case SIGTERM:
         daemon_end(daemon, true, "SIGTERM");
@@ -173,9 +186,15 @@ static void on_signal(uv_signal_t *handle, int number)
         break;
     default:
         weir_log(daemon->log, WEIR_LOG_WARN,
-                 "SIGUSR2: upgrade is not built yet; stop this daemon and start the new one");
+                 "SIGUSR2: there is no keeper that could upgrade this process; stop it and start "
+                 "the new one");
         break;
     }
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    daemon_signal(handle->data, number);
 }
 
 static int signals_open(struct weir_daemon *daemon)
@@ -199,6 +218,68 @@ static void signals_close(struct weir_daemon *daemon)
         uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }
 
+/* ---- the keeper --------------------------------------------------------------------------- */
+
+static void on_keeper_signal(void *arg, int number)
+{
+    daemon_signal(arg, number);
+}
+
+static void on_keeper_log(void *arg, const char *name, int fd)
+{
+    struct weir_daemon *daemon = arg;
+    bool ours = daemon->target.path && strcmp(daemon->target.path, name) == 0;
+    int err = ours ? weir_log_target_replace(&daemon->target, fd) : 0,
+        more = weir_service_replace_log(daemon->service, name, fd);
+
+    if (err || more)
+        weir_log(daemon->log, WEIR_LOG_ERROR, "'%s' was opened anew, and cannot be taken: %s", name,
+                 strerror(-(err ? err : more)));
+}
+
+static void on_keeper_retire(void *arg, int64_t successor)
+{
+    struct weir_daemon *daemon = arg;
+    char why[64];
+
+    if (daemon->control)
+        weir_control_retire(daemon->control);
+    snprintf(why, sizeof(why), "another process serves now, pid %lld", (long long)successor);
+    daemon->retired = true;
+    if (daemon->state == DAEMON_RUNNING)
+        daemon_end(daemon, false, why);
+}
+
+static void on_keeper_done(void *arg, bool ok, const char *text)
+{
+    struct weir_daemon *daemon = arg;
+
+    if (daemon->control)
+        weir_control_changed(daemon->control, ok, text);
+}
+
+static void on_keeper_gone(void *arg)
+{
+    struct weir_daemon *daemon = arg;
+
+    weir_log(daemon->log, WEIR_LOG_ERROR,
+             "the keeper is gone: serving on by myself, pid %d; nobody restarts or upgrades this "
+             "process, and logs cannot be opened anew where its user may not; SIGTERM ends it",
+             (int)getpid());
+    if (daemon->control)
+        weir_control_changed(daemon->control, false, "the keeper is gone");
+    if (signals_open(daemon) != 0)
+        weir_log(daemon->log, WEIR_LOG_ERROR, "signals cannot be caught");
+}
+
+static const struct weir_link_sink link_sink = {
+    .on_signal = on_keeper_signal,
+    .on_log = on_keeper_log,
+    .on_retire = on_keeper_retire,
+    .on_done = on_keeper_done,
+    .on_orphan = on_keeper_gone,
+};
+
 /* ---- the start, one stage each ------------------------------------------------------------ */
 
 static int log_open(struct weir_daemon *daemon)
@@ -211,7 +292,11 @@ static int log_open(struct weir_daemon *daemon)
         .fn = weir_log_target_write,
         .arg = &daemon->target,
     };
-    int err = weir_log_target_open(&daemon->target, conf);
+    struct weir_link *link = daemon->opts->link;
+    int err = !link ? weir_log_target_open(&daemon->target, conf)
+                    : weir_log_target_adopt(
+                          &daemon->target, conf,
+                          conf->to == WEIR_LOG_TO_FILE ? weir_link_log(link, conf->file) : -1);
 
     if (err) {
         weir_log(NULL, WEIR_LOG_ERROR, "log.to: '%.*s' cannot be opened: %s", WEIR_FMT(conf->file),
@@ -229,7 +314,7 @@ static int lock_take(struct weir_daemon *daemon)
     pid_t holder = 0;
     int err;
 
-    if (daemon->opts->no_admin)
+    if (daemon->opts->no_admin || daemon->opts->link)
         return WEIR_EXIT_DONE;
     if (!weir_instance_valid(instance)) {
         weir_log(daemon->log, WEIR_LOG_ERROR,
@@ -271,6 +356,7 @@ static int control_open(struct weir_daemon *daemon)
         .conf = daemon->conf,
         .service = daemon->service,
         .on_drain = on_control_drain,
+        .link = daemon->opts->link,
         .arg = daemon,
     };
     struct weir_tls_fault fault = { "" };
@@ -290,7 +376,12 @@ static int control_open(struct weir_daemon *daemon)
                  fits ? "out of memory" : "the path is too long");
         return WEIR_EXIT_FAILED;
     }
-    err = weir_control_open(daemon->control, path, &fault);
+    if (daemon->opts->link)
+        err = weir_control_serve(daemon->control,
+                                 weir_link_take(daemon->opts->link, WEIR_GIVEN_ADMIN),
+                                 weir_link_take(daemon->opts->link, WEIR_GIVEN_ADMIN_TCP));
+    else
+        err = weir_control_open(daemon->control, path, &fault);
     if (!err)
         return WEIR_EXIT_DONE;
     weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
@@ -299,9 +390,18 @@ static int control_open(struct weir_daemon *daemon)
 
 static int proxy_open(struct weir_daemon *daemon)
 {
+    struct weir_link *link = daemon->opts->link;
     struct weir_service_opts opts = { .log = daemon->log };
     struct weir_tls_fault fault = { "" };
     int err;
+
+    if (link) {
+        daemon->bind = (struct weir_bind_source){ weir_link_bind, link };
+        opts.bind = &daemon->bind;
+        opts.open_log = weir_link_log;
+        opts.arg = link;
+        opts.workers = (unsigned)weir_manifest_number(&link->estate, WEIR_SET_WORKERS, 1);
+    }
 
     daemon->service = weir_service_new(&daemon->conf->proxy, &opts, &fault);
     if (!daemon->service) {
@@ -338,6 +438,8 @@ static int rights_drop(struct weir_daemon *daemon)
     const char *what = "";
     int err;
 
+    if (daemon->opts->link)
+        return WEIR_EXIT_DONE;
     if (weir_user_find(&user, daemon->conf->user, daemon->log) != 0) {
         weir_log(daemon->log, WEIR_LOG_ERROR, "there is no user 'nobody' either; set `user`");
         return WEIR_EXIT_HOST;
@@ -384,6 +486,28 @@ static void say_listening(const struct weir_daemon *daemon)
     }
 }
 
+static int listen_to_owner(struct weir_daemon *daemon)
+{
+    struct weir_link *link = daemon->opts->link;
+
+    return link ? weir_link_start(link, &daemon->loop, &link_sink, daemon) : signals_open(daemon);
+}
+
+/* Everything is read and open; nothing of the network was read. */
+static int confine(struct weir_daemon *daemon)
+{
+    struct weir_confinement done = { 0 };
+    int how = daemon->conf->confine;
+
+    if (!daemon->opts->link || how == WEIR_CONFINE_OFF)
+        return WEIR_EXIT_DONE;
+    /* nor may others of its user look into it: it has keys */
+    if (weir_manifest_get(&daemon->opts->link->estate, WEIR_SET_USER))
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    weir_confine(&done);
+    return weir_confine_told(&done, how, daemon->log) ? WEIR_EXIT_DONE : WEIR_EXIT_HOST;
+}
+
 static int daemon_start(struct weir_daemon *daemon)
 {
     int status = lock_take(daemon);
@@ -398,7 +522,10 @@ static int daemon_start(struct weir_daemon *daemon)
         status = rights_drop(daemon);
     if (status)
         return status;
-    if (signals_open(daemon) != 0 || weir_service_start(daemon->service) != 0) {
+    status = confine(daemon);
+    if (status)
+        return status;
+    if (listen_to_owner(daemon) != 0 || weir_service_start(daemon->service) != 0) {
         weir_log(daemon->log, WEIR_LOG_ERROR, "the workers cannot be started");
         return WEIR_EXIT_FAILED;
     }
@@ -415,7 +542,10 @@ static void daemon_serve(struct weir_daemon *daemon)
              (int)getpid());
     if (daemon->control)
         weir_control_set_state(daemon->control, WEIR_CONTROL_READY);
-    weir_notify("READY=1");
+    if (!daemon->opts->link)
+        weir_notify("READY=1");
+    else if (!weir_link_say(daemon->opts->link, WEIR_SAYS_READY))
+        weir_log(daemon->log, WEIR_LOG_WARN, "the keeper does not hear that this process is ready");
     weir_loop_run(&daemon->loop);
 }
 
@@ -432,7 +562,7 @@ static void control_close(struct weir_daemon *daemon)
         weir_lock_drop(&daemon->lock);
         _exit(WEIR_EXIT_FAILED);
     }
-    until = weir_clock_us() + ANSWER_MS * 1000;
+    until = weir_clock_us() + (daemon->retired ? RETIRE_ANSWER_MS : ANSWER_MS) * 1000;
     while (daemon->asked_ms && !weir_control_idle(daemon->control) && weir_clock_us() < until)
         weir_loop_turn(&daemon->loop, 1);
     weir_control_close(daemon->control);
@@ -451,6 +581,8 @@ static void daemon_fini(struct weir_daemon *daemon)
     }
     weir_timer_stop(&daemon->loop.wheel, &daemon->timer);
     signals_close(daemon);
+    if (daemon->opts->link)
+        weir_link_close(daemon->opts->link);
     weir_loop_turn(&daemon->loop, 0);
     weir_loop_turn(&daemon->loop, 0);
     weir_loop_fini(&daemon->loop);

@@ -4,6 +4,10 @@
  *
  *   log ▶ lock ▶ descriptors ▶ proxy (certificates read) ▶ bind ▶ drop rights ▶ threads ▶ run
  *
+ * Under a keeper what is opened there is given, and the lock and the rights are the keeper's:
+ *
+ *   log ▶ proxy ▶ confine ▶ threads ▶ say READY ▶ run
+ *
  *   running ─SIGTERM─▶ announcing ─▶ draining ─▶ stopped      SIGINT goes to draining at once,
  *                                                              a second signal to stopped
  */
@@ -15,9 +19,12 @@
 /** Exit statuses of every verb (INTERFACE, "Commands"). */
 enum { WEIR_EXIT_DONE = 0, WEIR_EXIT_FAILED = 1, WEIR_EXIT_USAGE = 2, WEIR_EXIT_HOST = 3 };
 
+struct weir_link;
+
 struct weir_daemon_opts {
     const struct weir_conf *conf; /* outlives the run */
     bool no_admin;                /* weir proxy: no instance, no lock, no admin socket */
+    struct weir_link *link; /* to the keeper, which has opened everything; NULL: one process */
 };
 
 /** Runs until it is told to stop; returns an exit status. What went wrong was logged. */

@@ -144,7 +144,6 @@ static void one_table(void **state)
     free(zsh);
     free(fish);
     said("help reload", WEIR_EXIT_USAGE, "there is no verb 'reload'");
-    said("help upgrade", WEIR_EXIT_USAGE, "there is no verb 'upgrade'");
     said("version", 0, "weir ");
     said("version -j", 0, "{\"version\":");
     said("doctor -j", 0, "\"check\": \"kernel\"");
@@ -171,7 +170,7 @@ static void not_running(void **state)
     said("status -c /dev/null", WEIR_EXIT_FAILED, "`weir check -c /dev/null` tells them");
     said("status -i ../x", WEIR_EXIT_FAILED, "not valid");
     said("status --socket /nonexistent/x", WEIR_EXIT_FAILED, "/nonexistent/x");
-    said("run -c /nonexistent.yaml", WEIR_EXIT_USAGE, "/nonexistent.yaml");
+    said("run --single -c /nonexistent.yaml", WEIR_EXIT_USAGE, "/nonexistent.yaml");
     said("set upstream x weight 1", WEIR_EXIT_USAGE, "NAME/SERVER");
     said("set upstream a/b weight 1001", WEIR_EXIT_USAGE, "0 to 1000");
     said("set log-level inf", WEIR_EXIT_USAGE, "did you mean 'info'?");
