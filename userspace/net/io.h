@@ -46,18 +46,20 @@ struct weir_sock {
     const struct weir_sock_sink *sink;
     struct weir_list link; /* backend: looked at in the next turn, or going */
     int fd;
-    uint8_t sys;         /* errno of `broken` */
-    uint8_t recv_kib;    /* set by the owner: received at once at most; 0: what the buffer holds */
-    bool receiving : 1;  /* wanted by the owner */
-    bool readable : 1;   /* there may be bytes */
-    bool hungup : 1;     /* the peer has sent FIN or RST: a short read is not the end */
-    bool eof : 1;        /* on_eof was called */
-    bool blocked : 1;    /* a send did not take all */
-    bool connecting : 1; /* set by the owner before add, when connect() is in progress */
-    bool going : 1;      /* closed or being released */
-    bool keep_fd : 1;    /* released: the descriptor stays open */
-    bool broken : 1;     /* a send failed; on_fail comes, after what can still be read */
-    bool failed : 1;     /* on_fail was called; nothing comes any more but on_released */
+    uint8_t sys;          /* errno of `broken` */
+    uint8_t recv_kib : 6; /* set by the owner: received at once at most; 0: what the buffer holds */
+    bool mute_in : 1;     /* what comes wakes nobody, but for its end */
+    bool mute_out : 1;    /* nor does room */
+    bool receiving : 1;   /* wanted by the owner */
+    bool readable : 1;    /* there may be bytes */
+    bool hungup : 1;      /* the peer has sent FIN or RST: a short read is not the end */
+    bool eof : 1;         /* on_eof was called */
+    bool blocked : 1;     /* a send did not take all */
+    bool connecting : 1;  /* set by the owner before add, when connect() is in progress */
+    bool going : 1;       /* closed or being released */
+    bool keep_fd : 1;     /* released: the descriptor stays open */
+    bool broken : 1;      /* a send failed; on_fail comes, after what can still be read */
+    bool failed : 1;      /* on_fail was called; nothing comes any more but on_released */
     bool recv_doubted : 1; /* said EAGAIN where bytes were promised */
     bool send_doubted : 1; /* said EAGAIN where room was believed */
     bool by_hand : 1;      /* on_readable instead of on_recv */
@@ -104,6 +106,7 @@ struct weir_io_ops {
     ssize_t (*take)(struct weir_loop *loop, struct weir_sock *sock, void *data, size_t len,
                     int flags);
     ssize_t (*splice_in)(struct weir_loop *loop, struct weir_sock *sock, int pipe, size_t len);
+    int (*mute)(struct weir_loop *loop, struct weir_sock *sock, bool in, bool out);
     ssize_t (*splice_out)(struct weir_loop *loop, struct weir_sock *sock, int pipe, size_t len);
     void (*leave)(struct weir_loop *loop, struct weir_sock *sock, bool keep_fd);
     int (*listen)(struct weir_loop *loop, struct weir_lsock *lsock, bool on);
@@ -156,6 +159,12 @@ static inline ssize_t weir_sock_splice_out(struct weir_loop *loop, struct weir_s
                                            size_t len)
 {
     return loop->io->ops->splice_out(loop, sock, pipe, len);
+}
+/** Whose bytes the kernel moves is told of its end and of errors alone (as readable): no event for bytes, none for room. Not
+ * muted any more: what there is now is told. 0 or WEIR_ESYS, and nothing has changed. */
+static inline int weir_sock_mute(struct weir_loop *loop, struct weir_sock *sock, bool in, bool out)
+{
+    return loop->io->ops->mute(loop, sock, in, out);
 }
 /** Ends in on_released, at the end of a turn. With `keep_fd` the descriptor is then the caller's.
  * Nothing else comes. */

@@ -139,7 +139,8 @@ static int epoll_add(struct weir_loop *loop, struct weir_sock *sock)
 /* Has the kernel look at it again: what it is ready for now comes as an event. False: it could not. */
 bool weir_epoll_rearm(struct weir_loop *loop, struct weir_sock *sock)
 {
-    struct epoll_event event = { .events = SOCK_EVENTS | EPOLLET,
+    uint32_t muted = (sock->mute_in ? EPOLLIN : 0) | (sock->mute_out ? EPOLLOUT : 0);
+    struct epoll_event event = { .events = (SOCK_EVENTS & ~muted) | EPOLLET,
                                  .data.u64 = (uintptr_t)sock | DATA_SOCK };
 
     return epoll_ctl(weir_epoll_of(loop)->fd, EPOLL_CTL_MOD, sock->fd, &event) == 0;
@@ -481,6 +482,7 @@ const struct weir_io_ops weir_io_epoll = {
     .hand = weir_epoll_hand,
     .take = weir_epoll_take,
     .splice_in = weir_epoll_splice_in,
+    .mute = weir_epoll_mute,
     .splice_out = weir_epoll_splice_out,
     .leave = epoll_leave,
     .listen = weir_epoll_listen,

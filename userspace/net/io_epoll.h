@@ -50,6 +50,7 @@ void weir_epoll_by_hand(struct weir_sock *sock);
 void weir_epoll_hand(struct weir_loop *loop, struct weir_sock *sock, bool on);
 ssize_t weir_epoll_take(struct weir_loop *loop, struct weir_sock *sock, void *data, size_t len,
                         int flags);
+int weir_epoll_mute(struct weir_loop *loop, struct weir_sock *sock, bool in, bool out);
 ssize_t weir_epoll_splice_in(struct weir_loop *loop, struct weir_sock *sock, int pipe, size_t len);
 ssize_t weir_epoll_splice_out(struct weir_loop *loop, struct weir_sock *sock, int pipe, size_t len);
 

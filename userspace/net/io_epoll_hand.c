@@ -9,6 +9,7 @@
 #include "net/io_epoll.h"
 
 #include "base/panic.h"
+#include "weir/error.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -176,4 +177,19 @@ ssize_t weir_epoll_splice_out(struct weir_loop *loop, struct weir_sock *sock, in
     sock->send_doubted = false;
     sock->blocked = (size_t)n < len;
     return n;
+}
+
+int weir_epoll_mute(struct weir_loop *loop, struct weir_sock *sock, bool in, bool out)
+{
+    bool was_in = sock->mute_in, was_out = sock->mute_out;
+
+    if (sock->going || (was_in == in && was_out == out))
+        return 0;
+    sock->mute_in = in;
+    sock->mute_out = out;
+    if (weir_epoll_rearm(loop, sock))
+        return 0;
+    sock->mute_in = was_in;
+    sock->mute_out = was_out;
+    return WEIR_ESYS;
 }

@@ -68,6 +68,7 @@ struct weir_stream_ops {
     ssize_t (*take)(struct weir_stream *stream, void *data, size_t len, int flags);
     ssize_t (*splice_in)(struct weir_stream *stream, int pipe, size_t len);
     ssize_t (*splice_out)(struct weir_stream *stream, int pipe, size_t len);
+    int (*mute)(struct weir_stream *stream, bool in, bool out);
 };
 
 struct weir_stream {
@@ -185,6 +186,12 @@ static inline ssize_t weir_stream_splice_in(struct weir_stream *stream, int pipe
 static inline ssize_t weir_stream_splice_out(struct weir_stream *stream, int pipe, size_t len)
 {
     return stream->ops->splice_out(stream, pipe, len);
+}
+/** Of a plain stream whose bytes the kernel moves (`in`: from it, `out`: to it): events for them do not come, but its end and
+ * errors do, as on_readable where it is read by hand. 0 or WEIR_ESYS, and nothing has changed. */
+static inline int weir_stream_mute(struct weir_stream *stream, bool in, bool out)
+{
+    return stream->ops->mute(stream, in, out);
 }
 /** NULL for plain streams and before the handshake has ended. */
 static inline const struct weir_tls_info *weir_stream_tls(struct weir_stream *stream)

@@ -255,7 +255,7 @@ static void tcp_read(struct weir_stream *stream, bool on)
 static void tcp_pace(struct weir_stream *stream, size_t bytes)
 {
     weir_assert(bytes >= 1024);
-    tcp_of(stream)->sock.recv_kib = bytes < WEIR_READ_BUFFER_BYTES ? (uint8_t)(bytes >> 10) : 0;
+    tcp_of(stream)->sock.recv_kib = bytes < WEIR_READ_BUFFER_BYTES ? (bytes >> 10) & 63 : 0;
 }
 
 /* To the kernel, directly; *sent is what it took. False when the stream has failed. */
@@ -386,6 +386,13 @@ static ssize_t tcp_splice_out(struct weir_stream *stream, int pipe, size_t len)
     return tcp->dead ? -EPIPE : weir_sock_splice_out(stream->loop, &tcp->sock, pipe, len);
 }
 
+static int tcp_mute(struct weir_stream *stream, bool in, bool out)
+{
+    struct weir_tcp *tcp = tcp_of(stream);
+
+    return tcp->dead ? 0 : weir_sock_mute(stream->loop, &tcp->sock, in, out);
+}
+
 static const struct weir_stream_ops tcp_ops = {
     .read = tcp_read,
     .pace = tcp_pace,
@@ -399,6 +406,7 @@ static const struct weir_stream_ops tcp_ops = {
     .take = tcp_take,
     .splice_in = tcp_splice_in,
     .splice_out = tcp_splice_out,
+    .mute = tcp_mute,
 };
 
 static struct weir_tcp *tcp_new(struct weir_loop *loop, int fd, const struct weir_stream_sink *sink,
