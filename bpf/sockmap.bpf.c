@@ -175,7 +175,7 @@ static __always_inline enum weir_sp_why judge(struct weir_sp_flow *flow,
 static __always_inline void tell(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
                                  __u64 cookie)
 {
-    struct weir_sp_event event = { cookie, flow->latched, flow->epoch };
+    struct weir_sp_event event = { pair->token, cookie, flow->latched, flow->epoch };
     __u32 index = pair->ring;
     void *ring = bpf_map_lookup_elem(&weir_sp_ring, &index);
 

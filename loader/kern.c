@@ -85,12 +85,14 @@ static int ring_make(struct weir_kern *kern, unsigned index)
     return 0;
 }
 
-static void rings_drop(struct weir_kern *kern)
+/* `keep`: who was given them goes on. */
+static void rings_drop(struct weir_kern *kern, bool keep)
 {
     while (kern->fds.ring_count) {
         __u32 key = kern->fds.ring_base + --kern->fds.ring_count;
 
-        (void)bpf_map_delete_elem(bpf_map__fd(kern->skel->maps.weir_sp_ring), &key);
+        if (!keep)
+            (void)bpf_map_delete_elem(bpf_map__fd(kern->skel->maps.weir_sp_ring), &key);
         close(kern->fds.ring[kern->fds.ring_count]);
     }
 }
@@ -108,7 +110,7 @@ static int rings_make(struct weir_kern *kern, const struct weir_kern_opts *opts,
         err = ring_make(kern, i);
     if (err) {
         kern_explain(fault, err, "no ring for events");
-        rings_drop(kern);
+        rings_drop(kern, false);
     }
     return err;
 }
@@ -123,6 +125,7 @@ static void fds_fill(struct weir_kern *kern)
     kern->fds.flow = bpf_map__fd(kern->skel->maps.weir_sp_flow);
     kern->fds.held = bpf_map__fd(kern->skel->maps.weir_sp_held);
     kern->fds.count = bpf_map__fd(kern->skel->maps.weir_sp_count);
+    kern->fds.cpus = libbpf_num_possible_cpus();
 }
 
 static int settings(struct weir_kern *kern, const struct weir_kern_opts *opts)
@@ -168,9 +171,9 @@ int weir_kern_open(struct weir_kern **out, const struct weir_kern_opts *opts,
     err = kern_pins_store(&kern->pins, kern->skel->obj, fault);
     if (err)
         goto unload;
-    if (kern->adopted)
+    if (kern->adopted && !opts->shared)
         kern_splice_sweep(&kern->fds);
-    err = settings(kern, opts);
+    err = kern->adopted && opts->shared ? 0 : settings(kern, opts);
     if (!err)
         err = rings_make(kern, opts, fault);
     if (err)
@@ -179,12 +182,13 @@ int weir_kern_open(struct weir_kern **out, const struct weir_kern_opts *opts,
                       opts->no_link, &kern->link, fault);
     if (err)
         goto unring;
+    kern->fds.link = kern->link;
     notes(kern, opts->credit);
     kern_pins_keep(&kern->pins);
     *out = kern;
     return 0;
 unring:
-    rings_drop(kern);
+    rings_drop(kern, false);
 unload:
     weir_sockmap__destroy(kern->skel);
 unpin:
@@ -201,7 +205,7 @@ void weir_kern_close(struct weir_kern **kernp, bool detach)
     *kernp = NULL;
     if (!kern)
         return;
-    rings_drop(kern);
+    rings_drop(kern, !detach);
     if (detach && kern->link < 0)
         (void)bpf_prog_detach2(bpf_program__fd(kern->skel->progs.weir_splice), kern->fds.src,
                                BPF_SK_SKB_STREAM_VERDICT);

@@ -19,6 +19,8 @@
 /** The descriptors that the table is made of. They stay the caller's, and open as long as the table is in use. */
 struct weir_splice_fds {
     int src, dst, pair, flow, held, count; /* the maps of bpf/sockmap.bpf.c */
+    int link;                              /* holds the program at its map; -1: none does */
+    int cpus;                              /* possible ones, by which counters are kept */
     unsigned ring_base;                    /* ring[0] is entry ring_base of weir_sp_ring */
     unsigned ring_count;
     int ring[WEIR_SP_RINGS_MAX];
@@ -64,6 +66,7 @@ struct weir_kern_opts {
     unsigned rings;        /* 0: 1 */
     uint64_t bound_bytes;  /* of a direction; 0: WEIR_SP_BOUND_BYTES */
     uint64_t memory_bytes; /* of all directions; 0: 256 MiB */
+    bool shared;           /* another process uses these pins now: what it holds is left alone */
     bool replace;          /* what stands in the way of the pins, and is none of ours */
     bool credit;           /* do as if CAP_PERFMON were missing, */
     bool no_link;          /*   as if the kernel had no links for sockmaps */

@@ -138,9 +138,10 @@ static struct ring *ring_of(struct table *table, unsigned index)
 
 static int ring_fd(struct weir_splice_kern *kern, unsigned index)
 {
-    struct ring *ring = ring_of(table_of(kern), index);
+    struct table *table = table_of(kern);
+    struct ring *ring = ring_of(table, index);
 
-    return ring ? ring_buffer__epoll_fd(ring->buffer) : -ENOENT;
+    return ring ? table->fds.ring[ring - table->rings] : -ENOENT;
 }
 
 static int ring_read(struct weir_splice_kern *kern, unsigned index,
@@ -246,11 +247,7 @@ int weir_splice_use(const struct weir_splice_fds *fds, struct weir_splice_kern *
     pub = &table->pub;
     pub->ops = &kern_splice_ops;
     table->fds = *fds;
-    table->cpus = libbpf_num_possible_cpus();
-    if (table->cpus < 0) {
-        err = table->cpus;
-        goto undo;
-    }
+    table->cpus = fds->cpus;
     map = mmap(NULL, (size_t)getpagesize(), PROT_READ | PROT_WRITE, MAP_SHARED, fds->held, 0);
     if (map == MAP_FAILED) {
         err = -errno;

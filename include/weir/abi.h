@@ -43,16 +43,16 @@ struct weir_sp_pair {
     __u64 peer;        /* the cookie of the target */
     __u64 since_ns;    /* CLOCK_MONOTONIC */
     __u64 limit_bytes; /* moved_bytes never exceeds it; ~0: no limit */
-    __u64
-        taken_bytes; /* of moved_bytes, known to be in the target: where the program may not look */
-    __u64 in_base;   /* of the owner: what the source had received before, */
-    __u64 out_base;  /*   and what had been written to the target */
-    __u32 epoch;     /* another one: begin anew, nothing is held, nothing is passed */
-    __u32 state;     /* enum weir_sp_state */
-    __u32 ring;      /* who is told when bytes are passed: index into weir_sp_ring */
+    __u64 taken_bytes; /* of moved_bytes, known to be in the target: credit */
+    __u64 token;       /* the owner's: it comes with each event */
+    __u64 in_base;     /* the owner's: what the source had received before, */
+    __u64 out_base;    /*   and what had been written to the target */
+    __u32 epoch;       /* another one: begin anew, nothing is held, nothing is passed */
+    __u32 state;       /* enum weir_sp_state */
+    __u32 ring;        /* who is told when bytes are passed: index into weir_sp_ring */
     __u32 pad;
 };
-WEIR_ABI_BYTES(weir_sp_pair, 64);
+WEIR_ABI_BYTES(weir_sp_pair, 72);
 
 /* What becomes of a piece, and why. */
 /* clang-format off */
@@ -103,10 +103,11 @@ WEIR_ABI_BYTES(weir_sp_held, 16);
 
 /** In the ring of the direction's owner: from now on its bytes are passed to user space. */
 struct weir_sp_event {
+    __u64 token;
     __u64 cookie;
     __u32 why; /* enum weir_sp_why */
     __u32 epoch;
 };
-WEIR_ABI_BYTES(weir_sp_event, 16);
+WEIR_ABI_BYTES(weir_sp_event, 24);
 
 #endif

@@ -28,7 +28,7 @@ EXCUSED = {  # cases of the suites of others that are to fail, and why weir is r
     "trust.h2spec.http2/5.3.1/2": "PRIORITY that depends on itself: an error of RFC 7540 5.3.1, which RFC 9113 5.3.2 took away",
     "trust.h2spec-tls.http2/5.3.1/2": "the same",
 }
-IN_KERNEL = r"unit\.loader\.|integ\.\d+-kern"  # need BPF: may be skipped only where that is not permitted
+IN_KERNEL = r"unit\.loader\.|integ\.\d+-kern|integ\..*-by-sockmap"  # need BPF: may be skipped only where that is not permitted
 CAPS_OF_BPF = (12, 21, 39)  # CAP_NET_ADMIN, CAP_SYS_ADMIN (for namespaces), CAP_BPF
 H2SPEC_PARTS = {"Generic": "generic", "Hypertext": "http2", "HPACK:": "hpack"}  # the first word of a heading
 

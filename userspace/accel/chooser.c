@@ -34,10 +34,22 @@ static void try(struct weir_splice *splice, unsigned dir, enum weir_mover mover)
         splice->own[dir].run = 0; /* after as much again */
 }
 
+/* By choice, after a while, where this host has it; and not through a pipe on the way there. */
+static bool sockmap_first(const struct weir_splice *splice)
+{
+    return splice->policy == WEIR_SPLICE_SOCKMAP && splice->lasting &&
+           weir_splice_splicer(splice)->movers[WEIR_MOVER_SOCKMAP];
+}
+
 void weir_splice_choose(struct weir_splice *splice, unsigned dir, size_t bytes)
 {
     if (splice->dir[dir].never || splice->dir[dir].mover != WEIR_MOVER_COPY)
         return;
+    if (sockmap_first(splice)) { /* the target has taken all: now, where it only waited for that */
+        if (!bytes && splice->dir[dir].why == WEIR_WHY_waits)
+            try(splice, dir, WEIR_MOVER_SOCKMAP);
+        return;
+    }
     if (splice->policy != WEIR_SPLICE_PIPE) {
         if (bytes >= LARGE_BYTES)
             splice->own[dir].run += bytes;
@@ -70,6 +82,10 @@ static void apply(struct weir_splice *splice, unsigned dir)
                                            : splicer->lacks[WEIR_MOVER_PIPE];
     d->never = lasts(why);
     weir_splice_note(splice, dir, d->never ? why : WEIR_WHY_few);
+    if (splice->policy == WEIR_SPLICE_SOCKMAP && !splicer->sockmap_after_ms && !d->never) {
+        splice->lasting = true;
+        (void)weir_splice_take(splice, dir, WEIR_MOVER_SOCKMAP);
+    }
 }
 
 void weir_splice_set_policy(struct weir_splice *splice, enum weir_splice_policy policy)
@@ -82,6 +98,10 @@ void weir_splice_set_policy(struct weir_splice *splice, enum weir_splice_policy 
 void weir_splice_look(struct weir_splice *splice)
 {
     weir_splice_sync(splice);
+    splice->lasting = true;
+    for (unsigned dir = 0; dir < 2 && !splice->over && sockmap_first(splice); dir++)
+        if (splice->dir[dir].mover == WEIR_MOVER_PIPE) /* neither could go before the other */
+            (void)weir_splice_take(splice, dir, WEIR_MOVER_COPY);
     for (unsigned dir = 0; dir < 2 && !splice->over; dir++)
         if (splice->policy == WEIR_SPLICE_SOCKMAP)
             (void)weir_splice_take(splice, dir, WEIR_MOVER_SOCKMAP);

@@ -161,6 +161,8 @@ static void pass_end(struct weir_splice *splice, unsigned dir)
     if (!weir_splice_eof(splice, dir) || weir_splice_shut(splice, !dir) ||
         !ops_of(splice, dir)->flushed(splice, dir))
         return;
+    if (ops_of(splice, !dir)->shut && !ops_of(splice, !dir)->shut(splice, !dir))
+        return;
     if (dir == WEIR_SPLICE_DOWN)
         splice->shut_up = true;
     else
@@ -345,7 +347,11 @@ void weir_splice_start(struct weir_splice *splice, struct weir_splice_owner *own
         splice->dir[side].never = true;
         weir_count(&splicer->stats->active[WEIR_MOVER_COPY], 1);
     }
-    weir_splicer_look(splicer, splice, WEIR_SPLICE_LOOK_MS);
+    weir_splicer_look(splicer, splice,
+                      opts->policy == WEIR_SPLICE_SOCKMAP &&
+                              splicer->sockmap_after_ms > WEIR_SPLICE_LOOK_MS
+                          ? splicer->sockmap_after_ms
+                          : WEIR_SPLICE_LOOK_MS);
     weir_stream_read(splice->stream[1], true);
     weir_stream_read(splice->stream[0], true);
     feed_kept(splice, WEIR_SPLICE_DOWN, opts->kept[0]);
@@ -405,8 +411,19 @@ bool weir_splice_stands(struct weir_splice *splice)
     return false;
 }
 
+/* A direction that could go into the kernel but for the moment is asked again soon. */
+static bool soon(const struct weir_splice *splice)
+{
+    for (unsigned dir = 0; dir < 2 && splice->policy == WEIR_SPLICE_SOCKMAP; dir++)
+        if (splice->dir[dir].mover != WEIR_MOVER_SOCKMAP && splice->dir[dir].why == WEIR_WHY_waits)
+            return true;
+    return false;
+}
+
 void weir_splice_look_after(struct weir_splice *splice, uint64_t ms)
 {
+    if (ms > WEIR_SPLICE_LOOK_MS && soon(splice))
+        ms = WEIR_SPLICE_LOOK_MS;
     weir_splicer_look(weir_splice_splicer(splice), splice, ms);
 }
 

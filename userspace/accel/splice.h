@@ -94,6 +94,7 @@ struct weir_splice {
     bool stopped : 1;
     bool eof_down : 1, eof_up : 1;   /* it has sent FIN (weir_splice_eof) */
     bool shut_down : 1, shut_up : 1; /* we have sent FIN to it */
+    bool lasting : 1;                /* it was looked at: it is none of the short ones */
     uint16_t unacked;                /* of both, folded: at the last weir_splice_stands */
 };
 _Static_assert(sizeof(struct weir_splice) <= 88, "an idle tunnel is small");
@@ -166,6 +167,9 @@ struct weir_mover_ops {
     /** Is all that came before the FIN of the source with the target's socket? Then FIN goes there. Where not, the mover calls
      * weir_splice_settle as soon as it is. */
     bool (*flushed)(struct weir_splice *splice, unsigned dir);
+    /** The source is to be sent FIN, as the other direction has ended: false where the mover cannot go on with it then; it gives
+     * the direction back, and calls weir_splice_settle. NULL: it may be sent. */
+    bool (*shut)(struct weir_splice *splice, unsigned dir);
     /** The source may be read again, or is to be read less (weir_splicer.tight); after start() of its side as well. */
     void (*press)(struct weir_splice *splice, unsigned dir);
     /** Events of the source, and of the target. on_data: bytes, borrowed; on_readable: by hand (weir_stream_hand); NULL where

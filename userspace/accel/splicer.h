@@ -91,7 +91,9 @@ struct weir_splicer {
     struct weir_list looks[WEIR_SPLICE_LOOKS];
     struct weir_splice_stats *stats;
     struct weir_pipes pipes;
-    void *kern; /* of mover_sockmap */
+    uint64_t
+        sockmap_after_ms; /* a tunnel that has chosen it goes there when it is so old; 0: at once */
+    void *kern;           /* of mover_sockmap */
 };
 
 /** `budget` and `stats` outlive it. It is the loop's from then on (loop->splicer). */

@@ -100,9 +100,10 @@ static const struct weir_conf_item shutdown_items[] = {
 #undef AT
 
 #define AT(field) offsetof(struct weir_kernel_conf, field)
-static const char *const splice_words[] = { "auto", "off", "copy", "pipe", NULL };
+static const char *const splice_words[] = { "auto", "off", "copy", "pipe", "sockmap", NULL };
 static const struct weir_conf_item kernel_items[] = {
-    { "splice", WEIR_CONF_ENUM, AT(splice), 0, 0, "auto", "who moves the bytes of plain tunnels and large bodies: auto (by pipe what is large), off or copy, pipe; listeners and routes may say their own", LIVE, splice_words },
+    { "splice", WEIR_CONF_ENUM, AT(splice), 0, 0, "auto", "who moves the bytes of plain tunnels and large bodies: auto (by pipe what is large), off or copy, pipe, sockmap (long plain tunnels, inside the kernel); listeners and routes may say their own", LIVE, splice_words },
+    { "sockmap_after", WEIR_CONF_MS, AT(sockmap_after_ms), 0, 60000, "250ms", "sockmap takes a tunnel that has lasted so long: getting there costs tens of microseconds" },
     { "splice_memory", WEIR_CONF_BYTES, AT(splice_memory), 1 << 20, TERA, "256MiB", "of the kernel that all of those may take together", LIVE },
     { 0 },
 };

@@ -37,7 +37,7 @@ const struct weir_conf_item conf_tls_items[] = {
 #define AT(field) offsetof(struct weir_listener_conf, field)
 static const char *const protocol_words[] = { "http", "tcp", NULL };
 static const char *const proxy_words[] = { "off", "accept", "require", NULL };
-static const char *const splice_words[] = { "inherit", "auto", "off", "copy", "pipe", NULL };
+static const char *const splice_words[] = { "inherit", "auto", "off", "copy", "pipe", "sockmap", NULL };
 static const char *const paths_words[] = { "normalize", "strict", "raw", NULL };
 static const char *const underscore_words[] = { "drop", "reject", "pass", NULL };
 static const char *const forwarded_words[] = { "x-forwarded", "rfc7239", "off", NULL };

@@ -12,6 +12,7 @@
 #include "daemon/keeper_internal.h"
 
 #include "daemon/fdstore.h"
+#include "daemon/kernel.h"
 #include "daemon/notify.h"
 #include "daemon/paths.h"
 
@@ -52,6 +53,7 @@ void keeper_forget(const struct weir_manifest *gone, const struct weir_manifest 
     while ((entry = weir_manifest_next(gone, entry, WEIR_GIVEN_UNLINK, NULL)))
         if (!weir_manifest_next(stays, NULL, WEIR_GIVEN_UNLINK, entry->name))
             unlink(entry->name);
+    weir_kernel_forget(gone, stays, instance);
     entry = weir_manifest_next(gone, NULL, WEIR_GIVEN_LOCK, NULL);
     if (!entry || weir_manifest_next(stays, NULL, WEIR_GIVEN_LOCK, NULL))
         return;

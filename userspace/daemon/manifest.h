@@ -28,6 +28,7 @@ enum weir_given {
     WEIR_GIVEN_UNLINK,      /* name: a socket's path, removed at the end */
     WEIR_GIVEN_EXE,         /* the binary that runs; name: where it is looked for */
     WEIR_GIVEN_PROXY, /* a child, when the keeper becomes another binary; value: its pid and state */
+    WEIR_GIVEN_KERN,  /* of the kernel's programs: maps, rings (kernel.h); name: which */
     WEIR_GIVEN_END
 };
 

@@ -3,6 +3,7 @@
 
 #include "daemon/control.h"
 #include "daemon/estate.h"
+#include "daemon/kernel.h"
 #include "daemon/lock.h"
 #include "daemon/paths.h"
 #include "daemon/service.h"
@@ -247,6 +248,22 @@ static int logs_open(struct reader *reader)
     return status;
 }
 
+/* ---- the kernel --------------------------------------------------------------------------- */
+
+static int kernel_load(struct reader *reader)
+{
+    char instance[WEIR_INSTANCE_BYTES_MAX + 1];
+    struct weir_kernel kernel = { NULL };
+    int err;
+
+    snprintf(instance, sizeof(instance), "%.*s", WEIR_FMT(reader->conf->instance));
+    weir_kernel_load(&kernel, &reader->conf->proxy, reader->workers, instance, &reader->have,
+                     reader->log);
+    err = weir_kernel_give(&kernel, &reader->estate);
+    weir_kernel_close(&kernel, false); /* the keeper has it */
+    return err ? out_of_memory(reader) : WEIR_EXIT_DONE;
+}
+
 /* ---- the rest ----------------------------------------------------------------------------- */
 
 static int settings_add(struct reader *reader)
@@ -303,10 +320,13 @@ static int bundle_add(struct reader *reader)
 static void undo(struct reader *reader)
 {
     const struct weir_entry *entry = NULL;
+    char instance[WEIR_INSTANCE_BYTES_MAX + 1];
 
     while ((entry = weir_manifest_next(&reader->estate, entry, WEIR_GIVEN_UNLINK, NULL)))
         if (!weir_manifest_next(&reader->have, NULL, WEIR_GIVEN_UNLINK, entry->name))
             unlink(entry->name);
+    snprintf(instance, sizeof(instance), "%.*s", WEIR_FMT(reader->conf->instance));
+    weir_kernel_forget(&reader->estate, &reader->have, instance);
     entry = weir_manifest_next(&reader->estate, NULL, WEIR_GIVEN_LOCK, NULL);
     if (!entry || !reader->lock_is_new)
         return;
@@ -343,8 +363,8 @@ static int have_take(struct reader *reader)
 int weir_reader_run(const struct weir_conf *conf, const struct weir_files *files)
 {
     static int (*const stages[])(struct reader *) = {
-        have_take,      lock_take, user_add,     bind_all,   admin_open,
-        admin_open_tcp, logs_open, settings_add, bundle_add, hand_over,
+        have_take, lock_take,   user_add,     bind_all,   admin_open, admin_open_tcp,
+        logs_open, kernel_load, settings_add, bundle_add, hand_over,
     };
     struct weir_log_opts opts = {
         .size = sizeof(opts),

@@ -5,6 +5,7 @@
 #include "base/logfile.h"
 #include "daemon/confine.h"
 #include "daemon/control.h"
+#include "daemon/kernel.h"
 #include "daemon/link.h"
 #include "daemon/lock.h"
 #include "daemon/log_target.h"
@@ -45,6 +46,7 @@ struct weir_daemon {
     struct weir_bind_source bind; /* of the keeper's sockets */
     struct weir_service *service;
     struct weir_control *control;
+    struct weir_kernel kernel;
     struct weir_timer timer;
     uv_signal_t signals[CAUGHT_COUNT];
     unsigned signals_open;
@@ -415,6 +417,27 @@ static int proxy_open(struct weir_daemon *daemon)
     return status_of(err);
 }
 
+/* Of the keeper, or by ourselves while there are rights for it: then nothing is pinned, as this process will not be able to
+ * remove it, and nobody would be left to use it. */
+static void kernel_open(struct weir_daemon *daemon)
+{
+    const struct weir_proxy_conf *conf = &daemon->conf->proxy;
+    struct weir_kernel *kernel = &daemon->kernel;
+    struct weir_link *link = daemon->opts->link;
+
+    if (!link)
+        weir_kernel_load(kernel, conf, weir_service_workers(daemon->service), NULL, NULL,
+                         daemon->log);
+    if (!(link ? weir_kernel_take(kernel, &link->estate) : kernel->kern != NULL))
+        return;
+    weir_kernel_use(kernel, conf, daemon->log);
+    if (kernel->splice &&
+        weir_service_sockmap(daemon->service, kernel->splice,
+                             kernel->kern ? weir_kern_splice_fds(kernel->kern)->ring_base
+                                          : kernel->fds.ring_base))
+        weir_log(daemon->log, WEIR_LOG_WARN, "splice: sockmap: not every worker can have it");
+}
+
 struct log_warning {
     struct weir_log *log;
     const char *user;
@@ -517,6 +540,8 @@ static int daemon_start(struct weir_daemon *daemon)
     weir_nofile_raise(weir_nofile_needed(daemon->conf->proxy.limits.connections), daemon->log);
     status = proxy_open(daemon);
     if (!status)
+        kernel_open(daemon);
+    if (!status)
         status = control_open(daemon);
     if (!status)
         status = rights_drop(daemon);
@@ -579,6 +604,7 @@ static void daemon_fini(struct weir_daemon *daemon)
         weir_service_stop(daemon->service);
         weir_service_free(daemon->service);
     }
+    weir_kernel_close(&daemon->kernel, true);
     weir_timer_stop(&daemon->loop.wheel, &daemon->timer);
     signals_close(daemon);
     if (daemon->opts->link)

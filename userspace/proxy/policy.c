@@ -80,7 +80,9 @@ static void access_log_init(struct weir_access_log_conf *log)
 void weir_proxy_conf_init(struct weir_proxy_conf *conf)
 {
     *conf = (struct weir_proxy_conf){
-        .kernel = { .splice = WEIR_SPLICE_AUTO - 1, .splice_memory = (int64_t)256 << 20 },
+        .kernel = { .splice = WEIR_SPLICE_AUTO - 1,
+                    .splice_memory = (int64_t)256 << 20,
+                    .sockmap_after_ms = 250 },
         .announce_ms = 5 * SECOND,
         .drain_ms = 30 * SECOND,
         .tunnels_ms = 30 * SECOND,

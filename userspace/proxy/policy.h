@@ -129,7 +129,8 @@ struct weir_listener_conf {
 
 struct weir_kernel_conf {
     int splice; /* enum weir_splice_policy, less one: there is nothing above to inherit from */
-    int64_t splice_memory; /* bytes that all splices may hold in the kernel */
+    int64_t splice_memory;    /* bytes that all splices may hold in the kernel */
+    int64_t sockmap_after_ms; /* how old a tunnel is that `sockmap` takes */
 };
 
 struct weir_proxy_conf {

@@ -3,6 +3,7 @@
  * does is session.c. */
 #include "proxy/service.h"
 
+#include "accel/sockmap.h"
 #include "proxy/descriptors.h"
 #include "proxy/memory.h"
 #include "proxy/worker.h"
@@ -417,6 +418,21 @@ static void *worker_main(void *arg)
     pthread_setname_np(pthread_self(), name);
     weir_loop_run(&worker->loop);
     return NULL;
+}
+
+int weir_service_sockmap(struct weir_service *service, struct weir_splice_kern *kern,
+                         unsigned ring_base)
+{
+    int err = 0;
+
+    service->splice_budget.max /=
+        2; /* the other half is what the program may hold (daemon/kernel.c) */
+    for (unsigned i = 0; i < service->worker_count; i++)
+        service->workers[i].splicer.sockmap_after_ms =
+            (uint64_t)service->conf->kernel.sockmap_after_ms;
+    for (unsigned i = 0; i < service->worker_count && !err; i++)
+        err = weir_sockmap_open(&service->workers[i].splicer, kern, ring_base + i);
+    return err;
 }
 
 int weir_service_start(struct weir_service *service)

@@ -8,6 +8,7 @@
 #ifndef PROXY_SERVICE_H
 #define PROXY_SERVICE_H
 
+#include "weir/kern.h"
 #include "proxy/access.h"
 #include "proxy/bound.h"
 #include "proxy/policy.h"
@@ -36,6 +37,10 @@ int weir_service_open(struct weir_service *service, struct weir_tls_fault *fault
     __attribute__((warn_unused_result));
 /** How many workers a service of this configuration has. */
 unsigned weir_service_workers_wanted(const struct weir_proxy_conf *conf);
+/** Before the start: tunnels may be moved by sockmap. `kern` outlives the service; worker i has ring `ring_base` + i. 0 or an
+ * error: some or all workers go on without. */
+int weir_service_sockmap(struct weir_service *service, struct weir_splice_kern *kern,
+                         unsigned ring_base) __attribute__((warn_unused_result));
 /** Starts the workers' threads. 0 or an error. */
 int weir_service_start(struct weir_service *service) __attribute__((warn_unused_result));
 /** Stops accepting and lets requests end: answers say Connection: close, idle connections close.

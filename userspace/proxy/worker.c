@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/worker.h"
 
+#include "accel/sockmap.h"
 #include "base/clock.h"
 #include "proxy/req.h"
 #include "proxy/room.h"
@@ -122,6 +123,7 @@ void weir_worker_fini(struct weir_worker *worker)
     free(worker->budgets);
     weir_match_scratch_free(worker->scratch);
     weir_slab_fini(&worker->sessions);
+    weir_sockmap_close(&worker->splicer);
     weir_splicer_fini(&worker->splicer);
     weir_h2_shared_fini(&worker->h2);
     weir_loop_fini(&worker->loop);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** sockmap_way.h: what mover_sockmap.c (the mover: events, states) and sockmap_way.c (one direction in the kernel) share. */
+#ifndef ACCEL_SOCKMAP_WAY_H
+#define ACCEL_SOCKMAP_WAY_H
+
+#include "accel/sockmap.h"
+#include "accel/splice.h"
+
+enum way_state {
+    WAY_DRAIN,   /* its source is read until the kernel says EAGAIN */
+    WAY_MOVING,  /* the kernel moves it */
+    WAY_PASSING, /* it passes bytes to us: we send them on */
+    WAY_GONE,    /* its streams are closed; the entries are taken away a little later */
+};
+
+/* One direction. */
+struct way {
+    struct weir_sockmap *map;
+    struct weir_splice *splice;
+    struct weir_list link; /* of map->ways */
+    struct weir_timer timer;
+    struct weir_sp_pair pair;
+    uint64_t cookie;   /* of the source */
+    uint64_t read;     /* bytes passed to us that we have sent on */
+    uint64_t counted;  /* of those that the kernel has moved */
+    uint64_t since_ms; /* ending: when something has changed last */
+    uint32_t slot;
+    uint8_t state, dir, wait_ms;
+    bool leaving, ending, told;
+};
+
+/* What a worker has. */
+struct weir_sockmap {
+    struct weir_splicer *splicer;
+    struct weir_splice_kern *kern;
+    unsigned ring;
+    struct weir_watch *watch;
+    struct weir_slab slab; /* of ways */
+    struct weir_list ways;
+    struct way_slot *slots; /* tokens: an event names one, which may be of the past */
+    uint32_t slots_count, slots_free;
+};
+
+struct way_slot {
+    struct way *way;
+    uint32_t generation;
+    uint32_t next_free; /* + 1; 0: none */
+};
+
+enum way_end {
+    WAY_DONE,    /* nothing is left to do */
+    WAY_BLOCKED, /* not now */
+    WAY_FAILED,  /* the splice has ended, and this way with it */
+};
+
+struct way *weir_way_new(struct weir_sockmap *map, struct weir_splice *splice, unsigned dir);
+void weir_way_free(struct way *way);
+/* NULL: that direction is gone. */
+struct way *weir_way_of_token(const struct weir_sockmap *map, uint64_t token);
+
+/* WEIR_WHY_none: its target may be redirected to. */
+enum weir_splice_why weir_way_prepare(struct way *way);
+/* DRAIN: WAY_DONE: it is empty, and a source now; WAY_BLOCKED: the target or the kernel has to come first; WAY_FAILED. Or *why. */
+enum way_end weir_way_enter(struct way *way, enum weir_splice_why *why);
+/* Sends on what was passed, as far as it goes. */
+enum way_end weir_way_pass(struct way *way, struct weir_sp_flow *flow);
+/* All was sent on: the kernel moves it again. */
+enum way_end weir_way_renew(struct way *way);
+/* All was sent on: it is ours again. */
+enum way_end weir_way_leave(struct way *way);
+/* At once: it was no source yet, or gives nothing any more. */
+void weir_way_quit(struct way *way);
+/* Nothing is redirected any more. */
+void weir_way_ask(struct way *way);
+/* The source has sent FIN: is all before it with the target? */
+enum way_end weir_way_ended(struct way *way, const struct weir_sp_flow *flow);
+/* Brings the splice's count up to date. False: the kernel knows it no more. */
+bool weir_way_count(struct way *way, struct weir_sp_flow *flow);
+
+#endif
