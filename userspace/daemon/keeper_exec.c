@@ -149,7 +149,8 @@ int weir_keeper_probe(void)
     struct weir_manifest all = { 0 };
     int found = state_load(&all);
 
-    return found == 1 ? WEIR_EXIT_DONE : WEIR_EXIT_FAILED; /* what it has closes with it */
+    weir_manifest_fini(&all);
+    return found == 1 ? WEIR_EXIT_DONE : WEIR_EXIT_FAILED;
 }
 
 static void resume_child(struct keeper *keeper, struct weir_entry *entry, int i)

@@ -32,6 +32,7 @@ enum weir_given {
     WEIR_GIVEN_END
 };
 
+/** An entry moves when one is added to its manifest; its name and value do not. */
 struct weir_entry {
     enum weir_given kind;
     char *name, *value; /* each ended by a 0 as well; a value may have others */

@@ -271,7 +271,7 @@ static int settings_add(struct reader *reader)
     const struct weir_conf *conf = reader->conf;
     struct weir_manifest *estate = &reader->estate;
     char path[WEIR_ENTRY_NAME_MAX + 1], instance[WEIR_INSTANCE_BYTES_MAX + 1];
-    const struct weir_entry *admin = weir_manifest_next(estate, NULL, WEIR_GIVEN_ADMIN, NULL);
+    const char *admin = weir_manifest_next(estate, NULL, WEIR_GIVEN_ADMIN, NULL)->name;
     int err;
 
     snprintf(path, sizeof(path), "%.*s", WEIR_FMT(conf->path));
@@ -282,7 +282,7 @@ static int settings_add(struct reader *reader)
     if (!err)
         err = weir_manifest_set(estate, WEIR_SET_VERSION, weir_version());
     if (!err)
-        err = weir_manifest_set(estate, WEIR_SET_ADMIN, admin->name);
+        err = weir_manifest_set(estate, WEIR_SET_ADMIN, admin);
     if (!err)
         err = weir_manifest_set_number(estate, WEIR_SET_WORKERS, reader->workers);
     if (!err)
