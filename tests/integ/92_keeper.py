@@ -9,10 +9,11 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import HOST, PATIENCE, Cut, Weir, address, dial, end_of, eq, free_port, has, lives, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import HOST, PATIENCE, SLOW, Cut, Weir, address, dial, end_of, eq, free_port, has, lives, main, ok, story, text_of, wait  # noqa: E402
 
 ROOT = os.geteuid() == 0
 
@@ -177,6 +178,16 @@ def crashes_in_a_row(lab):
     end_of(w.pid)  # it stops while there is none
     wait(lambda: "in 800 ms" in w.log(), "the next delay")
     w.stop()
+
+
+@story
+def a_stop_between_two_proxies(lab):
+    # One was killed, the next one starts: a stop then is as clean as any.
+    for delay in (0, 2, 5, 10, 20):
+        w = lab.weir(lab.upstream())
+        os.kill(w.pid, signal.SIGKILL)
+        time.sleep(delay / 1000 * SLOW)
+        w.stop()
 
 
 @story

@@ -134,6 +134,7 @@ void keeper_stop(struct keeper *keeper, int number)
             if (child->state == PROXY_SERVING || keeper->stops > 1)
                 keeper_tell(keeper, child, WEIR_SAYS_SIGNAL, WEIR_SET_SIGNAL, number);
         } else if (child->role && (child->role != CHILD_READER || keeper->stops > 1)) {
+            child->given_up = true;
             keeper_child_kill(child); /* a reader cleans up what it has made, so it may go on */
         }
     }
@@ -162,7 +163,7 @@ static void current_died(struct keeper *keeper, const struct keeper_child *child
 
     keeper->current = NULL;
     if (keeper->stops) {
-        if (status && !keeper->status)
+        if (status && !keeper->status && !child->given_up)
             keeper->status = WIFEXITED(status) ? WEXITSTATUS(status) : WEIR_EXIT_FAILED;
         return;
     }
