@@ -186,8 +186,11 @@ def a_stop_between_two_proxies(lab):
     for delay in (0, 2, 5, 10, 20):
         w = lab.weir(lab.upstream())
         os.kill(w.pid, signal.SIGKILL)
+        wait(lambda: "starting another one" in w.log(), "it is known")
         time.sleep(delay / 1000 * SLOW)
-        w.stop()
+        w.kick(signal.SIGTERM)  # at once: w.stop() asks the admin first, which waits for the next proxy
+        eq(w.join(), 0, "exit status, %d ms later" % delay)
+        w.stopped = True
 
 
 @story

@@ -222,6 +222,7 @@ static void on_signal(struct keeper *keeper, int number)
         break;
     case SIGTERM:
     case SIGINT:
+        children_reap(keeper); /* who died before that has crashed, and is no failure of the stop */
         keeper_stop(keeper, number);
         break;
     case SIGUSR1:
