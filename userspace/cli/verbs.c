@@ -72,9 +72,10 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       "SIGTERM drains, then stops: /readyz says 503 for shutdown.announce, then listeners close "
       "and\n"
       "requests in flight end. SIGINT does the same without the announcement; a second signal\n"
-      "stops at once. SIGUSR1 reopens logs. SIGUSR2 upgrades, as `weir upgrade` does. Exit status "
-      "0 after a stop, 1 when it failed, 2 when\n"
-      "the configuration is wrong, 3 when this host lacks something that was required.",
+      "stops at once. SIGUSR1 reopens logs, SIGUSR2 upgrades as `weir upgrade` does.\n"
+      "Exit status 0 after a stop, 1 when it failed, 2 when the configuration is wrong, 3 when "
+      "this\n"
+      "host lacks something that was required.",
       NULL, run_options, 0, 0, weir_verb_run },
     { "check", "[-c FILE | FILE] [--effective]",
       "read the configuration and print every error and warning",
