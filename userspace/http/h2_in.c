@@ -230,7 +230,6 @@ static bool emit_body(struct weir_h2_stream *s, const char *data, size_t len)
 {
     struct weir_hstream *hs = s->hs;
 
-    s->unread += (uint32_t)len;
     hs->sink->on_body(hs->arg, (struct weir_str){ data, len });
     weir_h2_due(s, H2_DUE_FLUSH);
     return weir_h2_hears(s);
@@ -258,23 +257,30 @@ int weir_h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const u
         }
         s->left_in -= len;
     }
+    s->unread += (uint32_t)len;
     (void)emit_body(s, (const char *)data, len);
     return 0;
 }
 
+/* From here on it is the holder's to take: counted once, or what it takes at once would be missing in its window. A reset
+ * from inside drops what the stream has, not what is being handed out. */
 void weir_h2_give_held(struct weir_h2_stream *s)
 {
+    struct weir_buf held;
     struct iovec iov;
 
     if (s->in != H2_IN_HELD)
         return;
     s->in = s->held_end ? H2_IN_DONE : H2_IN_BODY;
-    while (weir_buf_peek(&s->held, 0, &iov, 1)) {
+    weir_buf_init(&held, s->h2->shared->bufs);
+    weir_buf_splice(&held, &s->held);
+    s->unread += (uint32_t)held.len;
+    while (weir_buf_peek(&held, 0, &iov, 1)) {
         if (!emit_body(s, iov.iov_base, iov.iov_len))
             break;
-        weir_buf_consume(&s->held, iov.iov_len);
+        weir_buf_consume(&held, iov.iov_len);
     }
-    weir_buf_clear(&s->held);
+    weir_buf_clear(&held);
     if (s->held_end)
         emit_end(s);
 }
