@@ -4,6 +4,7 @@
 import json
 import os
 import socket
+import struct
 import sys
 import threading
 import time
@@ -183,6 +184,27 @@ def a_shut_stream_beside_one_that_moves(lab):
     with open(os.path.join(w.dir, "out"), encoding="utf-8") as f:
         late = [line["path"] for line in map(json.loads, f) if (line.get("error") or {}).get("code") == "ESENDTIME"]
     eq([path for path in late if path != "/400000"], ["/300001", "/300002"], "given up, in this order")
+
+
+@story
+def a_trickle_to_a_shut_stream(lab):
+    # What comes for it from its upstream does not make the client one that reads, whichever of its windows is shut.
+    def script(c):
+        first = int(c.request().target[1:])
+        c.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        c.send(chunk(b"a" * first))
+        try:
+            while True:
+                c.send(chunk(b"event"))
+                time.sleep(0.05)
+        except OSError:
+            pass
+    w = lab.weir(lab.upstream(script=script), workers=1, timeouts={"send": "1s"})
+    for window, first in ((0, 1), (1 << 20, 70000)):  # its own, and that of the connection
+        with raw_client(w) as c:
+            c.begin(struct.pack(">HI", INITIAL_WINDOW_SIZE, window))
+            c.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(*ask("/%d" % first))))
+            ok(c.until_frame(RST_STREAM), "given up with a window of %d" % window)
 
 
 @story

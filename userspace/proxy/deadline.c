@@ -101,12 +101,36 @@ static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
     return req->to_up.bytes * 1000 / took_ms < (uint64_t)t->body_rate_min;
 }
 
-void weir_req_time_client(struct weir_req *req)
+/* Bytes of the connection that the client has; where it has many streams, counted from any point at all: what it took of
+ * the answers to its PINGs is nothing. */
+static int64_t acked(const struct weir_session *session)
+{
+    uint64_t out = session->multiplexed ? 0 : session->bytes_out;
+
+    return (int64_t)out - (int64_t)weir_stream_unacked(session->stream);
+}
+
+static uint64_t left_of(const struct weir_req *req)
 {
     size_t waits = weir_hstream_pending(req->down);
 
-    req->left = req->to_down.sent > waits ? req->to_down.sent - waits : 0;
-    req->unsent = weir_stream_unacked(req->session->stream);
+    return req->to_down.sent > waits ? req->to_down.sent - waits : 0;
+}
+
+static void time_client(struct weir_req *req, uint64_t left)
+{
+    req->left = left;
+    req->acked = acked(req->session);
+}
+
+void weir_req_await_client(struct weir_req *req)
+{
+    uint64_t left = left_of(req);
+
+    if (req->send_ms && left <= req->left)
+        return;
+    req->send_ms = req->worker->loop.now_ms;
+    time_client(req, left);
 }
 
 /* Slowly, but since the last look it has taken something: some of the body, or of what stands before it: the kernel's queue
@@ -115,10 +139,10 @@ void weir_req_time_client(struct weir_req *req)
 static bool client_reads(struct weir_req *req)
 {
     uint64_t left = req->left;
-    size_t unsent = req->unsent;
+    int64_t before = req->acked;
 
-    weir_req_time_client(req);
-    return req->left > left || (req->unsent < unsent && !weir_hstream_shut(req->down));
+    time_client(req, left_of(req));
+    return req->left > left || (req->acked > before && !weir_hstream_shut(req->down));
 }
 
 static void on_deadline(struct weir_timer *timer, void *arg)

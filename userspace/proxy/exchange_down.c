@@ -64,10 +64,7 @@ void weir_exchange_pump_down(struct weir_req *req)
         return;
     }
     if (weir_hstream_pending(req->down)) {
-        if (!req->send_ms || !dir->blocked) {
-            req->send_ms = req->worker->loop.now_ms;
-            weir_req_time_client(req);
-        }
+        weir_req_await_client(req);
         weir_req_watch(req);
     }
     if (req->up_open)

@@ -123,7 +123,7 @@ struct weir_req {
     uint64_t began_us, wall_us, first_byte_us, sent_us, connect_us;
     uint64_t rate_ms; /* body_rate_min counts from here; 0: not yet */
     uint64_t left;    /* of the answer, when the client's reading began to be timed: what is gone */
-    size_t unsent;    /* and what of the connection is not */
+    int64_t acked;    /* and of the connection what the client has */
     uint64_t recv_ms, send_ms, up_ms, request_end_ms; /* last progress */
     struct weir_str id, client;
     struct weir_str sni; /* of a ClientHello that is passed on; absent: none */
@@ -167,8 +167,8 @@ static inline void weir_count_up(struct weir_req *req, int direction, uint64_t l
 
 /** Timers: looks which deadline is next. */
 void weir_req_watch(struct weir_req *req);
-/** From here on it is timed how the client takes its answer. */
-void weir_req_time_client(struct weir_req *req);
+/** The client does not take all: timeouts.send counts from here, unless it does so already and nothing has left since. */
+void weir_req_await_client(struct weir_req *req);
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req);
 const struct weir_limit_conf *weir_req_limits(const struct weir_req *req);
 
