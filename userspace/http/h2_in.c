@@ -131,6 +131,12 @@ static void emit_end(struct weir_h2_stream *s)
     weir_h2_due(s, H2_DUE_FLUSH);
 }
 
+static void come_whole(struct weir_h2_stream *s)
+{
+    s->in = H2_IN_DONE;
+    weir_h2_window_whole(s);
+}
+
 static void on_request(struct weir_h2_stream *s, struct weir_h2_head *head, bool end)
 {
     struct weir_message *msg = head->msg;
@@ -200,7 +206,7 @@ static void on_trailer(struct weir_h2_stream *s, struct weir_h2_head *head)
     }
     if (!length_met(s))
         return;
-    s->in = H2_IN_DONE;
+    come_whole(s);
     if (head->msg->count)
         hs->sink->on_trailer(hs->arg, head->msg);
     emit_end(s);
@@ -213,7 +219,7 @@ static void on_headers(struct weir_h2_stream *s, bool end)
     s->head = NULL;
     if (!head || !weir_h2_hears(s)) {
         if (end)
-            s->in = H2_IN_DONE;
+            come_whole(s);
         return;
     }
     if (head->kind == H2_TRAILER)
@@ -293,7 +299,7 @@ static void on_data_end(struct weir_h2_stream *s)
     }
     if (weir_h2_hears(s) && !length_met(s))
         return;
-    s->in = H2_IN_DONE;
+    come_whole(s);
     emit_end(s);
 }
 

@@ -401,6 +401,8 @@ void weir_h2_window_pad(struct weir_h2_stream *s, size_t bytes);
 void weir_h2_window_settled(struct weir_h2 *h2);
 /** Is this ACK that of our PING for the estimate? */
 bool weir_h2_window_pong(struct weir_h2 *h2, const uint8_t *opaque);
+/** The peer has sent all: only what waits of it counts from here on. */
+void weir_h2_window_whole(struct weir_h2_stream *s);
 void weir_h2_window_forget(struct weir_h2_stream *s);
 
 #endif

@@ -117,12 +117,15 @@ static bool brings_more(const struct weir_h2_stream *s)
     return s->in != H2_IN_DONE && !(s->length_in && !s->left_in);
 }
 
-/* What the peer may still send. Before its ACK has come nghttp2 reckons with the window that streams have without SETTINGS,
+/* What the peer may still send, and will. Before its ACK has come nghttp2 reckons with the window that streams have without SETTINGS,
  * and the peer perhaps with ours: less is safe, since too much would never be given. */
 static int64_t coming(const struct weir_h2_stream *s)
 {
-    int32_t bytes = nghttp2_session_get_stream_local_window_size(s->h2->session, s->id);
+    int32_t bytes;
 
+    if (!brings_more(s))
+        return 0;
+    bytes = nghttp2_session_get_stream_local_window_size(s->h2->session, s->id);
     if (s->h2->settings_ms)
         bytes -= NGHTTP2_INITIAL_WINDOW_SIZE - H2_WINDOW_BYTES;
     return (int64_t)bytes - s->ungiven;
@@ -298,6 +301,12 @@ void weir_h2_window_pad(struct weir_h2_stream *s, size_t bytes)
 {
     s->credit += (uint32_t)bytes;
     weir_h2_window_consume(s, 0);
+}
+
+void weir_h2_window_whole(struct weir_h2_stream *s)
+{
+    s->window = H2_WINDOW_BYTES;
+    set_bound(s, (int64_t)waiting(s));
 }
 
 void weir_h2_window_forget(struct weir_h2_stream *s)

@@ -475,6 +475,32 @@ static void test_streams_share_what_there_is(void **state)
     client_fini(&c);
 }
 
+/* An upload that is whole, and waits for its answer, brings nothing more: the next ones have what it had. */
+static void test_a_whole_body_has_no_share(void **state)
+{
+    struct client c;
+
+    client_init(&c, RTT_MS);
+    for (uint32_t id = 1; id < 7; id += 2) {
+        begin(&c, id, H2_POST);
+        fill(&c, id);
+        assert_window(&c, id, RTT_MS * LINE);
+        h2_put_zeros(&c.wire, id, 1, true);
+        feed(&c);
+        assert_int_equal(c.log->h2->extra, 0);
+    }
+    begin(&c, 7, H2_POST);
+    fill(&c, 7);
+    c.log->slow = true; /* of one that nobody takes what waits counts */
+    put_body(&c, 7, 1000000);
+    h2_put_zeros(&c.wire, 7, 1, true);
+    feed(&c);
+    assert_int_equal(c.log->h2->extra, 1000001 - FIRST);
+    take(&c, 7, SIZE_MAX);
+    assert_int_equal(c.log->h2->extra, 0);
+    client_fini(&c);
+}
+
 /* They come one after the other, and each is taken at first and stands still then. */
 static void test_each_finds_less(void **state)
 {
@@ -607,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_many_hold_no_more_than_first_windows),
         cmocka_unit_test(test_grows_beside_streams_that_stand_still),
         cmocka_unit_test(test_streams_share_what_there_is),
+        cmocka_unit_test(test_a_whole_body_has_no_share),
         cmocka_unit_test(test_each_finds_less),
         cmocka_unit_test(test_windows_shrink),
         cmocka_unit_test(test_nothing_grows_while_memory_is_short),
