@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many requests on one HTTP/2 connection of a client, and what a connection is made of: settings, windows, frames by hand."""
 import os
+import select
 import sys
 import threading
 import time
@@ -9,7 +10,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from h2lab import (ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,  # noqa: E402
                    MAX_CONCURRENT_STREAMS, PING, PREFACE, PRIORITY, PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-                   Square, ask, block, frame, h2_client, h2_upstream, raw_client, reply1)
+                   Square, ask, block, frame, frames, h2_client, h2_upstream, raw_client, reply1)
 from weirlab import SLOW, answer, eq, main, ok, story, text_of, wait  # noqa: E402
 
 
@@ -144,6 +145,47 @@ def memory_of_uploads_that_nobody_takes(lab):
         if SLOW == 1:  # a sanitizer has memory of its own
             ok(grown <= count * HELD_MAX + ALONE, "memory", grown)
     hold.set()
+
+
+@story
+def a_busy_upstream_is_not_far_away(lab):
+    # One that acknowledges SETTINGS late, and no PING: its windows do not grow as over a way that is so long.
+    sent, hold = [0], threading.Event()
+
+    def script(c):
+        rooms, got, stream = {0: 65535}, b"", None
+        c.send(frame(SETTINGS))
+        while len(c.buffer) < len(PREFACE):
+            c.more()
+        got, c.buffer = c.buffer[len(PREFACE):], b""
+        while not hold.is_set():
+            came, got = frames(got)
+            for kind, _, number, payload in came:
+                if kind == HEADERS:
+                    stream, rooms[number] = number, 49152
+                    time.sleep(0.3)
+                    c.send(frame(SETTINGS, ACK) + frame(HEADERS, END_HEADERS, number, block((":status", "200"))))
+                elif kind == WINDOW_UPDATE and number in rooms:
+                    rooms[number] += int.from_bytes(payload, "big")
+            n = min(rooms[0], rooms.get(stream, 0), 16384)
+            if n:
+                c.send(frame(DATA, 0, stream, b"d" * n))
+                rooms[0], rooms[stream], sent[0] = rooms[0] - n, rooms[stream] - n, sent[0] + n
+            if select.select([c.sock], [], [], 0 if n else 0.1)[0]:
+                if not c.more():
+                    return
+                got, c.buffer = got + c.buffer, b""
+    w = lab.weir(lab.upstream(script=script), upstream={"protocol": "h2"}, workers=1)
+    with w.client() as c:
+        c.send(text_of("GET /", [("Host", "weir.test")]))
+        wait(lambda: sent[0] > 1 << 20, "it sends what is taken")
+        before = -1
+        while before != sent[0]:
+            before = sent[0]
+            time.sleep(0.5 * SLOW)
+        print("      %d KiB between an upstream and a client that does not read" % (before >> 10))
+        ok(before <= 12 << 20, "most of it in kernels", before)
+        hold.set()
 
 
 @story

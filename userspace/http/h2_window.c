@@ -19,7 +19,7 @@
  * smaller, when others come, and when the holder has taken less in the time than a round trip would bring. Until then
  * `bound` counts what may be here. A stream whose holder was slow grows by no more than twice at a time.
  *
- * The round trip is the shortest of that of the TLS handshake (weir_h2_set_rtt), that of our SETTINGS and their ACK, which
+ * The round trip is the shortest of that of the handshakes, of TCP to an upstream and of TLS (weir_h2_set_rtt), that of our SETTINGS and their ACK, which
  * no more than the first 64 KiB of the connection can delay, and that of a PING when a window grows for the first time: who
  * was merely slow to answer does not keep what one far away needs.
  *

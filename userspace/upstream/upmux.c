@@ -414,11 +414,24 @@ static const struct weir_codec_sink codec_sink = {
 
 /* --- its begin --- */
 
+/* As the kernels had it at the handshake: what the server's SETTINGS and PING tell may be long merely because it is busy, and
+ * that is what its windows would grow by. */
+static uint32_t rtt_of(struct weir_stream *stream)
+{
+    const struct weir_tls_info *tls = weir_stream_tls(stream);
+    uint32_t tls_ms = tls ? tls->rtt_ms : 0, tcp_ms;
+    struct weir_path_info path;
+
+    if (!weir_stream_path_info(stream, &path) || !path.rtt_us)
+        return tls_ms;
+    tcp_ms = path.rtt_us / 1000 + 1;
+    return tls_ms && tls_ms < tcp_ms ? tls_ms : tcp_ms;
+}
+
 static struct weir_upmux *mux_new(struct weir_upconn *conn)
 {
     struct weir_cluster_view *view = conn->view;
     struct weir_upmux *mux = weir_slab_get(&view->muxes);
-    const struct weir_tls_info *tls;
 
     if (!mux)
         return NULL;
@@ -440,8 +453,7 @@ static struct weir_upmux *mux_new(struct weir_upconn *conn)
     weir_h2_secure(mux->h2, view->cluster->tls != NULL);
     mux->slot = conn->slot;
     mux->stream = conn->stream;
-    tls = weir_stream_tls(mux->stream);
-    weir_h2_set_rtt(mux->h2, tls ? tls->rtt_ms : 0);
+    weir_h2_set_rtt(mux->h2, rtt_of(mux->stream));
     weir_stream_watch(mux->stream, UPMUX_QUIET_MS / 1000);
     weir_stream_set_sink(mux->stream, &stream_sink, mux);
     return mux;
