@@ -7,10 +7,14 @@
 #include "daemon/confine_calls.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #define CALL(name) SCMP_SYS(name)
 
@@ -31,7 +35,6 @@ static const int allowed[] = {
     CALL(dup3),
     CALL(fcntl),
     CALL(lseek),
-    CALL(ioctl),
     CALL(pipe),
     CALL(pipe2),
     CALL(splice),
@@ -41,8 +44,6 @@ static const int allowed[] = {
     CALL(ftruncate),
     CALL(memfd_create),
     /* sockets: none is made to listen here, all are given */
-    CALL(socket),
-    CALL(socketpair),
     CALL(bind),
     CALL(connect),
     CALL(accept),
@@ -211,6 +212,14 @@ static const int absent[] = { CALL(clone3), CALL(io_uring_setup), CALL(io_uring_
  * The kernel refuses the others to a process without rights as well. */
 static const unsigned bpf_commands[] = { 1, 2, 3, 4, 15, 21, 24, 25, 26, 27 };
 
+/* What is asked of sockets, pipes and streams. Above all not TIOCSTI, which types into the terminal that weir was started
+ * from: it would be read there as the operator's words. Whole values are compared: nothing hides in the upper half. */
+static const unsigned long ioctls[] = { FIONREAD, FIONBIO, FIOCLEX,      FIONCLEX,
+                                        SIOCOUTQ, TCGETS,  SIOCGIFINDEX, SIOCGIFNAME };
+
+/* The network, UNIX sockets, and how libc asks for addresses and links. */
+static const int families[] = { AF_UNIX, AF_INET, AF_INET6, AF_NETLINK };
+
 static int add(scmp_filter_ctx filter, uint32_t action, const int *calls, size_t count)
 {
     int err = 0;
@@ -228,6 +237,15 @@ static int add_some(scmp_filter_ctx filter)
     for (size_t i = 0; i < sizeof(bpf_commands) / sizeof(bpf_commands[0]) && !err; i++)
         err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(bpf), 1,
                                SCMP_A0(SCMP_CMP_EQ, bpf_commands[i]));
+    for (size_t i = 0; i < sizeof(ioctls) / sizeof(ioctls[0]) && !err; i++)
+        err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(ioctl), 1,
+                               SCMP_A1(SCMP_CMP_EQ, ioctls[i]));
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && !err; i++)
+        err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(socket), 1,
+                               SCMP_A0(SCMP_CMP_EQ, (unsigned)families[i]));
+    if (!err)
+        err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(socketpair), 1,
+                               SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
     if (!err) /* a thread */
         err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(clone), 1,
                                SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
