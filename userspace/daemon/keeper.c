@@ -118,7 +118,8 @@ static void sockets_drop(struct keeper *keeper)
             close(weir_entry_take(entry));
 }
 
-/* Each signal goes to the proxy that serves; a second one also to those that end their last connections. */
+/* Each signal goes to the proxy that serves; a second one also to those that end their last connections. One that has not
+ * ended soon after the second, or at the third, is ended. */
 void keeper_stop(struct keeper *keeper, int number)
 {
     keeper->stops++;
@@ -133,6 +134,10 @@ void keeper_stop(struct keeper *keeper, int number)
         if (child->role == CHILD_PROXY && child->state != PROXY_STARTING) {
             if (child->state == PROXY_SERVING || keeper->stops > 1)
                 keeper_tell(keeper, child, WEIR_SAYS_SIGNAL, WEIR_SET_SIGNAL, number);
+            if (keeper->stops == 2)
+                child->deadline_ms = keeper_now_ms() + KEEPER_END_MS;
+            else if (keeper->stops > 2)
+                keeper_child_kill(child);
         } else if (child->role && (child->role != CHILD_READER || keeper->stops > 1)) {
             child->given_up = true;
             keeper_child_kill(child); /* a reader cleans up what it has made, so it may go on */
@@ -163,6 +168,9 @@ static void current_died(struct keeper *keeper, const struct keeper_child *child
 
     keeper->current = NULL;
     if (keeper->stops) {
+        if (WIFSIGNALED(status) && !child->given_up)
+            weir_log(keeper->log, WEIR_LOG_ERROR, "the proxy, pid %d, %s%s", (int)child->pid,
+                     keeper_how(status), child->late ? ": it did not end when it was told to" : "");
         if (status && !keeper->status && !child->given_up)
             keeper->status = WIFEXITED(status) ? WEXITSTATUS(status) : WEIR_EXIT_FAILED;
         return;
@@ -362,6 +370,8 @@ int weir_keeper_run(const struct weir_keeper_opts *opts)
         keeper.children[i].channel = keeper.children[i].err = -1;
     signal(SIGPIPE, SIG_IGN);
     err = signals_open(&keeper);
+    if (!err)
+        err = keeper_closes_soon();
     if (!err)
         err = exe_find(&keeper);
     if (!err)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -89,6 +90,57 @@ __attribute__((noreturn)) static void child_main(struct keeper *keeper, enum kee
     _exit(WEIR_EXIT_FAILED);
 }
 
+/* ---- what children give ------------------------------------------------------------------- */
+
+static void on_tick(int number)
+{
+    (void)number;
+}
+
+int keeper_closes_soon(void)
+{
+    struct sigaction action = { .sa_handler = on_tick };
+
+    return sigaction(SIGALRM, &action, NULL) == 0 ? 0 : -errno;
+}
+
+/* While it ticks, what waits in the kernel is interrupted. Only around what is taken from a child: a send that is
+ * interrupted waits anew. */
+static void tick(bool on)
+{
+    struct timeval soon = { .tv_usec = on ? KEEPER_CLOSE_MS * 1000 : 0 };
+    struct itimerval timer = { .it_interval = soon, .it_value = soon };
+
+    (void)setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static int take(struct keeper_child *child, unsigned *word, struct weir_manifest *body)
+{
+    int n;
+
+    tick(true);
+    n = weir_manifest_recv(child->channel, MSG_DONTWAIT, &child->inbox, word, body);
+    tick(false);
+    return n;
+}
+
+static void let_go(struct weir_manifest *body)
+{
+    tick(true);
+    weir_manifest_fini(body);
+    tick(false);
+}
+
+static void channel_close(struct keeper_child *child)
+{
+    if (child->channel < 0)
+        return;
+    tick(true); /* what was not taken from it is closed as well */
+    close(child->channel);
+    tick(false);
+    child->channel = -1;
+}
+
 /* ---- starting ----------------------------------------------------------------------------- */
 
 /* Its two ends: a send that finds no room for long fails. */
@@ -143,6 +195,23 @@ struct keeper_child *keeper_spawn(struct keeper *keeper, enum keeper_role role, 
     return child;
 }
 
+/* The proxy before had the same sockets: what it did to them is undone. */
+static void sockets_mend(const struct weir_manifest *estate)
+{
+    for (size_t i = 0; i < estate->count; i++) {
+        const struct weir_entry *entry = &estate->at[i];
+        int listens = 1;
+        socklen_t len = sizeof(listens);
+
+        if (entry->kind != WEIR_GIVEN_SOCKET && entry->kind != WEIR_GIVEN_ADMIN &&
+            entry->kind != WEIR_GIVEN_ADMIN_TCP)
+            continue;
+        (void)fcntl(entry->fd, F_SETFL, O_NONBLOCK);
+        if (getsockopt(entry->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens)
+            (void)listen(entry->fd, SOMAXCONN);
+    }
+}
+
 struct keeper_child *keeper_spawn_proxy(struct keeper *keeper, int exe,
                                         struct weir_manifest *estate)
 {
@@ -152,6 +221,7 @@ struct keeper_child *keeper_spawn_proxy(struct keeper *keeper, int exe,
 
     if (!child)
         return NULL;
+    sockets_mend(estate);
     /* Whole messages have one word: what is new this time is told with the rest. */
     hello = *estate;
     hello.at = malloc((estate->count + 2) * sizeof(*hello.at));
@@ -176,6 +246,7 @@ struct keeper_child *keeper_spawn_proxy(struct keeper *keeper, int exe,
                  strerror(-err));
         keeper_child_kill(child);
     }
+    (void)fcntl(child->channel, F_SETFL, O_NONBLOCK); /* from now on it reads hostile bytes */
     return child;
 }
 
@@ -187,8 +258,7 @@ void keeper_child_kill(struct keeper_child *child)
 
 void keeper_child_fini(struct keeper_child *child)
 {
-    if (child->channel >= 0)
-        close(child->channel);
+    channel_close(child);
     if (child->err >= 0)
         close(child->err);
     weir_inbox_fini(&child->inbox);
@@ -218,9 +288,12 @@ void keeper_tell(struct keeper *keeper, struct keeper_child *child, enum weir_wo
     if (!err && child->channel >= 0)
         err = weir_manifest_send(child->channel, word, &body);
     weir_manifest_fini(&body);
-    if (err && err != -EPIPE) /* else it ends, which is told then */
-        weir_log(keeper->log, WEIR_LOG_ERROR, "the process %d does not listen: %s", (int)child->pid,
-                 strerror(-err));
+    if (!err || err == -EPIPE) /* it ends, which is told then */
+        return;
+    weir_log(keeper->log, WEIR_LOG_ERROR, "the process %d does not listen: %s", (int)child->pid,
+             strerror(-err));
+    if (err == -EAGAIN) /* hundreds of messages wait for it */
+        keeper_child_kill(child);
 }
 
 static void heard_from_proxy(struct keeper *keeper, struct keeper_child *child, unsigned word)
@@ -243,16 +316,17 @@ void keeper_hear(struct keeper *keeper, struct keeper_child *child)
     pid_t pid = child->pid;
     int n = 0;
 
-    while (n >= 0 && child->pid == pid && child->channel >= 0) {
+    for (int i = 0; i < KEEPER_HEAR_MAX && n >= 0 && child->pid == pid && child->channel >= 0;
+         i++) {
         struct weir_manifest body = { 0 };
         unsigned word = 0;
 
-        n = weir_manifest_recv(child->channel, MSG_DONTWAIT, &child->inbox, &word, &body);
+        n = take(child, &word, &body);
         if (n > 0 && child->role == CHILD_PROXY)
             heard_from_proxy(keeper, child, word);
         else if (n > 0 && child == keeper->candidate && word == WEIR_SAYS_ESTATE)
             keeper_task_estate(keeper, &body);
-        weir_manifest_fini(&body);
+        let_go(&body);
         if (n == 0 && child->role == CHILD_PROXY && child->pid == pid)
             n = -EBADMSG; /* what it may say fits in a frame: it is not to fill our memory */
     }
@@ -263,8 +337,7 @@ void keeper_hear(struct keeper *keeper, struct keeper_child *child)
                  (int)pid, strerror(-n));
         keeper_child_kill(child);
     }
-    close(child->channel);
-    child->channel = -1;
+    channel_close(child);
 }
 
 void keeper_overhear(struct keeper *keeper, struct keeper_child *child)

@@ -14,6 +14,9 @@ enum {
     KEEPER_CHILDREN_MAX = 16,
     KEEPER_SAID_BYTES_MAX = 4096, /* of what a reader has to say, for who asked for an upgrade */
     KEEPER_SEND_MS = 5 * 1000,    /* a child that takes nothing for so long is given up */
+    KEEPER_HEAR_MAX = 64,         /* messages of one child in a turn: the others have theirs */
+    KEEPER_END_MS = 5 * 1000,     /* to end at once in; then it is ended */
+    KEEPER_CLOSE_MS = 10,         /* for what a child has given away to be closed */
     KEEPER_STEADY_MS = 10 * 1000, /* who has served for so long did not crash at the start */
     KEEPER_BACKOFF_MS = 100, /* after the second crash in a row; then twice as long each time */
     KEEPER_BACKOFF_MAX_MS = 10 * 1000,
@@ -84,6 +87,8 @@ struct keeper_child *keeper_spawn(struct keeper *keeper, enum keeper_role role, 
 struct keeper_child *keeper_spawn_proxy(struct keeper *keeper, int exe,
                                         struct weir_manifest *estate);
 void keeper_child_kill(struct keeper_child *child);
+/* Closing what a child has given may take as long as it likes (SO_LINGER): not for us. Once, at the start. */
+int keeper_closes_soon(void);
 void keeper_child_fini(struct keeper_child *child);
 /* A word with one setting (NULL: none). */
 void keeper_tell(struct keeper *keeper, struct keeper_child *child, enum weir_word word,

@@ -40,7 +40,7 @@ static void answer(struct keeper *keeper, bool ok, const char *text)
     if (!err)
         err = weir_manifest_send(asker->channel, WEIR_SAYS_DONE, &body);
     weir_manifest_fini(&body);
-    if (err)
+    if (err && err != -EAGAIN && err != -EPIPE) /* it has not read hundreds of them; it has ended */
         weir_log(keeper->log, WEIR_LOG_WARN, "who asked for the upgrade cannot be told: %s",
                  strerror(-err));
 }
@@ -131,13 +131,13 @@ void keeper_task_begin(struct keeper *keeper, enum keeper_task task, struct keep
     int err;
 
     if (keeper->stops || keeper->task != TASK_NONE) {
+        const char *why = keeper->stops ? "this instance is stopping" : "another one is under way";
         struct keeper_child *other = keeper->asker;
 
-        weir_log(keeper->log, WEIR_LOG_WARN, "upgrade: %s",
-                 keeper->stops ? "this instance is stopping" : "another one is under way");
+        if (!asker) /* who asks by the admin is told, as often as it asks */
+            weir_log(keeper->log, WEIR_LOG_WARN, "upgrade: %s", why);
         keeper->asker = asker;
-        answer(keeper, false,
-               keeper->stops ? "this instance is stopping" : "another one is under way");
+        answer(keeper, false, why);
         keeper->asker = other;
         return;
     }
