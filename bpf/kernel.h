@@ -10,7 +10,8 @@
 #include <bpf/bpf_helpers.h>
 
 struct tcp_sock {
-    __u32 write_seq; /* the end of what was given to this socket to send */
+    __u32 write_seq;  /* the end of what was given to this socket to send */
+    __u32 copied_seq; /* the end of what was read of it */
 } __attribute__((preserve_access_index));
 
 #endif

@@ -7,6 +7,10 @@
  * that the order holds, until user space has sent on what it was passed and says so by another epoch. A piece goes whole or
  * not at all.
  *
+ * The kernel gives a piece as it came, also where its beginning was received before (a segment sent again together with what
+ * follows it): recv(2) skips that by sequence numbers, a verdict does not. So the program follows them: they are what TCP
+ * keeps in skb->cb. Such a piece is passed, and its owner ends the tunnel: the kernel counts those bytes as read twice, too.
+ *
  * Always holds, for each direction: held_bytes >= what was redirected and is not in the target's own queue (where tcp_mem
  * counts it), held_bytes <= the bound, and the sum of all <= the ceiling. Without CAP_PERFMON the kernel lets no program
  * read write_seq: then what user space has seen taken counts (credit), and the rest is the same.
@@ -120,6 +124,34 @@ static __always_inline void give_back(struct weir_sp_flow *flow, struct weir_sp_
     __sync_fetch_and_sub(&all->held_bytes, bytes);
 }
 
+/* Where the first piece is to begin: behind what was read. Without looking, where it does begin. */
+static __always_inline void first_seq(struct __sk_buff *skb, struct weir_sp_flow *flow)
+{
+    struct bpf_sock *sk = skb->sk;
+    struct tcp_sock *tcp;
+
+    flow->next = skb->cb[0];
+    flow->known = 1;
+    if (!weir_looks || !sk)
+        return;
+    tcp = bpf_skc_to_tcp_sock(sk);
+    if (tcp)
+        flow->next = tcp->copied_seq;
+}
+
+/* Does it begin where the one before has ended? */
+static __always_inline bool follows(struct __sk_buff *skb, struct weir_sp_flow *flow)
+{
+    __u32 seq = skb->cb[0];
+
+    if (!flow->known)
+        first_seq(skb, flow);
+    if (seq != flow->next)
+        flow->broken = 1;
+    flow->next = seq + skb->len;
+    return !flow->broken;
+}
+
 /* User space has sent on all that it was passed, and the target has taken all: nothing is held. */
 static __always_inline void begin_anew(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
                                        struct weir_sp_held *all)
@@ -175,7 +207,7 @@ static __always_inline enum weir_sp_why judge(struct weir_sp_flow *flow,
 static __always_inline void tell(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
                                  __u64 cookie)
 {
-    struct weir_sp_event event = { pair->token, cookie, flow->latched, flow->epoch };
+    struct weir_sp_event event = { pair->token, cookie, flow->latched, pair->epoch };
     __u32 index = pair->ring;
     void *ring = bpf_map_lookup_elem(&weir_sp_ring, &index);
 
@@ -230,9 +262,16 @@ int weir_splice(struct __sk_buff *skb)
         count(WEIR_SP_UNPAIRED, len);
         return SK_PASS;
     }
-    if (flow->epoch != pair->epoch)
-        begin_anew(flow, pair, all);
-    why = judge(flow, pair, all, len);
+    if (flow->epoch != pair->epoch) {
+        if (flow->passed_bytes == pair->read_bytes)
+            begin_anew(flow, pair, all);
+        else
+            flow->told = 0; /* something was passed at the last moment: its owner does not know */
+    }
+    if (follows(skb, flow) || flow->latched)
+        why = judge(flow, pair, all, len);
+    else
+        why = WEIR_SP_DOUBLED;
     if (why == WEIR_SP_MOVED)
         why = move(skb, flow, pair, all);
     count(why, len);

@@ -242,6 +242,7 @@ bool lab_renew(struct lab *lab, unsigned dir)
     if (flow.passed_bytes == lab->read[dir]) {
         lab->pair[dir].epoch++;
         lab->pair[dir].taken_bytes = flow.moved_bytes;
+        lab->pair[dir].read_bytes = lab->read[dir];
         err = lab->ops->source_set(lab->kern, lab->cookie[dir], &lab->pair[dir]);
         lab->laps++;
     }

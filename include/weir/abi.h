@@ -44,6 +44,7 @@ struct weir_sp_pair {
     __u64 since_ns;    /* CLOCK_MONOTONIC */
     __u64 limit_bytes; /* moved_bytes never exceeds it; ~0: no limit */
     __u64 taken_bytes; /* of moved_bytes, known to be in the target: credit */
+    __u64 read_bytes;  /* of passed_bytes, dealt with when the epoch began: all of them */
     __u64 token;       /* the owner's: it comes with each event */
     __u64 in_base;     /* the owner's: what the source had received before, */
     __u64 out_base;    /*   and what had been written to the target */
@@ -52,7 +53,7 @@ struct weir_sp_pair {
     __u32 ring;        /* who is told when bytes are passed: index into weir_sp_ring */
     __u32 pad;
 };
-WEIR_ABI_BYTES(weir_sp_pair, 72);
+WEIR_ABI_BYTES(weir_sp_pair, 80);
 
 /* What becomes of a piece, and why. */
 /* clang-format off */
@@ -65,6 +66,7 @@ WEIR_ABI_BYTES(weir_sp_pair, 72);
     X(MEMORY,   "passed: all directions together hold splice_memory") \
     X(LIMIT,    "passed: it has more bytes than are left to move") \
     X(GONE,     "passed: the target is not there") \
+    X(DOUBLED,  "passed: it begins with bytes that have come before (sent again by the peer)") \
     X(LATCHED,  "passed: something before it was, and user space has not read that yet")
 /* clang-format on */
 
@@ -82,8 +84,12 @@ struct weir_sp_flow {
     __u32 epoch;
     __u32 latched; /* enum weir_sp_why: everything is passed since then; 0: nothing is */
     __u32 told;    /* its owner was */
+    __u32 next;    /* the sequence number that the next piece begins with, */
+    __u32 known;   /*   where it is known */
+    __u32 broken; /* a piece has begun before that, or behind it: the direction can only be ended */
+    __u32 pad;
 };
-WEIR_ABI_BYTES(weir_sp_flow, 48);
+WEIR_ABI_BYTES(weir_sp_flow, 64);
 
 /** Per processor, an entry for each enum weir_sp_why. */
 struct weir_sp_count {

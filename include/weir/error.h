@@ -102,6 +102,7 @@ WEIR_BEGIN
     X(ECONFIG,       -1311, 500, 13, ERROR, "the configuration has errors")                               \
     X(ELIMIT,        -1312, 503,  8, WARN,  "a limit is reached")                                         \
     X(ENOPORT,       -1313, 503,  8, WARN,  "no local port is free")                                      \
+    X(ETWICE,        -1315, 502, 14, INFO,  "the peer has sent bytes again in a way that a sockmap cannot follow (splice: sockmap)")     \
     X(ENOSOURCE,     -1314, 503,  8, WARN,  "the source address of the upstream is not an address of this host")
 /* clang-format on */
 

@@ -256,10 +256,13 @@ static enum way_end pass_once(struct way *way, uint64_t left)
 enum way_end weir_way_pass(struct way *way, struct weir_sp_flow *flow)
 {
     for (int i = 0; i < PIECES_MAX; i++) {
+        struct weir_sp_flow later; /* knows what is wrong with anything that `flow` counts */
         enum way_end end;
 
-        if (!weir_way_count(way, flow))
+        if (!weir_way_count(way, flow) || !weir_way_count(way, &later))
             return failed(way, WEIR_EINTERNAL, WEIR_SPLICE_US);
+        if (later.broken) /* the kernel's own count of what it has is wrong from here on (19) */
+            return failed(way, WEIR_ETWICE, way->dir);
         if (!all_taken(way, flow))
             return WAY_BLOCKED; /* it would overtake */
         if (flow->passed_bytes == way->read)
@@ -282,6 +285,7 @@ enum way_end weir_way_renew(struct way *way)
     if (weir_way_count(way, &flow) && flow.passed_bytes == way->read && all_taken(way, &flow)) {
         way->pair.epoch++;
         way->pair.taken_bytes = flow.moved_bytes;
+        way->pair.read_bytes = way->read;
         if (ops_of(way)->source_set(way->map->kern, way->cookie, &way->pair) == 0)
             end = WAY_DONE;
     }
@@ -310,7 +314,7 @@ enum way_end weir_way_leave(struct way *way)
         return failed(way, WEIR_ESYS, WEIR_SPLICE_US);
     if (weir_way_count(way, &flow) && flow.passed_bytes == way->read && all_taken(way, &flow)) {
         out = ops_of(way)->source_del(way->map->kern, way->cookie, &flow) == 0;
-        whole = !out || flow.passed_bytes == way->read;
+        whole = !out || (flow.passed_bytes == way->read && !flow.broken);
     }
     (void)ops_of(way)->thaw(source_of(way), &frost);
     if (!whole)

@@ -21,7 +21,7 @@ struct way {
     struct weir_timer timer;
     struct weir_sp_pair pair;
     uint64_t cookie;   /* of the source */
-    uint64_t read;     /* bytes passed to us that we have sent on */
+    uint64_t read;     /* bytes passed to us that we have consumed, */
     uint64_t counted;  /* of those that the kernel has moved */
     uint64_t since_ms; /* ending: when something has changed last */
     uint32_t slot;
