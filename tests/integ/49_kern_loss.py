@@ -93,9 +93,9 @@ def lossy():
     if not may_use_bpf() or os.geteuid() != 0:
         print("skipped: this process may not use BPF")
         sys.exit(77)
-    if os.environ.get("WEIR_TEST_LOSSY") != "yes":
+    if os.environ.get("WEIR_TEST_LOSSY") != "yes":  # of mounts, too: ip mounts a BPF filesystem where there is none
         os.environ["WEIR_TEST_LOSSY"] = "yes"
-        os.execvp("unshare", ["unshare", "--net", sys.executable, "-B", *sys.argv])
+        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, "-B", *sys.argv])
     with tempfile.TemporaryDirectory() as folder:
         with open(folder + "/drop.c", "w", encoding="ascii") as f:
             f.write(DROP)
