@@ -23,6 +23,7 @@ enum weir_mover { WEIR_MOVER_COPY, WEIR_MOVER_PIPE, WEIR_MOVER_SOCKMAP, WEIR_MOV
     X(few,         "too few large pieces have gone this way") \
     X(small,       "it goes in small pieces, for which copying is cheaper") \
     X(waits,       "bytes still wait for the other side") \
+    X(filter,      "a filter reads the body") \
     X(tls,         "TLS: the bytes are not those of the socket") \
     X(shared,      "an exchange of HTTP/2: its connection serves others") \
     X(ended,       "this side has sent its end") \

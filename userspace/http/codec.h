@@ -7,7 +7,7 @@
  *   server role: feed ──on_begin──▶ on_head ▶ on_body* ▶ [on_trailer] ▶ on_end;   send(head) send(body)* … END ▶ done
  *   client role: open ▶ send(head) … END;   feed ──▶ on_head (1xx)* ▶ on_head ▶ on_body* ▶ [on_trailer] ▶ on_end ▶ done
  *
- * Events come always inside feed(), eof(), drained() or flush(), never inside send(). After on_reset nothing more comes for
+ * Events come always inside feed(), eof(), drained(), flush() or pass_in(), never inside send(). After on_reset nothing more comes for
  * that exchange. Memory of a message is the arena that the holder put into the hstream. Loop thread only.
  *
  * One exchange at a time (h1), or many (h2): the holder of a connection asks weir_codec_idle() whether any is left, and
@@ -37,6 +37,9 @@ struct weir_hstream_sink {
     /** Last thing in a feed() that gave any event to this exchange (if it is still open and not reset): what on_body lent
      *  is about to go. The holder gathers head, pieces and end of one feed into one send here. May be NULL. */
     void (*on_flush)(void *arg);
+    /** Bytes of the body that pass by (weir_hstream_pass_in) wait at the socket. Said by who has the connection. NULL where
+     *  nobody lets any pass. */
+    void (*on_readable)(void *arg);
 };
 
 /** Upward door of a codec, towards who holds the connection. */
@@ -93,6 +96,9 @@ struct weir_codec_ops {
     void (*hold)(struct weir_hstream *hs, bool on);
     /** NULL: the peer is told by windows, and by nothing else. */
     void (*pace)(struct weir_hstream *hs, size_t bytes);
+    /** NULL: the bytes of a body are not those of the connection. */
+    uint64_t (*pass_in)(struct weir_hstream *hs, uint64_t bytes);
+    uint64_t (*pass_out)(struct weir_hstream *hs, uint64_t bytes);
     void (*reset)(struct weir_hstream *hs, enum weir_err why);
     bool (*done)(struct weir_hstream *hs);
     void (*last)(struct weir_hstream *hs);
@@ -193,6 +199,20 @@ static inline void weir_hstream_pace(struct weir_hstream *hs, size_t bytes)
 {
     if (hs->codec->ops->pace)
         hs->codec->ops->pace(hs, bytes);
+}
+/**
+ * `bytes` of the body were taken from the connection by the holder himself, and were not fed. How many more come, just as
+ * they are; 0: none can be taken so, or it is whole now: then on_end comes inside. Asked with 0: may they pass by?
+ */
+static inline uint64_t weir_hstream_pass_in(struct weir_hstream *hs, uint64_t bytes)
+{
+    return hs->codec->ops->pass_in ? hs->codec->ops->pass_in(hs, bytes) : 0;
+}
+/** `bytes` of the body were written to the connection by the holder himself. How many more may be; the end is sent by
+ * weir_hstream_send. Nothing of the exchange is pending meanwhile. */
+static inline uint64_t weir_hstream_pass_out(struct weir_hstream *hs, uint64_t bytes)
+{
+    return hs->codec->ops->pass_out ? hs->codec->ops->pass_out(hs, bytes) : 0;
 }
 /** Server role: the rest of this request is not wanted: on h1 the connection ends with its answer. */
 static inline void weir_hstream_last(struct weir_hstream *hs)

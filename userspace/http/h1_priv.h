@@ -47,6 +47,10 @@ ssize_t weir_h1_chunk_feed(struct weir_h1 *h1, const uint8_t *data, size_t len, 
 /** Hands a piece of the body to the sink; false when the exchange is gone after that. */
 bool weir_h1_emit_body(struct weir_h1 *h1, const uint8_t *data, size_t len);
 
+/** `pass_in` and `pass_out` of the vtable. */
+uint64_t weir_h1_pass_in(struct weir_hstream *hs, uint64_t bytes);
+uint64_t weir_h1_pass_out(struct weir_hstream *hs, uint64_t bytes);
+
 /** The `send` of the vtable. */
 int weir_h1_send(struct weir_hstream *hs, const struct weir_message *head, const struct iovec *body,
                  int count, const struct weir_message *trailer, unsigned flags);

@@ -8,6 +8,7 @@
  * connection (PING, TCP keep-alive); a side that does not take what is sent to it is timed as any.
  */
 #include "proxy/grpc.h"
+#include "proxy/pass.h"
 
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req)
 {
@@ -17,6 +18,14 @@ const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req)
 const struct weir_limit_conf *weir_req_limits(const struct weir_req *req)
 {
     return req->route ? &req->route->conf->limits : &req->wl->listener->conf->limits;
+}
+
+enum weir_splice_policy weir_req_splice(const struct weir_req *req)
+{
+    int own = req->route->conf->splice ?: req->wl->listener->conf->splice;
+    int top = req->worker->service->conf->kernel.splice + 1;
+
+    return (enum weir_splice_policy)(own && top != WEIR_SPLICE_OFF ? own : top);
 }
 
 /* A deadline that is in force, and what it means when it passes. */
@@ -61,8 +70,10 @@ static struct deadline req_deadline(const struct weir_req *req)
     const struct weir_timeouts *t = &req->route->conf->timeouts;
     struct deadline best = { UINT64_MAX, WEIR_OK, WEIR_BY_US };
     bool grpc = weir_grpc_kind(&req->in) != WEIR_GRPC_NONE;
-    bool down_blocked = req->session && req->down && weir_hstream_pending(req->down) > 0;
-    bool up_full = req->up_open && weir_hstream_pending(&req->conn->hs) > 0;
+    bool down_blocked = req->session && req->down &&
+                        (weir_hstream_pending(req->down) || weir_pass_waits(req, WEIR_SPLICE_UP));
+    bool up_full = req->up_open && (weir_hstream_pending(&req->conn->hs) ||
+                                    weir_pass_waits(req, WEIR_SPLICE_DOWN));
     bool client_owes = !req->to_up.ended && !req->own_answer && req->up_open && !up_full &&
                        !req->parked && !client_may_wait(req) &&
                        req->to_up.owed < WEIR_STREAM_HIGH_BYTES;
@@ -112,7 +123,7 @@ static int64_t acked(const struct weir_session *session)
 
 static uint64_t left_of(const struct weir_req *req)
 {
-    size_t waits = weir_hstream_pending(req->down);
+    size_t waits = weir_hstream_pending(req->down) + weir_pass_waits(req, WEIR_SPLICE_UP);
 
     return req->to_down.sent > waits ? req->to_down.sent - waits : 0;
 }

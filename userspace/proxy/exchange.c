@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "proxy/grpc.h"
+#include "proxy/pass.h"
 
 void weir_exchange_pump(struct weir_req *req)
 {
@@ -126,6 +127,7 @@ void weir_exchange_release(struct weir_req *req)
 
     if (!conn)
         return;
+    weir_pass_part(req);
     if (req->up_open) {
         whole = req->to_up.end_sent && req->to_down.ended && !conn->no_pool;
         if (whole)

@@ -21,6 +21,8 @@ int weir_dir_send(struct weir_flow_dir *dir, struct weir_hstream *to,
                   const struct weir_message *head, struct weir_req *replay)
     __attribute__((warn_unused_result));
 
+/** Is what goes up of this request kept for another attempt? */
+bool weir_exchange_keeps_replay(const struct weir_req *req);
 /** Each moves one direction; the request may be gone afterwards. */
 void weir_exchange_pump_up(struct weir_req *req);
 void weir_exchange_pump_down(struct weir_req *req);

@@ -3,6 +3,7 @@
 #include "proxy/exchange.h"
 
 #include "proxy/grpc.h"
+#include "proxy/pass.h"
 
 static void answer_broken(struct weir_req *req, enum weir_err code, enum weir_by by)
 {
@@ -48,7 +49,7 @@ void weir_exchange_pump_down(struct weir_req *req)
     struct weir_flow_dir *dir = &req->to_down;
     int err;
 
-    if (!req->response_ready || req->over)
+    if (!req->response_ready || req->over || weir_pass_on(req, WEIR_SPLICE_UP))
         return;
     if (dir->filtered_end && dir->trailer && !trailer_passes(req))
         return;
@@ -243,6 +244,8 @@ static void up_on_flush(void *arg)
     }
     if (WEIR_UNLIKELY(req->worker->tight))
         weir_exchange_press(req);
+    else
+        weir_pass_try(req, WEIR_SPLICE_UP);
     weir_req_watch(req); /* for the rest of the answer timeouts.idle counts */
 }
 
@@ -251,7 +254,19 @@ static void up_on_drained(void *arg)
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
     req->up_ms = req->recv_ms = req->worker->loop.now_ms;
+    if (weir_pass_on(req, WEIR_SPLICE_DOWN)) {
+        weir_pass_run(req, WEIR_SPLICE_DOWN);
+        return;
+    }
+    weir_req_pin(req);
     weir_exchange_pump_up(req);
+    if (weir_req_unpin(req))
+        weir_pass_try(req, WEIR_SPLICE_DOWN);
+}
+
+static void up_on_readable(void *arg)
+{
+    weir_pass_run(weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC), WEIR_SPLICE_UP);
 }
 
 static void up_on_reset(void *arg, const struct weir_error *why)
@@ -278,4 +293,5 @@ const struct weir_hstream_sink weir_req_up_sink = {
     .on_drained = up_on_drained,
     .on_reset = up_on_reset,
     .on_flush = up_on_flush,
+    .on_readable = up_on_readable,
 };

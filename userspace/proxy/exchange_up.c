@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** exchange_up.c: from the client to the upstream: the request's head and body, and what the client's codec tells. */
 #include "proxy/exchange.h"
+#include "proxy/pass.h"
 
 /* A body is kept for another attempt only where another attempt could follow: a server of HTTP/2 may say that it has not
  * begun (REFUSED_STREAM, GOAWAY), whatever the method. */
-static bool keeps_replay(const struct weir_req *req)
+bool weir_exchange_keeps_replay(const struct weir_req *req)
 {
     const struct weir_retry_conf *retry = &req->route->conf->retry;
 
@@ -21,9 +22,9 @@ void weir_exchange_pump_up(struct weir_req *req)
     bool keep, bytes;
     int err;
 
-    if (!req->up_open || req->tunnel_due)
+    if (!req->up_open || req->tunnel_due || weir_pass_on(req, WEIR_SPLICE_DOWN))
         return;
-    keep = keeps_replay(req);
+    keep = weir_exchange_keeps_replay(req);
     bytes = weir_dir_has_bytes(dir);
     if (dir->head_due || bytes)
         req->up_sent = true;
@@ -201,6 +202,8 @@ static void down_on_flush(void *arg)
             req, &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "request_body" });
     else if (WEIR_UNLIKELY(req->worker->tight))
         weir_exchange_press(req);
+    else
+        weir_pass_try(req, WEIR_SPLICE_DOWN);
 }
 
 static void down_on_drained(void *arg)
@@ -208,7 +211,19 @@ static void down_on_drained(void *arg)
     struct weir_req *req = weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC);
 
     req->send_ms = req->up_ms = req->worker->loop.now_ms;
+    if (weir_pass_on(req, WEIR_SPLICE_UP)) {
+        weir_pass_run(req, WEIR_SPLICE_UP);
+        return;
+    }
+    weir_req_pin(req);
     weir_exchange_pump(req);
+    if (weir_req_unpin(req))
+        weir_pass_try(req, WEIR_SPLICE_UP);
+}
+
+static void down_on_readable(void *arg)
+{
+    weir_pass_run(weir_cast(struct weir_req, arg, WEIR_REQ_MAGIC), WEIR_SPLICE_DOWN);
 }
 
 static void down_on_reset(void *arg, const struct weir_error *why)
@@ -229,4 +244,5 @@ const struct weir_hstream_sink weir_req_down_sink = {
     .on_drained = down_on_drained,
     .on_reset = down_on_reset,
     .on_flush = down_on_flush,
+    .on_readable = down_on_readable,
 };

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "proxy/grpc.h"
+#include "proxy/pass.h"
 #include "proxy/tunnel.h"
 
 /* --- life --------------------------------------------------------------------------------------
@@ -359,6 +360,7 @@ static enum weir_flow step_fail(struct weir_req *req)
 {
     enum weir_verdict verdict;
 
+    weir_pass_part(req);
     if (req->up_open) /* filters may wait now, and nothing of that attempt is wanted any more */
         weir_hstream_reset(&req->conn->hs, WEIR_ECANCELED);
     if (req->attempt_error.code) {
@@ -403,7 +405,7 @@ static enum weir_flow step_fail(struct weir_req *req)
 /* Bytes that a splice has counted already. */
 static uint64_t spliced(const struct weir_req *req, unsigned dir)
 {
-    return req->tunnel ? req->tunnel->splice.bytes[dir] : 0;
+    return req->tunnel ? req->tunnel->splice.bytes[dir] : weir_pass_bytes(req, dir);
 }
 
 static void req_count(struct weir_req *req, int status, uint64_t took_us)
@@ -433,8 +435,18 @@ static bool handed_over(const struct weir_req *req)
 static const struct weir_tls_info *tls_told(const struct weir_req *req)
 {
     if (req->tunnel)
-        return req->tunnel_tls;
+        return req->tunnel->tls;
     return req->session && !req->session->closed ? weir_stream_tls(req->session->stream) : NULL;
+}
+
+/* Of a tunnel; and of a body that was not copied. */
+static struct weir_str mover_of(const struct weir_req *req)
+{
+    if (req->tunnel)
+        return weir_str(weir_splice_mover(&req->tunnel->splice));
+    if (weir_pass_bytes(req, WEIR_SPLICE_DOWN) || weir_pass_bytes(req, WEIR_SPLICE_UP))
+        return weir_str(weir_mover_name(WEIR_MOVER_PIPE));
+    return (struct weir_str){ NULL, 0 };
 }
 
 static void req_log(struct weir_req *req, int status, uint64_t took_us)
@@ -477,8 +489,8 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .referer = weir_message_field(&req->in, WEIR_F_REFERER),
         .tls = tls_told(req),
         .error = req->error.code ? &req->error : NULL,
-        .mover = req->tunnel ? weir_str(weir_splice_mover(&req->tunnel->splice)) : no,
-        .path_info = req->tunnel_path,
+        .mover = mover_of(req),
+        .path_info = req->tunnel ? req->tunnel->path : NULL,
         .grpc = weir_req_is_grpc(req),
     };
     if (record.grpc) {
@@ -517,6 +529,7 @@ static enum weir_flow step_finish(struct weir_req *req)
     weir_park_cancel(req);
     req_count(req, status, took_us);
     req_log(req, status, took_us);
+    weir_pass_stop(req);
     weir_dir_fini(&req->to_up);
     weir_dir_fini(&req->to_down);
     weir_buf_clear(&req->replay);

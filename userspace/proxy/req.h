@@ -58,6 +58,8 @@ struct weir_flow_dir {
     uint8_t stage_count;
 };
 
+struct weir_pass;
+
 struct weir_req {
     uint32_t magic;
     uint8_t step;
@@ -132,9 +134,7 @@ struct weir_req {
     uint64_t grpc_until_us; /* what its grpc-timeout allows; 0: none */
     uint16_t grpc_said;     /* grpc-status of the trailer, and 1; 0: none */
     struct weir_tunnel *tunnel;
-    struct weir_tls_info
-        *tunnel_tls; /* of the client's side of a tunnel, which has closed when it is logged */
-    struct weir_path_info *tunnel_path; /* likewise; NULL: not known */
+    struct weir_pass *passes; /* two, by direction; NULL: no body has passed by */
 };
 #define WEIR_REQ_MAGIC 0x77726571u
 
@@ -171,6 +171,8 @@ void weir_req_watch(struct weir_req *req);
 void weir_req_await_client(struct weir_req *req);
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req);
 const struct weir_limit_conf *weir_req_limits(const struct weir_req *req);
+/** Who may move its bytes: its route, its listener, the top. Off at the top is off everywhere. */
+enum weir_splice_policy weir_req_splice(const struct weir_req *req);
 
 /**
  * Runs a phase that is not a body phase, from the filter at which it waited last, or from the

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -413,7 +414,11 @@ static void *worker_main(void *arg)
 {
     struct weir_worker *worker = arg;
     char name[16];
+    sigset_t pipe;
 
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE); /* splice(2) to a socket whose peer is gone knows no MSG_NOSIGNAL */
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL);
     snprintf(name, sizeof(name), "weir-w%u", worker->id);
     pthread_setname_np(pthread_self(), name);
     weir_loop_run(&worker->loop);

@@ -503,6 +503,16 @@ static void on_drained(void *arg)
         weir_session_settle(session);
 }
 
+/* Bytes of a body that pass by. */
+static void on_readable(void *arg)
+{
+    struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
+    struct weir_hstream *hs = session->multiplexed ? NULL : session->h1.hs;
+
+    if (hs && hs->sink->on_readable)
+        hs->sink->on_readable(hs->arg);
+}
+
 static void on_error(void *arg, enum weir_err err, int sys)
 {
     struct weir_session *session = weir_cast(struct weir_session, arg, WEIR_SESSION_MAGIC);
@@ -526,4 +536,5 @@ const struct weir_stream_sink weir_session_stream_sink = {
     .on_drained = on_drained,
     .on_error = on_error,
     .on_closed = on_closed,
+    .on_readable = on_readable,
 };

@@ -40,9 +40,9 @@ static void note_path(struct weir_tunnel *tunnel)
     struct weir_path_info info;
 
     if (req->route->log && weir_stream_path_info(tunnel->splice.stream[WEIR_SPLICE_DOWN], &info)) {
-        req->tunnel_path = weir_arena_zalloc(&req->arena, sizeof(info));
-        if (req->tunnel_path)
-            *req->tunnel_path = info;
+        tunnel->path = weir_arena_zalloc(&req->arena, sizeof(info));
+        if (tunnel->path)
+            *tunnel->path = info;
     }
 }
 
@@ -195,17 +195,18 @@ static void join_connections(struct weir_tunnel *tunnel, struct weir_splice_opts
 }
 
 /* A copy: that of the stream goes with it. Without memory the log tells less. */
-static void note_tls(struct weir_req *req, struct weir_stream *down)
+static void note_tls(struct weir_tunnel *tunnel, struct weir_stream *down)
 {
+    struct weir_req *req = tunnel->req;
     struct weir_tls_info passed = { .sni = req->sni };
     const struct weir_tls_info *tls = req->sni.len ? &passed : weir_stream_tls(down);
 
     if (!tls)
         return;
-    req->tunnel_tls = weir_arena_zalloc(&req->arena, sizeof(*tls));
-    if (!req->tunnel_tls)
+    tunnel->tls = weir_arena_zalloc(&req->arena, sizeof(*tls));
+    if (!tunnel->tls)
         return;
-    *req->tunnel_tls = (struct weir_tls_info){ .version = tls->version,
+    *tunnel->tls = (struct weir_tls_info){ .version = tls->version,
                                                .cipher = tls->cipher,
                                                .sni = weir_arena_copy(&req->arena, tls->sni),
                                                .resumed = tls->resumed };
@@ -215,15 +216,6 @@ static void start_failed(struct weir_req *req)
 {
     weir_req_fault(req,
                    &(struct weir_error){ WEIR_ENOMEM, WEIR_BY_US, WEIR_RETRY_NO, 0, "tunnel" });
-}
-
-/* Off at the top is off everywhere. */
-static enum weir_splice_policy policy_of(const struct weir_req *req)
-{
-    int policy = req->route->conf->splice ?: req->wl->listener->conf->splice;
-    int top = req->worker->service->conf->kernel.splice + 1;
-
-    return (enum weir_splice_policy)(policy && top != WEIR_SPLICE_OFF ? policy : top);
 }
 
 /* What may prevent a tunnel before anybody has let go of anything: true when it does, and the request goes on without. */
@@ -253,7 +245,7 @@ void weir_tunnel_start(struct weir_req *req)
         /* the upstream's is told already; that of an exchange is told again */
         .ended = { !session->multiplexed && session->eof,
                    req->conn->mux ? req->to_down.ended : req->conn->eof },
-        .policy = policy_of(req),
+        .policy = weir_req_splice(req),
     };
 
     req->tunnel_due = false;
@@ -270,7 +262,7 @@ void weir_tunnel_start(struct weir_req *req)
         start_failed(req);
         return;
     }
-    note_tls(req, session->stream);
+    note_tls(tunnel, session->stream);
     join_connections(tunnel, &opts);
     req->tunnel = tunnel;
     req->up_open = false;

@@ -13,6 +13,8 @@ struct weir_tunnel {
     struct weir_req *req;
     struct weir_session
         *session; /* whose whole connection it is; NULL: it is one of many exchanges */
+    struct weir_tls_info *tls; /* of the client's side, which has closed when it is logged */
+    struct weir_path_info *path; /* likewise; NULL: not known */
     struct weir_pool_token token; /* it counts as a connection of its server as long as it lasts */
     struct weir_splice splice;
 };

@@ -260,6 +260,18 @@ static void on_eof(void *arg)
         upconn_tell_end(conn);
 }
 
+/* Bytes of a body that pass by. */
+static void on_readable(void *arg)
+{
+    struct weir_upconn *conn = weir_cast(struct weir_upconn, arg, WEIR_UPCONN_MAGIC);
+
+    if (conn->state != UPCONN_HELD || !conn->hs.sink->on_readable)
+        return;
+    conn->in_event = true;
+    conn->hs.sink->on_readable(conn->hs.arg);
+    upconn_settle(conn, NULL, 0);
+}
+
 static void on_drained(void *arg)
 {
     struct weir_upconn *conn = weir_cast(struct weir_upconn, arg, WEIR_UPCONN_MAGIC);
@@ -318,6 +330,7 @@ const struct weir_stream_sink weir_upconn_sink = {
     .on_drained = on_drained,
     .on_error = on_error,
     .on_closed = on_closed,
+    .on_readable = on_readable,
 };
 
 static void on_output(void *arg, const struct iovec *iov, int count)
