@@ -9,7 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import SLOW, eq, main, ok, story, wait  # noqa: E402
+from weirlab import SLOW, answer, eq, main, ok, story, text_of, wait  # noqa: E402
 
 TCP = {"protocol": "tcp"}
 BLOCK = os.urandom(1 << 16)
@@ -97,6 +97,160 @@ def what_cannot_be(lab):
         eq(c.take(len(BLOCK) * 8), BLOCK * 8, "what comes back")
     eq(w.access(1)[0]["mover"], "copy", "the log")
     eq(w.metric("weir_splice_fallback_total", reason="tls"), 2, "why")
+
+
+@story
+def shown(lab):
+    # Who moves each connection's bytes, and why: the admin and the command.
+    w = lab.weir(lab.upstream(script=echo), listener=TCP)
+    with w.client() as c:
+        c.send(b"hello")
+        c.take(5)
+        row = w.admin("/v1/splice").json()["connections"][0]
+        eq((row["what"], row["in"]["mover"], row["in"]["why"], row["in"]["bytes"], row["out"]["bytes"]), ("tunnel", "copy", "few", 5, 5), "a young one")
+        c.send(BLOCK * 32)
+        eq(c.take(len(BLOCK) * 32), BLOCK * 32, "much")
+        row = w.admin("/v1/splice").json()["connections"][0]
+        eq([row[way]["mover"] for way in ("in", "out")], ["pipe", "pipe"], "by pipe")
+        ok("why" not in row["in"], "there is nobody better", row)
+        status, out = w.cli("show", "splice")[:2]
+        ok(status == 0 and "pipe" in out, "weir show splice", out)
+        eq(w.cli("set", "kernel.splice", "off")[0], 0, "weir set")
+        wait(lambda: w.admin("/v1/splice").json()["connections"][0]["in"].get("why") == "off", "it takes effect on what runs")
+        c.send(BLOCK * 32)
+        eq(c.take(len(BLOCK) * 32), BLOCK * 32, "and all goes on")
+        eq(w.cli("show", "config", "--diff", "-j")[1].count("kernel.splice"), 1, "show config --diff")
+        eq(w.admin("/v1/splice", "PUT", {"splice": "fast"}).status, 400, "a wrong word")
+        eq(w.cli("set", "kernel.splice", "pipes")[0], 2, "likewise")
+
+
+@story
+def changed_under_load(lab):
+    # The mover changes again and again while bytes go both ways: nothing is lost, doubled or overtaken.
+    w = lab.weir(lab.upstream(script=echo), listener=TCP)
+    done, seen = threading.Event(), []
+
+    def client():
+        with w.client() as c:
+            seen.append(pour(c, 1024))
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for t in threads:
+        t.start()
+
+    def change():
+        words = ("pipe", "copy", "auto", "off")
+        for i in range(100000):
+            if done.is_set():
+                return i
+            w.admin("/v1/splice", "PUT", {"splice": words[i % 4]})
+            time.sleep(0.1)  # workers look five times a second
+    changer = threading.Thread(target=change)
+    changer.start()
+    for t in threads:
+        t.join()
+    done.set()
+    changer.join()
+    eq(len(seen), 4, "clients that came to the end")
+    for sent, got in seen:
+        eq(got, sent, "what comes back")
+
+
+@story
+def bodies(lab):
+    # Of known length, plain, unread by filters: they pass by the codecs, up and down; the connections go on as ever.
+    size = 5 << 20
+    block = BLOCK * (size >> 16)
+    want = hashlib.sha256(block).hexdigest()
+    got = []
+
+    def reply(c, r):
+        got.append(hashlib.sha256(r.body).hexdigest() if r.body else None)
+        c.send(answer(200, block if r.target == "/big" else b"ok"))
+    up = lab.upstream(reply)
+    for policy in ("auto", "pipe", "copy"):
+        w = lab.weir(up, kernel={"splice": policy}, workers=1)
+        opened = len(up.conns)
+        with w.client() as c:
+            for i in range(3):
+                c.send(text_of("GET /big", []))
+                r = c.response()
+                eq((r.status, hashlib.sha256(r.body).hexdigest()), (200, want), policy + ": down")
+                c.send(text_of("POST /up", [], block) + text_of("GET /big", []))  # one behind the other
+                eq(c.response().body, b"ok", policy + ": up")
+                eq(hashlib.sha256(c.response().body).hexdigest(), want, policy + ": the next one")
+                eq([d for d in got if d], [want] * (i + 1), policy + ": what the upstream got")
+        got.clear()
+        eq(len(up.conns) - opened, 1, policy + ": one connection to the server for all")
+        lines = w.access(9)
+        eq([line.get("mover") for line in lines], [None if policy == "copy" else "pipe"] * 9, policy + ": the log")
+        eq((lines[0]["bytes_out"], lines[1]["bytes_in"]), (size, size), policy + ": bytes")
+        w.settle(True)
+        total = [sum(w.metric("weir_bytes_total", side=s, direction=d, mover=m) for m in ("copy", "pipe"))
+                 for s, d in (("down", "in"), ("up", "out"), ("up", "in"), ("down", "out"))]
+        eq(total, [3 * size] * 2 + [6 * size + 6] * 2, policy + ": counted")
+        eq(w.metric("weir_bytes_total", mover="pipe") > 15 * size, policy != "copy", policy + ": by whom")
+        eq(w.metric("weir_splice_active"), 0, policy + ": nothing is left")
+
+
+@story
+def bodies_that_break(lab):
+    # Cut, reset, stopped and timed out in the middle: the same with each mover.
+    def script(c):
+        r = c.head()
+        if r.target == "/up":
+            c.take(1 << 20)
+            c.send(answer(413, b"too much"))
+            return
+        c.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 << 20))
+        c.send(BLOCK * 32)
+        if r.target == "/reset":
+            time.sleep(0.2)
+            c.reset()
+        if r.target == "/stall":
+            c.rest()
+    for policy in ("pipe", "copy"):
+        w = lab.weir(lab.upstream(script=script), kernel={"splice": policy}, timeouts={"idle": "%dms" % (700 * SLOW), "send": "%dms" % (700 * SLOW)})
+        for path, code in (("/cut", "EUPBODY"), ("/reset", None), ("/stall", "EUPIDLE")):
+            with w.client() as c:
+                c.send(text_of("GET " + path, []))
+                eq(c.head().status, 200, path)
+                n = len(c.buffer)
+                c.buffer = b""
+                try:
+                    while c.more():
+                        n += len(c.buffer)
+                        c.buffer = b""
+                    raise AssertionError("%s, %s: a clean end" % (policy, path))
+                except ConnectionError:
+                    pass
+                ok(n <= 32 << 16, "no more than came", n)
+            line = w.access()[-1]
+            ok(line["error"]["by"] == "upstream" and (not code or line["error"]["code"] == code), "%s, %s: the log" % (policy, path), line)
+        with w.client() as c:  # refused early: the answer arrives
+            sender = threading.Thread(target=lambda: swallow(lambda: c.send(text_of("POST /up", [], BLOCK * 256))))
+            sender.start()
+            eq(c.response().status, 413, policy + ": an early answer")
+            sender.join()
+        # a client that does not read is timed, one that leaves ends it
+        w2 = lab.weir(lab.upstream(lambda c, r: c.send(answer(200, BLOCK * 512))), kernel={"splice": policy}, timeouts={"send": "%dms" % (700 * SLOW)})
+        with w2.client(rcvbuf=65536) as c:
+            c.send(text_of("GET /", []))
+            eq(w2.access(1)[0]["error"]["code"], "ESENDTIME", policy + ": a client that does not read")
+        c = w2.client(rcvbuf=65536)
+        c.send(text_of("GET /", []))
+        c.head()
+        c.reset()
+        eq(w2.access(2)[1]["error"]["by"], "client", policy + ": one that leaves")
+        for x in (w, w2):
+            x.settle(True)
+            eq(x.metric("weir_splice_active"), 0, policy + ": nothing is left")
+
+
+def swallow(fn):
+    try:
+        fn()
+    except OSError:
+        pass
 
 
 @story

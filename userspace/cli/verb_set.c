@@ -41,6 +41,21 @@ static int set_upstream(const struct weir_cli *cli)
     return send_change(cli, target, body);
 }
 
+static int set_splice(const struct weir_cli *cli)
+{
+    static const char *const words[] = { "auto", "off", "copy", "pipe", NULL };
+    const char *near;
+
+    if (cli->args_count != 2)
+        return weir_cli_misuse(cli, "say: set kernel.splice auto, off, copy or pipe");
+    for (unsigned i = 0; words[i]; i++)
+        if (strcmp(words[i], cli->args[1]) == 0)
+            return send_change(cli, "/v1/splice", json_pack("{s:s}", "splice", words[i]));
+    near = weir_cli_nearest(cli->args[1], words);
+    return weir_cli_misuse(cli, "'%s' is not auto, off, copy or pipe%s%s%s", cli->args[1],
+                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
 int weir_verb_set(struct weir_cli *cli)
 {
     static const char *const levels[] = { "error", "warn", "info", "debug", "trace", NULL };
@@ -48,6 +63,8 @@ int weir_verb_set(struct weir_cli *cli)
 
     if (strcmp(cli->args[0], "upstream") == 0)
         return set_upstream(cli);
+    if (strcmp(cli->args[0], "kernel.splice") == 0)
+        return set_splice(cli);
     if (cli->args_count != 2)
         return weir_cli_misuse(cli, "say: set log-level LEVEL");
     for (unsigned i = 0; levels[i]; i++) {

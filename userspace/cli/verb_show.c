@@ -38,6 +38,41 @@ static void show_connections(const struct weir_cli *cli, const json_t *json)
                 (unsigned long long)weir_json_number(json, "total"));
 }
 
+/* "copy: few" */
+static void put_mover(struct weir_table *table, const json_t *way)
+{
+    const json_t *why = json_object_get(way, "why");
+    bool copy = strcmp(weir_json_text(way, "mover"), "copy") == 0;
+
+    weir_table_put(table, copy ? WEIR_PLAIN : WEIR_GOOD, "%s%s%s", weir_json_text(way, "mover"),
+                   why ? ": " : "", why ? json_string_value(why) : "");
+}
+
+static void show_splice(const struct weir_cli *cli, const json_t *json)
+{
+    const json_t *list = json_object_get(json, "connections"), *one;
+    struct weir_table table;
+    size_t i;
+
+    weir_table_init(&table, "ID# CLIENT LISTENER ROUTE SERVER WHAT IN OUT IN# OUT# AGE# IDLE#");
+    json_array_foreach(list, i, one)
+    {
+        weir_cell_number(&table, one, "id");
+        weir_cell_text(&table, one, "client");
+        weir_cell_text(&table, one, "listener");
+        weir_cell_text(&table, one, "route");
+        weir_cell_text(&table, one, "server");
+        weir_cell_text(&table, one, "what");
+        put_mover(&table, json_object_get(one, "in"));
+        put_mover(&table, json_object_get(one, "out"));
+        weir_cell_bytes(&table, json_object_get(one, "in"), "bytes");
+        weir_cell_bytes(&table, json_object_get(one, "out"), "bytes");
+        weir_cell_ms(&table, one, "age_ms");
+        weir_cell_ms(&table, one, "idle_ms");
+    }
+    weir_table_print(&table, cli->out);
+}
+
 static void show_upstreams(const struct weir_cli *cli, const json_t *json)
 {
     const json_t *one, *server;
@@ -223,7 +258,7 @@ static const struct {
 } shows[] = {
     { "connections", show_connections }, { "upstreams", show_upstreams }, { "pools", show_pools },
     { "routes", show_routes },           { "certs", show_certs },         { "bans", show_bans },
-    { "config", show_config },
+    { "config", show_config },           { "splice", show_splice },
 };
 
 int weir_cli_show(struct weir_cli *cli, const char *name)
@@ -241,7 +276,7 @@ int weir_cli_show(struct weir_cli *cli, const char *name)
     snprintf(number, sizeof(number), "?limit=%s", limit ? limit : "1000");
     snprintf(target, sizeof(target), "/v1/%s%s", name,
              diff                               ? "?diff"
-             : strcmp(name, "connections") == 0 ? number
+             : strcmp(name, "connections") == 0 || strcmp(name, "splice") == 0 ? number
                                                 : "");
     status = weir_admin_json(cli, "GET", target, NULL, 0, &json);
     if (status)

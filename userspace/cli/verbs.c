@@ -42,7 +42,7 @@ static const struct weir_cli_option echo_options[] = {
 };
 static const struct weir_cli_option show_options[] = {
     { "diff", 0, NULL, "show config: only what was set at run time" },
-    { "limit", 0, "N", "show connections: at most so many; default 1000" },
+    { "limit", 0, "N", "show connections, splice: at most so many; default 1000" },
     { NULL, 0, NULL, NULL },
 };
 static const struct weir_cli_option ban_options[] = {
@@ -55,9 +55,9 @@ static const struct weir_cli_option help_options[] = {
     { NULL, 0, NULL, NULL },
 };
 
-static const char *const show_words[] = { "connections", "upstreams", "pools",  "routes",
-                                          "certs",       "bans",      "config", NULL };
-static const char *const set_words[] = { "upstream", "log-level", NULL };
+static const char *const show_words[] = { "connections", "splice", "upstreams", "pools", "routes",
+                                          "certs",       "bans",   "config",    NULL };
+static const char *const set_words[] = { "upstream", "kernel.splice", "log-level", NULL };
 static const char *const ban_words[] = { "add", "del", "list", NULL };
 static const char *const kern_words[] = { "status", "unload", NULL };
 static const char *const config_words[] = { "explain", "schema", NULL };
@@ -95,12 +95,13 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       "Exit status 3 when something is missing that the configuration needs.", NULL, NULL, 0, 0,
       weir_verb_doctor },
     { "status", "", "one screen of the running daemon", NULL, NULL, NULL, 0, 0, weir_verb_status },
-    { "show", "connections|upstreams|pools|routes|certs|bans|config [--diff]",
+    { "show", "connections|splice|upstreams|pools|routes|certs|bans|config [--diff]",
       "tables of the running daemon", NULL, show_words, show_options, 1, 1, weir_verb_show },
-    { "set", "upstream NAME/SERVER weight N|drain|ready  or  log-level LEVEL",
+    { "set", "upstream NAME/SERVER weight N|drain|ready  or  kernel.splice WORD  or  log-level LEVEL",
       "change the running daemon",
       "Examples: weir set upstream app/10.0.0.1:80 weight 5\n"
       "          weir set upstream app/10.0.0.1:80 drain\n"
+      "          weir set kernel.splice off\n"
       "          weir set log-level debug\n"
       "A change is done as a whole or refused as a whole; `weir show config --diff` tells what\n"
       "was changed.",

@@ -100,12 +100,16 @@ void control_get_page(struct control_call *call);
 /* control_write.c */
 void control_put_server(struct control_call *call);
 void control_put_log_level(struct control_call *call);
+void control_put_splice(struct control_call *call);
+/** The words of kernel.splice, from WEIR_SPLICE_AUTO on. */
+extern const char *const control_splice_words[];
 void control_post_drain(struct control_call *call);
 void control_post_upgrade(struct control_call *call);
 void control_post_ban(struct control_call *call);
 void control_delete_ban(struct control_call *call);
 /* control_workers.c */
 void control_get_connections(struct control_call *call);
+void control_get_splice(struct control_call *call);
 void control_query_end(struct weir_control *control);
 
 #endif

@@ -434,6 +434,8 @@ static json_t *config_diff(struct weir_control *control)
 {
     struct weir_service *service = control->opts.service;
     enum weir_log_level level = weir_log_level(control->opts.log);
+    int splice = (int)weir_service_splice(service) - WEIR_SPLICE_AUTO;
+    int file_splice = control->opts.conf->proxy.kernel.splice;
     json_t *rows = json_array(), *bans = bans_json(control), *ban;
     size_t i;
 
@@ -441,6 +443,10 @@ static json_t *config_diff(struct weir_control *control)
         json_array_append_new(rows, diff_row(WEIR_STR("log-level"),
                                              json_string(level_names[control->file_level]),
                                              json_string(level_names[level])));
+    if (splice != file_splice)
+        json_array_append_new(rows, diff_row(WEIR_STR("kernel.splice"),
+                                             json_string(control_splice_words[file_splice]),
+                                             json_string(control_splice_words[splice])));
     for (unsigned c = 0; c < weir_service_clusters(service); c++) {
         struct weir_cluster *cluster = weir_service_cluster(service, c);
 

@@ -112,8 +112,41 @@ static json_t *session_json(const struct session_row *row)
     return one;
 }
 
+/* One way of a connection's bytes. */
+static json_t *way_json(const struct weir_session_status *s, unsigned dir)
+{
+    json_t *one = json_object();
+
+    json_object_set_new(one, "mover", json_string(s->moves.mover[dir]));
+    json_object_set_new(one, "bytes", control_u64(s->moves.bytes[dir]));
+    if (s->moves.text[dir][0]) {
+        json_object_set_new(one, "why", json_string(s->moves.why[dir]));
+        json_object_set_new(one, "text", json_string(s->moves.text[dir]));
+    }
+    return one;
+}
+
+static json_t *splice_json(const struct session_row *row)
+{
+    const struct weir_session_status *s = &row->status;
+    json_t *one = json_object();
+
+    json_object_set_new(one, "id", control_u64(s->id));
+    json_object_set_new(one, "listener", control_str(s->listener));
+    json_object_set_new(one, "client", control_str(s->client));
+    json_object_set_new(one, "route", control_str(s->route));
+    json_object_set_new(one, "server", control_str(s->server));
+    json_object_set_new(one, "what", control_str(s->moves.what));
+    json_object_set_new(one, "in", way_json(s, 0));
+    json_object_set_new(one, "out", way_json(s, 1));
+    json_object_set_new(one, "age_ms", control_u64(s->age_ms));
+    json_object_set_new(one, "idle_ms", control_u64(s->idle_ms));
+    return one;
+}
+
 static void query_answer(struct control_query *query, struct control_call *call)
 {
+    bool splice = call->route->fn == control_get_splice;
     struct weir_str text = control_param(call, "limit");
     uint64_t limit = 1000;
     json_t *array;
@@ -123,8 +156,11 @@ static void query_answer(struct control_query *query, struct control_call *call)
         return;
     }
     array = json_array();
-    for (size_t i = 0; i < query->count && i < limit; i++)
-        json_array_append_new(array, session_json(&query->rows[i]));
+    for (size_t i = 0; i < query->count && json_array_size(array) < limit; i++)
+        if (!splice)
+            json_array_append_new(array, session_json(&query->rows[i]));
+        else if (!weir_str_absent(query->rows[i].status.moves.what))
+            json_array_append_new(array, splice_json(&query->rows[i]));
     control_reply_json(
         call, 200,
         json_pack("{s:o,s:o}", "total", control_u64(query->total), "connections", array));
@@ -202,6 +238,12 @@ void control_get_connections(struct control_call *call)
         return;
     }
     weir_list_push_back(&control->query->calls, &call->link);
+}
+
+/* The same question, told otherwise. */
+void control_get_splice(struct control_call *call)
+{
+    control_get_connections(call);
 }
 
 bool weir_control_quiesce(struct weir_control *control, unsigned ms)

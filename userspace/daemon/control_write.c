@@ -127,6 +127,34 @@ void control_put_log_level(struct control_call *call)
     control_reply_json(call, 200, ok());
 }
 
+/* ---- PUT /v1/splice ----------------------------------------------------------------------- */
+
+const char *const control_splice_words[] = { "auto", "off", "copy", "pipe", NULL };
+
+void control_put_splice(struct control_call *call)
+{
+    static const char *const keys[] = { "splice", NULL };
+    json_t *body = control_body(call, keys);
+    const char *text;
+    int policy = 0;
+
+    if (!body)
+        return;
+    text = json_string_value(json_object_get(body, "splice"));
+    for (int i = 0; text && control_splice_words[i]; i++)
+        if (strcmp(text, control_splice_words[i]) == 0)
+            policy = WEIR_SPLICE_AUTO + i;
+    json_decref(body);
+    if (!policy) {
+        control_fail(call, 400, "splice is one of auto, off, copy, pipe");
+        return;
+    }
+    weir_log(call->control->opts.log, WEIR_LOG_INFO, "admin: kernel.splice %s",
+             control_splice_words[policy - WEIR_SPLICE_AUTO]);
+    weir_service_set_splice(call->control->opts.service, (enum weir_splice_policy)policy);
+    control_reply_json(call, 200, ok());
+}
+
 /* ---- POST /v1/drain ----------------------------------------------------------------------- */
 
 void control_post_drain(struct control_call *call)

@@ -20,14 +20,6 @@ const struct weir_limit_conf *weir_req_limits(const struct weir_req *req)
     return req->route ? &req->route->conf->limits : &req->wl->listener->conf->limits;
 }
 
-enum weir_splice_policy weir_req_splice(const struct weir_req *req)
-{
-    int own = req->route->conf->splice ?: req->wl->listener->conf->splice;
-    int top = req->worker->service->conf->kernel.splice + 1;
-
-    return (enum weir_splice_policy)(own && top != WEIR_SPLICE_OFF ? own : top);
-}
-
 /* A deadline that is in force, and what it means when it passes. */
 struct deadline {
     uint64_t at_ms;

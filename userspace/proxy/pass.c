@@ -72,9 +72,9 @@ static enum weir_splice_why why_not(struct weir_req *req, unsigned dir)
 /* Once for a body, however often it is asked. */
 static void note(struct weir_req *req, struct weir_pass *pass, enum weir_splice_why why)
 {
-    if (!pass->counted)
+    if (!pass->why)
         weir_count(&req->worker->splicer.stats->fallback[why], 1);
-    pass->counted = true;
+    pass->why = (uint8_t)why;
     pass->never |= why == WEIR_WHY_off || why == WEIR_WHY_filter || why == WEIR_WHY_tls ||
                    why == WEIR_WHY_refused;
 }
@@ -134,6 +134,12 @@ size_t weir_pass_waits(const struct weir_req *req, unsigned dir)
 uint64_t weir_pass_bytes(const struct weir_req *req, unsigned dir)
 {
     return req->passes ? req->passes[dir].bytes : 0;
+}
+
+enum weir_splice_why weir_pass_why(const struct weir_req *req, unsigned dir)
+{
+    return req->passes && req->passes[dir].why ? (enum weir_splice_why)req->passes[dir].why
+                                               : WEIR_WHY_few;
 }
 
 /* Its source is read as ever from here on. */

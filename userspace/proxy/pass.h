@@ -15,7 +15,7 @@ struct weir_pass {
     uint64_t bytes;        /* that have passed by so far */
     bool on;
     bool never;   /* asked, and answered for good */
-    bool counted; /* why not */
+    uint8_t why;  /* enum weir_splice_why; counted */
 };
 
 /** Does what comes from here on pass by? Called where nothing of the direction is lent by a feed. */
@@ -30,6 +30,8 @@ static inline bool weir_pass_on(const struct weir_req *req, unsigned dir)
 size_t weir_pass_waits(const struct weir_req *req, unsigned dir);
 /** Of the body, so many have passed by. */
 uint64_t weir_pass_bytes(const struct weir_req *req, unsigned dir);
+/** Why it does not pass by. */
+enum weir_splice_why weir_pass_why(const struct weir_req *req, unsigned dir);
 /** The upstream is let go: what needs its connection ends. */
 void weir_pass_part(struct weir_req *req);
 /** All ends; what is on its way is lost. */

@@ -246,6 +246,8 @@ void weir_park_cancel(struct weir_req *req);
 /* tunnel.c */
 void weir_tunnel_start(struct weir_req *req);
 void weir_tunnel_stop(struct weir_tunnel *tunnel);
+/** Who may move its bytes has been changed. */
+void weir_tunnel_splice(struct weir_tunnel *tunnel);
 /** As weir_exchange_press. */
 void weir_tunnel_press(struct weir_tunnel *tunnel);
 

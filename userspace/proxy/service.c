@@ -318,6 +318,7 @@ struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
     service->open_log_arg = opts->arg;
     service->worker_count = opts->workers ? opts->workers : weir_service_workers_wanted(conf);
     service->splice_budget.max = (uint64_t)conf->kernel.splice_memory;
+    service->splice = conf->kernel.splice + 1;
     service->answer_limits = guard_limits(&conf->limits); /* connections are shared by routes */
     service->answer_costs = h2_limits(&conf->limits);
     service->upstreams = (struct weir_upstreams_opts){ .log = opts->log,

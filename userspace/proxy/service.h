@@ -57,6 +57,10 @@ bool weir_service_drain_cut(const struct weir_service *service);
 void weir_service_stop(struct weir_service *service);
 void weir_service_free(struct weir_service *service);
 
+/** kernel.splice, of new and running tunnels, within a moment. Any thread. */
+void weir_service_set_splice(struct weir_service *service, enum weir_splice_policy policy);
+enum weir_splice_policy weir_service_splice(const struct weir_service *service);
+
 /** For the admin: any thread, while the service lives. */
 const struct weir_proxy_conf *weir_service_conf(const struct weir_service *service);
 unsigned weir_service_workers(const struct weir_service *service);
@@ -94,6 +98,12 @@ bool weir_service_memory(const struct weir_service *service, uint64_t *resident_
 struct weir_session_status {
     uint64_t id, age_ms, idle_ms, bytes_in, bytes_out, requests;
     struct weir_str listener, client, protocol, tls, state, route, upstream, server;
+    /** Who moves its bytes, from the client and to it, and why nobody better does. Static; `what` absent: it moves none now. */
+    struct {
+        struct weir_str what; /* "tunnel", "body", "exchange" */
+        const char *mover[2], *why[2], *text[2];
+        uint64_t bytes[2]; /* of the tunnel, or the body, so far */
+    } moves;
 };
 /** On the worker's thread (weir_service_each_worker). */
 void weir_worker_each_session(struct weir_worker *worker,

@@ -166,6 +166,8 @@ void weir_session_settle(struct weir_session *session);
 void weir_session_goodbye(struct weir_session *session, enum weir_err why);
 
 /* session_sweep.c */
+/** kernel.splice has been changed: all tunnels are told. */
+void weir_sessions_splice(struct weir_wlistener *wl);
 /** Memory is short, or not any more (worker->tight): all requests are told. */
 void weir_sessions_press(struct weir_wlistener *wl);
 /** Closes sessions whose time is over, oldest first; under memory pressure the oldest idle ones as

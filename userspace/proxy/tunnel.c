@@ -69,6 +69,12 @@ void weir_tunnel_press(struct weir_tunnel *tunnel)
     weir_splice_press(&tunnel->splice);
 }
 
+void weir_tunnel_splice(struct weir_tunnel *tunnel)
+{
+    if (!tunnel->splice.stopped)
+        weir_splice_set_policy(&tunnel->splice, weir_req_splice(tunnel->req));
+}
+
 void weir_tunnel_stop(struct weir_tunnel *tunnel)
 {
     tunnel_end(tunnel, true);

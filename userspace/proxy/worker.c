@@ -3,6 +3,7 @@
 
 #include "accel/sockmap.h"
 #include "base/clock.h"
+#include "proxy/pass.h"
 #include "proxy/req.h"
 #include "proxy/room.h"
 #include "proxy/session.h"
@@ -67,6 +68,7 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
         return err;
     worker->service = service;
     worker->id = id;
+    worker->splice = service->splice;
     weir_slab_init(&worker->sessions, sizeof(struct weir_session));
     weir_splicer_init(&worker->splicer, &worker->loop, &service->splice_budget,
                       &worker->stats.splice);
@@ -223,12 +225,25 @@ static void follow_pressure(struct weir_worker *worker)
         weir_sessions_press(&worker->listeners[i]);
 }
 
+/* `weir set kernel.splice` (weir_service_set_splice). */
+static void follow_splice(struct weir_worker *worker)
+{
+    int splice = atomic_load_explicit(&worker->service->splice, memory_order_relaxed);
+
+    if (splice == worker->splice)
+        return;
+    worker->splice = splice;
+    for (unsigned i = 0; i < worker->service->listener_count; i++)
+        weir_sessions_splice(&worker->listeners[i]);
+}
+
 static void on_sweep(struct weir_timer *timer, void *arg)
 {
     struct weir_worker *worker = arg;
     bool trim;
 
     follow_pressure(worker);
+    follow_splice(worker);
     for (unsigned i = 0; i < worker->service->listener_count; i++)
         weir_sessions_sweep(&worker->listeners[i]);
     weir_room_sweep(worker);
@@ -330,6 +345,40 @@ unsigned weir_worker_id(const struct weir_worker *worker)
 /* --- for people ----------------------------------------------------------------------------------
  */
 
+static void tell_mover(struct weir_session_status *status, unsigned dir, enum weir_mover mover,
+                       enum weir_splice_why why, uint64_t bytes)
+{
+    status->moves.mover[dir] = weir_mover_name(mover);
+    status->moves.why[dir] = weir_splice_why_name(why);
+    status->moves.text[dir] = weir_splice_why_text(why);
+    status->moves.bytes[dir] = bytes;
+}
+
+/* Of a tunnel, or of the request in progress: of many, all that can be said is that they share a connection. */
+static void tell_moves(const struct weir_session *session, struct weir_session_status *status)
+{
+    const struct weir_req *req = session->reqs;
+
+    if (session->closed || (!session->tunnel && !req))
+        return;
+    status->moves.what = session->tunnel ? WEIR_STR("tunnel") : WEIR_STR("exchange");
+    for (unsigned dir = 0; dir < 2; dir++) {
+        if (session->tunnel) {
+            const struct weir_splice *splice = &session->tunnel->splice;
+
+            tell_mover(status, dir, (enum weir_mover)splice->dir[dir].mover,
+                       (enum weir_splice_why)splice->dir[dir].why, splice->bytes[dir]);
+        } else if (weir_pass_on(req, dir)) {
+            status->moves.what = WEIR_STR("body");
+            tell_mover(status, dir, WEIR_MOVER_PIPE, WEIR_WHY_none, weir_pass_bytes(req, dir));
+        } else {
+            tell_mover(status, dir, WEIR_MOVER_COPY,
+                       session->multiplexed ? WEIR_WHY_shared : weir_pass_why(req, dir),
+                       dir ? req->to_down.sent : req->to_up.bytes);
+        }
+    }
+}
+
 void weir_worker_each_session(struct weir_worker *worker,
                               void (*fn)(void *arg, const struct weir_session_status *status),
                               void *arg)
@@ -373,6 +422,7 @@ void weir_worker_each_session(struct weir_worker *worker,
                     status.upstream = weir_req_upstream(session->reqs);
                     status.server = weir_req_server(session->reqs);
                 }
+                tell_moves(session, &status);
                 fn(arg, &status);
             }
 }

@@ -97,6 +97,7 @@ struct weir_worker {
     size_t req_count;        /* with those whose offloaded work has not returned */
     bool draining, stopping;
     bool tight;               /* memory is short, as this worker knows it */
+    int splice;               /* service->splice, likewise */
     uint64_t drain_ms;        /* when draining began */
     struct weir_mail room;    /* room_wanted of a listener has been raised */
     _Atomic bool room_posted; /* it is on its way: any thread */
@@ -126,6 +127,7 @@ struct weir_service {
     struct weir_resolver *resolver; /* on worker 0 */
     struct weir_gate gate;          /* of all listeners together */
     struct weir_splice_budget splice_budget;
+    _Atomic int splice; /* enum weir_splice_policy: of the top, as it is now */
     bool fds_bound; /* gate: as many as file descriptors allow, not as limits.connections */
     _Atomic uint64_t starved_ms; /* when one was missing last */
     _Atomic bool pressure;       /* above limits.memory */

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** splice_policy.c: kernel.splice: what is in force for a request or a tunnel, and its change at run time (`weir set`). */
+#include "proxy/req.h"
+
+enum weir_splice_policy weir_req_splice(const struct weir_req *req)
+{
+    int own = req->route->conf->splice ?: req->wl->listener->conf->splice;
+    int top = atomic_load_explicit(&req->worker->service->splice, memory_order_relaxed);
+
+    return (enum weir_splice_policy)(own && top != WEIR_SPLICE_OFF ? own : top);
+}
+
+/* Workers follow when they next look (worker.c). */
+void weir_service_set_splice(struct weir_service *service, enum weir_splice_policy policy)
+{
+    atomic_store_explicit(&service->splice, (int)policy, memory_order_relaxed);
+}
+
+enum weir_splice_policy weir_service_splice(const struct weir_service *service)
+{
+    return (enum weir_splice_policy)atomic_load_explicit((_Atomic int *)&service->splice,
+                                                         memory_order_relaxed);
+}
+
+void weir_sessions_splice(struct weir_wlistener *wl)
+{
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_ACTIVE])
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        for (struct weir_req *req = session->reqs, *more; req; req = more) {
+            more = req->session_next; /* it may end by this */
+            if (req->tunnel)
+                weir_tunnel_splice(req->tunnel);
+        }
+    }
+}
