@@ -98,13 +98,14 @@ void weir_splice_set_policy(struct weir_splice *splice, enum weir_splice_policy 
 void weir_splice_look(struct weir_splice *splice)
 {
     weir_splice_sync(splice);
-    splice->lasting = true;
+    splice->lasting |= splice->settled; /* its owner has put it where it stays */
     for (unsigned dir = 0; dir < 2 && !splice->over && sockmap_first(splice); dir++)
         if (splice->dir[dir].mover == WEIR_MOVER_PIPE) /* neither could go before the other */
             (void)weir_splice_take(splice, dir, WEIR_MOVER_COPY);
     for (unsigned dir = 0; dir < 2 && !splice->over; dir++)
-        if (splice->policy == WEIR_SPLICE_SOCKMAP)
+        if (splice->policy == WEIR_SPLICE_SOCKMAP && splice->lasting)
             (void)weir_splice_take(splice, dir, WEIR_MOVER_SOCKMAP);
+    splice->settled = true;
     if (!splice->over)
         splice->owner->sink->on_look(splice->owner);
 }

@@ -414,6 +414,8 @@ bool weir_splice_stands(struct weir_splice *splice)
 /* A direction that could go into the kernel but for the moment is asked again soon. */
 static bool soon(const struct weir_splice *splice)
 {
+    if (splice->policy == WEIR_SPLICE_SOCKMAP && !splice->lasting)
+        return true;
     for (unsigned dir = 0; dir < 2 && splice->policy == WEIR_SPLICE_SOCKMAP; dir++)
         if (splice->dir[dir].mover != WEIR_MOVER_SOCKMAP && splice->dir[dir].why == WEIR_WHY_waits)
             return true;

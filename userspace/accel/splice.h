@@ -92,7 +92,8 @@ struct weir_splice {
     uint8_t used : 5;   /* bits of enum weir_mover: by whom bytes were moved */
     bool over : 1;      /* on_over was called */
     bool stopped : 1;
-    bool eof_down : 1, eof_up : 1;   /* it has sent FIN (weir_splice_eof) */
+    bool settled : 1;              /* it has been looked at: its owner has put it where it stays */
+    bool eof_down : 1, eof_up : 1; /* it has sent FIN (weir_splice_eof) */
     bool shut_down : 1, shut_up : 1; /* we have sent FIN to it */
     bool lasting : 1;                /* it was looked at: it is none of the short ones */
     uint16_t unacked;                /* of both, folded: at the last weir_splice_stands */

@@ -43,16 +43,16 @@ static int set_upstream(const struct weir_cli *cli)
 
 static int set_splice(const struct weir_cli *cli)
 {
-    static const char *const words[] = { "auto", "off", "copy", "pipe", NULL };
+    static const char *const words[] = { "auto", "off", "copy", "pipe", "sockmap", NULL };
     const char *near;
 
     if (cli->args_count != 2)
-        return weir_cli_misuse(cli, "say: set kernel.splice auto, off, copy or pipe");
+        return weir_cli_misuse(cli, "say: set kernel.splice auto, off, copy, pipe or sockmap");
     for (unsigned i = 0; words[i]; i++)
         if (strcmp(words[i], cli->args[1]) == 0)
             return send_change(cli, "/v1/splice", json_pack("{s:s}", "splice", words[i]));
     near = weir_cli_nearest(cli->args[1], words);
-    return weir_cli_misuse(cli, "'%s' is not auto, off, copy or pipe%s%s%s", cli->args[1],
+    return weir_cli_misuse(cli, "'%s' is not auto, off, copy, pipe or sockmap%s%s%s", cli->args[1],
                            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 

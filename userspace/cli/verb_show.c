@@ -275,9 +275,9 @@ int weir_cli_show(struct weir_cli *cli, const char *name)
         return weir_cli_misuse(cli, "--limit takes a number");
     snprintf(number, sizeof(number), "?limit=%s", limit ? limit : "1000");
     snprintf(target, sizeof(target), "/v1/%s%s", name,
-             diff                               ? "?diff"
+             diff                                                              ? "?diff"
              : strcmp(name, "connections") == 0 || strcmp(name, "splice") == 0 ? number
-                                                : "");
+                                                                               : "");
     status = weir_admin_json(cli, "GET", target, NULL, 0, &json);
     if (status)
         return status;

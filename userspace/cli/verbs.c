@@ -97,7 +97,8 @@ const struct weir_cli_verb weir_cli_verbs[] = {
     { "status", "", "one screen of the running daemon", NULL, NULL, NULL, 0, 0, weir_verb_status },
     { "show", "connections|splice|upstreams|pools|routes|certs|bans|config [--diff]",
       "tables of the running daemon", NULL, show_words, show_options, 1, 1, weir_verb_show },
-    { "set", "upstream NAME/SERVER weight N|drain|ready  or  kernel.splice WORD  or  log-level LEVEL",
+    { "set",
+      "upstream NAME/SERVER weight N|drain|ready  or  kernel.splice WORD  or  log-level LEVEL",
       "change the running daemon",
       "Examples: weir set upstream app/10.0.0.1:80 weight 5\n"
       "          weir set upstream app/10.0.0.1:80 drain\n"

@@ -34,7 +34,8 @@ const struct control_route control_routes[] = {
     { "PUT", "/v1/upstreams/*/servers/*", control_put_server, 0,
       "{\"weight\": 0-1000, \"state\": \"ready\" or \"drain\"}" },
     { "PUT", "/v1/splice", control_put_splice, 0,
-      "{\"splice\": \"auto\", \"off\", \"copy\" or \"pipe\"}: kernel.splice, also of what runs" },
+      "{\"splice\": \"auto\", \"off\", \"copy\", \"pipe\" or \"sockmap\"}: kernel.splice, also of "
+      "what runs" },
     { "PUT", "/v1/log-level", control_put_log_level, 0, "{\"level\": \"debug\"}" },
     { "POST", "/v1/drain", control_post_drain, 0,
       "ends the daemon as SIGTERM does; answers when it is drained" },

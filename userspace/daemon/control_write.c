@@ -129,7 +129,7 @@ void control_put_log_level(struct control_call *call)
 
 /* ---- PUT /v1/splice ----------------------------------------------------------------------- */
 
-const char *const control_splice_words[] = { "auto", "off", "copy", "pipe", NULL };
+const char *const control_splice_words[] = { "auto", "off", "copy", "pipe", "sockmap", NULL };
 
 void control_put_splice(struct control_call *call)
 {
@@ -146,7 +146,7 @@ void control_put_splice(struct control_call *call)
             policy = WEIR_SPLICE_AUTO + i;
     json_decref(body);
     if (!policy) {
-        control_fail(call, 400, "splice is one of auto, off, copy, pipe");
+        control_fail(call, 400, "splice is one of auto, off, copy, pipe, sockmap");
         return;
     }
     weir_log(call->control->opts.log, WEIR_LOG_INFO, "admin: kernel.splice %s",

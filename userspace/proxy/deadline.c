@@ -64,8 +64,8 @@ static struct deadline req_deadline(const struct weir_req *req)
     bool grpc = weir_grpc_kind(&req->in) != WEIR_GRPC_NONE;
     bool down_blocked = req->session && req->down &&
                         (weir_hstream_pending(req->down) || weir_pass_waits(req, WEIR_SPLICE_UP));
-    bool up_full = req->up_open && (weir_hstream_pending(&req->conn->hs) ||
-                                    weir_pass_waits(req, WEIR_SPLICE_DOWN));
+    bool up_full = req->up_open &&
+                   (weir_hstream_pending(&req->conn->hs) || weir_pass_waits(req, WEIR_SPLICE_DOWN));
     bool client_owes = !req->to_up.ended && !req->own_answer && req->up_open && !up_full &&
                        !req->parked && !client_may_wait(req) &&
                        req->to_up.owed < WEIR_STREAM_HIGH_BYTES;
@@ -106,11 +106,13 @@ static bool body_too_slow(const struct weir_req *req, uint64_t now_ms)
 
 /* Bytes of the connection that the client has; where it has many streams, counted from any point at all: what it took of
  * the answers to its PINGs is nothing. */
-static int64_t acked(const struct weir_session *session)
+static int64_t acked(const struct weir_req *req)
 {
+    const struct weir_session *session = req->session;
     uint64_t out = session->multiplexed ? 0 : session->bytes_out;
 
-    return (int64_t)out - (int64_t)weir_stream_unacked(session->stream);
+    return (int64_t)out - (int64_t)weir_stream_unacked(session->stream) -
+           (int64_t)weir_pass_waits(req, WEIR_SPLICE_UP);
 }
 
 static uint64_t left_of(const struct weir_req *req)
@@ -123,7 +125,7 @@ static uint64_t left_of(const struct weir_req *req)
 static void time_client(struct weir_req *req, uint64_t left)
 {
     req->left = left;
-    req->acked = acked(req->session);
+    req->acked = acked(req);
 }
 
 void weir_req_await_client(struct weir_req *req)

@@ -189,7 +189,7 @@ static void account(struct weir_req *req, unsigned dir, uint64_t taken)
 }
 
 /* The other side takes no more now: its time counts from here. */
-static void blocked(struct weir_req *req, unsigned dir, uint64_t taken)
+static void blocked(struct weir_req *req, unsigned dir)
 {
     struct weir_pass *pass = &req->passes[dir];
 
@@ -199,10 +199,7 @@ static void blocked(struct weir_req *req, unsigned dir, uint64_t taken)
         req->blocked_ever = true;
         return;
     }
-    if (taken) {
-        req->send_ms = req->worker->loop.now_ms;
-        weir_req_time_client(req);
-    }
+    weir_req_await_client(req);
     if (!pass->pump.from && req->to_up.end_sent) /* all is on its way: the upstream is free */
         weir_exchange_release(req);
 }
@@ -222,7 +219,7 @@ void weir_pass_run(struct weir_req *req, unsigned dir)
         account(req, dir, taken);
     switch (end) {
     case WEIR_PUMP_BLOCKED:
-        blocked(req, dir, taken);
+        blocked(req, dir);
         break;
     case WEIR_PUMP_WAITS:
     case WEIR_PUMP_AGAIN:

@@ -14,8 +14,8 @@ struct weir_pass {
     struct weir_pump pump; /* from: NULL when all has been taken */
     uint64_t bytes;        /* that have passed by so far */
     bool on;
-    bool never;   /* asked, and answered for good */
-    uint8_t why;  /* enum weir_splice_why; counted */
+    bool never;  /* asked, and answered for good */
+    uint8_t why; /* enum weir_splice_why; counted */
 };
 
 /** Does what comes from here on pass by? Called where nothing of the direction is lent by a feed. */

@@ -64,6 +64,17 @@ static void req_free(struct weir_req *req)
     weir_arena_fini(&arena);
 }
 
+void weir_req_drop(struct weir_req *req)
+{
+    weir_assert(!req->pins && !req->running && !req->session && !req->conn);
+    weir_timer_stop(&req->worker->loop.wheel, &req->timer);
+    weir_dir_fini(&req->to_up);
+    weir_dir_fini(&req->to_down);
+    weir_buf_clear(&req->replay);
+    req->over = true;
+    req_free(req);
+}
+
 bool weir_req_unpin(struct weir_req *req)
 {
     bool over = req->over;
@@ -408,18 +419,28 @@ static uint64_t spliced(const struct weir_req *req, unsigned dir)
     return req->tunnel ? req->tunnel->splice.bytes[dir] : weir_pass_bytes(req, dir);
 }
 
+static struct weir_route_stats *stats_of(struct weir_wlistener *wl, const struct weir_route *route)
+{
+    return &wl->stats->routes[route ? route->index : wl->stats->routes_count - 1];
+}
+
+void weir_req_stats(struct weir_wlistener *wl, const struct weir_route *route, int status,
+                    uint64_t took_us, const struct weir_error *error)
+{
+    struct weir_route_stats *row = stats_of(wl, route);
+
+    weir_codes_add(&row->codes, (unsigned)status);
+    weir_histogram_add(&row->duration, took_us);
+    weir_count(&wl->stats->in_flight, (uint64_t)-1);
+    if (error->code)
+        weir_error_stats_add(&wl->worker->stats.errors, error);
+}
+
 static void req_count(struct weir_req *req, int status, uint64_t took_us)
 {
-    struct weir_listener_stats *stats = req->wl->stats;
-    unsigned row = req->route ? req->route->index : stats->routes_count - 1;
-
-    weir_codes_add(&stats->routes[row].codes, (unsigned)status);
-    weir_histogram_add(&stats->routes[row].duration, took_us);
+    weir_req_stats(req->wl, req->route, status, took_us, &req->error);
     if (weir_req_is_grpc(req))
-        weir_grpc_stats_add(&stats->routes[row], weir_grpc_outcome(req));
-    weir_count(&stats->in_flight, (uint64_t)-1);
-    if (req->error.code)
-        weir_error_stats_add(&req->worker->stats.errors, &req->error);
+        weir_grpc_stats_add(stats_of(req->wl, req->route), weir_grpc_outcome(req));
     weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_IN],
                req->to_up.bytes - spliced(req, WEIR_SPLICE_DOWN));
     weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_OUT],

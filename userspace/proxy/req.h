@@ -153,6 +153,12 @@ static inline void weir_req_pin(struct weir_req *req)
 }
 /** Undoes a pin; the memory may go. Is the request still in progress? */
 bool weir_req_unpin(struct weir_req *req);
+/** What it was for goes on without it: only its memory goes, nothing is counted or logged. It is parted from its session, and
+ * has no connection. */
+void weir_req_drop(struct weir_req *req);
+/** One that is over is counted: by status, duration, error. */
+void weir_req_stats(struct weir_wlistener *wl, const struct weir_route *route, int status,
+                    uint64_t took_us, const struct weir_error *error);
 /** The client has gone: everything is let go. */
 void weir_req_client_gone(struct weir_req *req, enum weir_err why);
 /** Remembers the first error. */

@@ -2,7 +2,7 @@
 #include "proxy/session.h"
 
 #include "net/tls.h"
-#include "proxy/req.h"
+#include "proxy/tunnel_light.h"
 
 #include <stdlib.h>
 
@@ -27,6 +27,16 @@ static struct weir_loop *loop_of(const struct weir_session *session)
 /* --- close --------------------------------------------------------------------------
  */
 
+void weir_session_drop_held(struct weir_session *session)
+{
+    if (!session->held)
+        return;
+    weir_later_cancel(&session->held->later);
+    weir_buf_clear(&session->held->bytes);
+    free(session->held);
+    session->held = NULL;
+}
+
 void weir_session_free(struct weir_session *session)
 {
     struct weir_worker *worker = session->wl->worker;
@@ -40,17 +50,15 @@ void weir_session_free(struct weir_session *session)
     } else if (!session->raw) {
         weir_h1_fini(&session->h1);
     }
-    if (session->held) {
-        weir_later_cancel(&session->held->later);
-        weir_buf_clear(&session->held->bytes);
-        free(session->held);
-    }
+    weir_session_drop_held(session);
     weir_list_remove(&session->link);
     weir_slab_put(&worker->sessions, session);
 }
 
 void weir_session_close(struct weir_session *session, bool reset)
 {
+    bool light = session->state == WEIR_SESSION_TUNNEL;
+
     if (session->closed)
         return;
     session->closed = true;
@@ -62,6 +70,8 @@ void weir_session_close(struct weir_session *session, bool reset)
         else
             weir_req_client_gone(req, WEIR_ECLIENTGONE);
     }
+    if (light)
+        weir_light_stop(session);
     weir_stream_close(session->stream, reset);
 }
 

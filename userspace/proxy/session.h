@@ -9,7 +9,8 @@
  *
  * ALPN or the first bytes choose the codec: h1 has one request after the other, h2 many at a time (session_mux.c); those
  * in progress are the list `reqs`. A listener of `protocol: tcp` has no codec: its sessions go from HANDSHAKE to ACTIVE, with
- * one request that becomes a tunnel as soon as there is a connection to a server; nothing is read before (session_raw.c).
+ * one request that becomes a tunnel as soon as there is a connection to a server; nothing is read before (session_raw.c). When
+ * that has lasted a moment the request goes, and the session is TUNNEL (tunnel_light.h).
  */
 #ifndef PROXY_SESSION_H
 #define PROXY_SESSION_H
@@ -30,6 +31,14 @@ struct weir_held {
         bool known;
         uint8_t ip[16];
     } to; /* where the client had connected to, as a PROXY header said; kept where a server is told */
+};
+
+/** A tunnel without a request, where the codec would be (tunnel_light.h). */
+struct weir_light {
+    struct weir_splice_owner owner;
+    struct weir_splice splice;
+    struct weir_light_more *more;
+    uint64_t began_us;
 };
 
 enum weir_session_stage { WEIR_STAGE_NONE, WEIR_STAGE_PROXY, WEIR_STAGE_HELLO };
@@ -60,6 +69,7 @@ struct weir_session {
             struct weir_h2 *h2;
             struct weir_later flush;
         } mux;
+        struct weir_light light; /* in the state TUNNEL, and behind it */
     };
     struct weir_req *reqs; /* in progress; the newest first */
     struct weir_held *held;
@@ -117,6 +127,8 @@ int weir_session_need_held(struct weir_session *session) __attribute__((warn_unu
 /** Keeps bytes that cannot be fed yet; the client waits meanwhile. 0 or WEIR_ENOMEM. */
 int weir_session_hold(struct weir_session *session, const uint8_t *data, size_t len)
     __attribute__((warn_unused_result));
+/** Nothing will be held any more. */
+void weir_session_drop_held(struct weir_session *session);
 /** What is held is fed at the end of the turn. */
 void weir_session_feed_held(struct weir_session *session);
 extern const struct weir_stream_sink weir_session_stream_sink;

@@ -112,6 +112,8 @@ static void sweep_state(struct weir_wlistener *wl, enum weir_session_state state
 
 static bool has_tunnel(const struct weir_session *session)
 {
+    if (session->state == WEIR_SESSION_TUNNEL)
+        return true;
     for (const struct weir_req *req = session->reqs; req; req = req->session_next)
         if (req->tunnel)
             return true;
@@ -188,6 +190,8 @@ void weir_sessions_press(struct weir_wlistener *wl)
             for (struct weir_req *req = session->reqs; req; req = req->session_next)
                 weir_exchange_press(req);
         }
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_TUNNEL])
+        weir_splice_press(&weir_list_entry(link, struct weir_session, link)->light.splice);
 }
 
 void weir_sessions_drain(struct weir_wlistener *wl)

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** splice_policy.c: kernel.splice: what is in force for a request or a tunnel, and its change at run time (`weir set`). */
-#include "proxy/req.h"
+#include "proxy/tunnel_light.h"
+
+static enum weir_splice_policy policy_of(const struct weir_wlistener *wl,
+                                         const struct weir_route *route)
+{
+    int own = route->conf->splice ?: wl->listener->conf->splice;
+    int top = atomic_load_explicit(&wl->worker->service->splice, memory_order_relaxed);
+
+    return (enum weir_splice_policy)(own && top != WEIR_SPLICE_OFF ? own : top);
+}
 
 enum weir_splice_policy weir_req_splice(const struct weir_req *req)
 {
-    int own = req->route->conf->splice ?: req->wl->listener->conf->splice;
-    int top = atomic_load_explicit(&req->worker->service->splice, memory_order_relaxed);
-
-    return (enum weir_splice_policy)(own && top != WEIR_SPLICE_OFF ? own : top);
+    return policy_of(req->wl, req->route);
 }
 
 /* Workers follow when they next look (worker.c). */
@@ -33,5 +39,11 @@ void weir_sessions_splice(struct weir_wlistener *wl)
             if (req->tunnel)
                 weir_tunnel_splice(req->tunnel);
         }
+    }
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_TUNNEL])
+    {
+        struct weir_light *light = &weir_list_entry(link, struct weir_session, link)->light;
+
+        weir_splice_set_policy(&light->splice, policy_of(wl, light->more->route));
     }
 }

@@ -8,7 +8,7 @@
  *   open ──both sent FIN, all drained──▶ closing ──both streams closed──▶ the request finishes
  *     └──error, idle, stop──▶ closing (RST)
  */
-#include "proxy/tunnel.h"
+#include "proxy/tunnel_light.h"
 
 #include "proxy/exchange.h"
 #include "proxy/tunnel_stream.h"
@@ -83,24 +83,27 @@ void weir_tunnel_stop(struct weir_tunnel *tunnel)
 /* --- what the splice says -----------------------------------------------------------------------
  */
 
-static void broke(struct weir_tunnel *tunnel, enum weir_err err, enum weir_by by)
+struct weir_error weir_tunnel_error(enum weir_err err, unsigned side)
 {
-    weir_req_note_error(tunnel->req, err, by, WEIR_RETRY_NO, 0, "tunnel");
-    tunnel_end(tunnel, true);
+    enum weir_err code = err != WEIR_ERESET         ? err
+                         : side == WEIR_SPLICE_DOWN ? WEIR_ECLIENTGONE
+                                                    : WEIR_EUPRESET;
+
+    return (struct weir_error){ code,
+                                side == WEIR_SPLICE_DOWN ? WEIR_BY_CLIENT
+                                : side == WEIR_SPLICE_UP ? WEIR_BY_UPSTREAM
+                                                         : WEIR_BY_US,
+                                WEIR_RETRY_NO, 0, "tunnel" };
 }
 
 static void on_over(struct weir_splice_owner *owner, enum weir_err err, unsigned side)
 {
     struct weir_tunnel *tunnel = tunnel_of(owner);
+    struct weir_error error = weir_tunnel_error(err, side);
 
-    if (!err)
-        tunnel_end(tunnel, false);
-    else if (side == WEIR_SPLICE_DOWN)
-        broke(tunnel, err == WEIR_ERESET ? WEIR_ECLIENTGONE : err, WEIR_BY_CLIENT);
-    else if (side == WEIR_SPLICE_UP)
-        broke(tunnel, err == WEIR_ERESET ? WEIR_EUPRESET : err, WEIR_BY_UPSTREAM);
-    else
-        broke(tunnel, err, WEIR_BY_US);
+    if (err)
+        weir_req_note_error(tunnel->req, error.code, error.by, error.retry, error.sys, error.where);
+    tunnel_end(tunnel, err != WEIR_OK);
 }
 
 static void down_closed(struct weir_tunnel *tunnel)
@@ -127,28 +130,34 @@ static void on_closed(struct weir_splice_owner *owner, unsigned side)
 }
 
 /* Milliseconds without a byte that it may have; UINT64_MAX: any. */
-static uint64_t idle_max_ms(const struct weir_tunnel *tunnel)
+static uint64_t idle_max_ms(const struct weir_splice *splice, const struct weir_timeouts *t)
 {
-    const struct weir_timeouts *t = weir_req_timeouts(tunnel->req);
-    bool half = weir_splice_eof(&tunnel->splice, WEIR_SPLICE_DOWN) ||
-                weir_splice_eof(&tunnel->splice, WEIR_SPLICE_UP);
+    bool half =
+        weir_splice_eof(splice, WEIR_SPLICE_DOWN) || weir_splice_eof(splice, WEIR_SPLICE_UP);
     uint64_t max = t->tunnel < 0 ? UINT64_MAX : (uint64_t)t->tunnel;
 
     return half && t->half_closed >= 0 && (uint64_t)t->half_closed < max ? (uint64_t)t->half_closed
                                                                          : max;
 }
 
+bool weir_tunnel_idle(struct weir_splice *splice, const struct weir_timeouts *timeouts)
+{
+    uint64_t idle = weir_splice_idle_ms(splice), max = idle_max_ms(splice, timeouts);
+
+    if (idle >= max && weir_splice_stands(splice))
+        return true;
+    weir_splice_look_after(splice, idle < max ? max - idle : max);
+    return false;
+}
+
 static void on_look(struct weir_splice_owner *owner)
 {
     struct weir_tunnel *tunnel = tunnel_of(owner);
-    uint64_t idle = weir_splice_idle_ms(&tunnel->splice), max = idle_max_ms(tunnel);
 
-    if (idle < max)
-        weir_splice_look_after(&tunnel->splice, max - idle);
-    else if (!weir_splice_stands(&tunnel->splice))
-        weir_splice_look_after(&tunnel->splice, max);
-    else
-        broke(tunnel, WEIR_ETIMEDOUT, WEIR_BY_US);
+    if (weir_light_take(tunnel))
+        return;
+    if (weir_tunnel_idle(&tunnel->splice, weir_req_timeouts(tunnel->req)))
+        on_over(owner, WEIR_ETIMEDOUT, WEIR_SPLICE_US);
 }
 
 static const struct weir_splice_sink splice_sink = {
@@ -213,9 +222,9 @@ static void note_tls(struct weir_tunnel *tunnel, struct weir_stream *down)
     if (!tunnel->tls)
         return;
     *tunnel->tls = (struct weir_tls_info){ .version = tls->version,
-                                               .cipher = tls->cipher,
-                                               .sni = weir_arena_copy(&req->arena, tls->sni),
-                                               .resumed = tls->resumed };
+                                           .cipher = tls->cipher,
+                                           .sni = weir_arena_copy(&req->arena, tls->sni),
+                                           .resumed = tls->resumed };
 }
 
 static void start_failed(struct weir_req *req)

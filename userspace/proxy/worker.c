@@ -7,7 +7,7 @@
 #include "proxy/req.h"
 #include "proxy/room.h"
 #include "proxy/session.h"
-#include "proxy/tunnel.h"
+#include "proxy/tunnel_light.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +70,7 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
     worker->id = id;
     worker->splice = service->splice;
     weir_slab_init(&worker->sessions, sizeof(struct weir_session));
+    weir_slab_init(&worker->lights, sizeof(struct weir_light_more));
     weir_splicer_init(&worker->splicer, &worker->loop, &service->splice_budget,
                       &worker->stats.splice);
     err = weir_h2_shared_init(&worker->h2, &worker->loop.bufs, &worker->loop.now_ms);
@@ -125,6 +126,7 @@ void weir_worker_fini(struct weir_worker *worker)
     free(worker->budgets);
     weir_match_scratch_free(worker->scratch);
     weir_slab_fini(&worker->sessions);
+    weir_slab_fini(&worker->lights);
     weir_sockmap_close(&worker->splicer);
     weir_splicer_fini(&worker->splicer);
     weir_h2_shared_fini(&worker->h2);
@@ -254,6 +256,7 @@ static void on_sweep(struct weir_timer *timer, void *arg)
     if (trim) {
         weir_loop_trim(&worker->loop);
         weir_slab_trim(&worker->sessions);
+        weir_slab_trim(&worker->lights);
         weir_splicer_trim(&worker->splicer);
         weir_h2_shared_trim(&worker->h2);
     }
@@ -354,18 +357,25 @@ static void tell_mover(struct weir_session_status *status, unsigned dir, enum we
     status->moves.bytes[dir] = bytes;
 }
 
+/* Of a whole connection that is a tunnel. */
+static const struct weir_splice *splice_of(const struct weir_session *session)
+{
+    if (session->state == WEIR_SESSION_TUNNEL)
+        return &session->light.splice;
+    return session->tunnel ? &session->tunnel->splice : NULL;
+}
+
 /* Of a tunnel, or of the request in progress: of many, all that can be said is that they share a connection. */
 static void tell_moves(const struct weir_session *session, struct weir_session_status *status)
 {
+    const struct weir_splice *splice = splice_of(session);
     const struct weir_req *req = session->reqs;
 
-    if (session->closed || (!session->tunnel && !req))
+    if (session->closed || (!splice && !req))
         return;
-    status->moves.what = session->tunnel ? WEIR_STR("tunnel") : WEIR_STR("exchange");
+    status->moves.what = splice ? WEIR_STR("tunnel") : WEIR_STR("exchange");
     for (unsigned dir = 0; dir < 2; dir++) {
-        if (session->tunnel) {
-            const struct weir_splice *splice = &session->tunnel->splice;
-
+        if (splice) {
             tell_mover(status, dir, (enum weir_mover)splice->dir[dir].mover,
                        (enum weir_splice_why)splice->dir[dir].why, splice->bytes[dir]);
         } else if (weir_pass_on(req, dir)) {
@@ -383,7 +393,9 @@ void weir_worker_each_session(struct weir_worker *worker,
                               void (*fn)(void *arg, const struct weir_session_status *status),
                               void *arg)
 {
-    static const char *const states[] = { "handshake", "head", "idle", "active", "closing" };
+    static const char *const states[] = {
+        "handshake", "head", "idle", "active", "closing", "tunnel"
+    };
     uint64_t now = worker->loop.now_ms;
 
     for (unsigned i = 0; i < worker->service->listener_count; i++)
@@ -393,6 +405,7 @@ void weir_worker_each_session(struct weir_worker *worker,
                 struct weir_session *session = weir_list_entry(link, struct weir_session, link);
                 const struct weir_tls_info *tls =
                     session->closed ? NULL : weir_stream_tls(session->stream);
+                const struct weir_splice *splice = splice_of(session);
                 struct weir_addr addr;
                 char client[WEIR_ADDR_TEXT_MAX];
                 struct weir_session_status status = {
@@ -410,12 +423,15 @@ void weir_worker_each_session(struct weir_worker *worker,
 
                 weir_session_addr(session, &addr);
                 status.client = (struct weir_str){ client, weir_addr_print(&addr, client) };
-                if (session->tunnel) {
-                    const struct weir_splice *splice = &session->tunnel->splice;
-
+                if (splice) {
                     status.bytes_in += splice->bytes[WEIR_SPLICE_DOWN];
                     status.bytes_out += splice->bytes[WEIR_SPLICE_UP];
                     status.idle_ms = session->closed ? 0 : weir_splice_idle_ms(splice);
+                }
+                if (state == WEIR_SESSION_TUNNEL) {
+                    status.route = weir_light_route(session);
+                    status.upstream = weir_light_upstream(session);
+                    status.server = weir_light_server(session);
                 }
                 if (session->reqs) { /* of many: the newest */
                     status.route = weir_req_route(session->reqs);

@@ -29,6 +29,7 @@ enum weir_session_state {
     WEIR_SESSION_ACTIVE,    /* a request has it; the request has its own timer */
     WEIR_SESSION_CLOSING, /* answered, flushing or lingering; WEIR_DRAIN_LINGER_MS or timeouts.send
                            */
+    WEIR_SESSION_TUNNEL, /* bytes alone, and no request any more (tunnel_light.h); timed by itself */
     WEIR_SESSION_STATES,
 };
 
@@ -76,6 +77,7 @@ struct weir_worker {
     pthread_t thread;
     bool started;
     struct weir_slab sessions;
+    struct weir_slab lights; /* struct weir_light_more */
     struct weir_splicer splicer;
     struct weir_h2_shared h2;
     struct weir_wlistener *listeners;
@@ -128,7 +130,7 @@ struct weir_service {
     struct weir_gate gate;          /* of all listeners together */
     struct weir_splice_budget splice_budget;
     _Atomic int splice; /* enum weir_splice_policy: of the top, as it is now */
-    bool fds_bound; /* gate: as many as file descriptors allow, not as limits.connections */
+    bool fds_bound;     /* gate: as many as file descriptors allow, not as limits.connections */
     _Atomic uint64_t starved_ms; /* when one was missing last */
     _Atomic bool pressure;       /* above limits.memory */
     _Atomic uint64_t resident_bytes, limit_bytes;

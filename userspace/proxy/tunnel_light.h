@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * tunnel_light.h: a tunnel that has lasted a moment, without its request. A request is 4 KiB; what a tunnel still needs of it
+ * (its route, its server, what its line in the log says) lies where the session's codec would be, and in 64 bytes beside it.
+ * Of connections of `protocol: tcp`: WEIR_SESSION_TUNNEL. Others keep their request: a log tells much of it.
+ */
+#ifndef PROXY_TUNNEL_LIGHT_H
+#define PROXY_TUNNEL_LIGHT_H
+
+#include "proxy/tunnel.h"
+
+struct weir_light_more {
+    uint8_t id[16]; /* of the log, in hexadecimal there */
+    struct weir_cluster_view *view;
+    struct weir_server *server;
+    const struct weir_route *route;
+    struct weir_tls_info *tls; /* and its texts behind it; NULL: none */
+    uint32_t connect_us;
+    uint16_t cluster;
+    uint8_t attempts;
+    bool slot : 1;
+    uint8_t closed : 2; /* streams that are gone */
+};
+_Static_assert(sizeof(struct weir_light_more) <= 64, "an idle tunnel is small");
+
+/** In weir_splice_sink.on_look: the tunnel, and its request, are gone when this is true. */
+bool weir_light_take(struct weir_tunnel *tunnel);
+/** The session closes. */
+void weir_light_stop(struct weir_session *session);
+struct weir_str weir_light_route(const struct weir_session *session);
+struct weir_str weir_light_upstream(const struct weir_session *session);
+struct weir_str weir_light_server(const struct weir_session *session);
+
+#endif
