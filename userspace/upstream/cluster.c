@@ -78,6 +78,26 @@ static struct weir_tls_client *cluster_tls(const struct weir_cluster_conf *conf,
     return weir_tls_client_new(&tls, fault);
 }
 
+/* What it is made of may be gone before it is. */
+static int cluster_own(struct weir_cluster *cluster, const struct weir_cluster_conf *conf,
+                       const struct weir_upstreams_opts *opts)
+{
+    weir_arena_init(&cluster->arena, NULL);
+    if (opts->limits) {
+        cluster->limits_own = *opts->limits;
+        cluster->limits = &cluster->limits_own;
+    }
+    if (opts->h2) {
+        cluster->h2_own = *opts->h2;
+        cluster->h2 = &cluster->h2_own;
+    }
+    cluster->conf = &cluster->conf_own;
+    if (weir_cluster_conf_copy(&cluster->conf_own, conf, &cluster->arena))
+        return WEIR_ENOMEM;
+    cluster->stamp = weir_cluster_conf_stamp(cluster->conf); /* before they are read */
+    return 0;
+}
+
 struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
                                       const struct weir_upstreams_opts *opts,
                                       struct weir_tls_fault *fault)
@@ -92,16 +112,17 @@ struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
         snprintf(fault->text, sizeof(fault->text), "%s", weir_err_text(WEIR_ENOMEM));
         return NULL;
     }
-    cluster->conf = conf;
     cluster->log = opts->log;
-    cluster->limits = opts->limits;
-    cluster->h2 = opts->h2;
     cluster->workers = opts->workers;
     pthread_mutex_init(&cluster->lock, NULL);
+    if (cluster_own(cluster, conf, opts)) {
+        snprintf(fault->text, sizeof(fault->text), "%s", weir_err_text(WEIR_ENOMEM));
+        goto free;
+    }
     if (cluster_source(cluster, fault) || cluster_servers(cluster, fault))
         goto free;
     if (conf->tls_on) {
-        cluster->tls = cluster_tls(conf, fault);
+        cluster->tls = cluster_tls(cluster->conf, fault);
         if (!cluster->tls)
             goto free;
     }
@@ -129,6 +150,7 @@ void weir_cluster_free(struct weir_cluster *cluster)
     pthread_mutex_destroy(&cluster->lock);
     free(cluster->servers);
     free(cluster->views);
+    weir_arena_fini(&cluster->arena);
     free(cluster);
 }
 
@@ -175,7 +197,7 @@ void weir_cluster_changed(struct weir_cluster *cluster)
     pthread_mutex_unlock(&cluster->lock);
 }
 
-static struct weir_server *cluster_find(struct weir_cluster *cluster, struct weir_str name)
+struct weir_server *weir_cluster_find(struct weir_cluster *cluster, struct weir_str name)
 {
     for (unsigned i = 0; i < cluster->count; i++)
         if (weir_str_eq(cluster->servers[i].conf->address, name))
@@ -185,7 +207,7 @@ static struct weir_server *cluster_find(struct weir_cluster *cluster, struct wei
 
 int weir_cluster_set_weight(struct weir_cluster *cluster, struct weir_str name, int weight)
 {
-    struct weir_server *server = cluster_find(cluster, name);
+    struct weir_server *server = weir_cluster_find(cluster, name);
 
     if (!server)
         return WEIR_ENOENT;
@@ -199,7 +221,7 @@ int weir_cluster_set_weight(struct weir_cluster *cluster, struct weir_str name, 
 int weir_cluster_set_state(struct weir_cluster *cluster, struct weir_str name,
                            enum weir_server_state state)
 {
-    struct weir_server *server = cluster_find(cluster, name);
+    struct weir_server *server = weir_cluster_find(cluster, name);
 
     if (!server)
         return WEIR_ENOENT;

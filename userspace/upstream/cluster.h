@@ -61,12 +61,12 @@ struct weir_upstreams_opts {
     struct weir_log *log;
     unsigned workers;
     const struct weir_dns_conf *dns;
-    const struct weir_guard_limits *limits; /* of answers' heads; outlives the clusters */
+    const struct weir_guard_limits *limits; /* of answers' heads */
     const struct weir_h2_limits *h2; /* what a connection of HTTP/2 may cost; NULL: the defaults */
 };
 
-/** NULL with *fault filled when an address, a certificate or a combination is wrong. `conf`
- * outlives the cluster. */
+/** NULL with *fault filled when an address, a certificate or a combination is wrong. Of `conf` it keeps a
+ * copy; a balancer of a program's own outlives it. */
 struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
                                       const struct weir_upstreams_opts *opts,
                                       struct weir_tls_fault *fault);
@@ -119,6 +119,27 @@ enum weir_server_state { WEIR_SERVER_READY, WEIR_SERVER_DRAIN };
 int weir_cluster_set_weight(struct weir_cluster *cluster, struct weir_str server, int weight);
 int weir_cluster_set_state(struct weir_cluster *cluster, struct weir_str server,
                            enum weir_server_state state);
+
+/* cluster_succeed.c: at a reload another cluster takes the place of one of the same name. Both live until what has begun
+ * with the old one has ended. One thread calls these, but for the views' part. */
+/** Would a cluster that is made of these be like this one? Then it may stay. */
+bool weir_cluster_is_of(const struct weir_cluster *cluster, const struct weir_cluster_conf *conf,
+                        const struct weir_upstreams_opts *opts);
+/** Before the new one is used: it knows of its servers what the old one knows (health, addresses, weights and states that
+ * were set at run time), and tells what was counted there. */
+void weir_cluster_succeed(struct weir_cluster *cluster, struct weir_cluster *old);
+/** The old one, whose views are all quiet, is about to be freed: what it has counted stays with its successor. */
+void weir_cluster_retire(struct weir_cluster *old);
+/** This worker's part: idle connections to servers that both have go to the new view, where the clusters connect alike; the
+ * others are closed, and what is still in use will be. */
+void weir_cluster_view_succeed(struct weir_cluster_view *view, struct weir_cluster_view *old);
+/** No cluster takes its place: idle connections are closed, and those in use when they are given back. */
+void weir_cluster_view_retire(struct weir_cluster_view *old);
+/** After weir_cluster_view_close: is nothing of it under way any more? When all views of a cluster are quiet, and every
+ * worker has turned its loop once more, they may be freed. */
+bool weir_cluster_view_is_quiet(const struct weir_cluster_view *view);
+/** The view of a worker. */
+struct weir_cluster_view *weir_cluster_view_of(const struct weir_cluster *cluster, unsigned id);
 
 /** For the admin socket and the metrics; any thread. */
 struct weir_server_status {

@@ -14,7 +14,7 @@ static const unsigned upconn_may[] = {
     [UPCONN_READY] = MAY(HELD) | MAY(IDLE) | MAY(READY) | MAY(CLOSING),
     [UPCONN_HELD] = MAY(RELEASING) | MAY(IDLE) | MAY(READY) | MAY(DETACHED) | MAY(CLOSING),
     [UPCONN_RELEASING] = MAY(IDLE) | MAY(READY) | MAY(CLOSING),
-    [UPCONN_IDLE] = MAY(HELD) | MAY(READY) | MAY(GIVING) | MAY(CLOSING),
+    [UPCONN_IDLE] = MAY(HELD) | MAY(READY) | MAY(GIVING) | MAY(DETACHED) | MAY(CLOSING),
     [UPCONN_GIVING] = 0,
     [UPCONN_DETACHED] = 0,
     [UPCONN_CLOSING] = 0,
@@ -193,6 +193,38 @@ void weir_pool_offer(struct weir_upconn *conn)
         pool_keep(conn);
     else
         weir_upconn_close(conn);
+}
+
+bool weir_pool_move(struct weir_upconn *conn, struct weir_cluster_view *view,
+                    struct weir_server *server)
+{
+    struct weir_server_view *sv = server_view(view, server);
+    struct weir_upconn *moved;
+    uint32_t epoch = 0;
+
+    if (!weir_server_is_wanted(sv, &conn->addr, &epoch) || !weir_slot_take(server))
+        return false;
+    moved = weir_upconn_new(view, server);
+    if (!moved) {
+        weir_slot_put(view, server);
+        return false;
+    }
+    moved->slot = true;
+    moved->requests = conn->requests;
+    moved->born_ms = conn->born_ms;
+    moved->idle_since_ms = conn->idle_since_ms;
+    moved->addr = conn->addr;
+    moved->epoch = epoch;
+    moved->stream = conn->stream;
+    weir_upconn_set_state(conn, UPCONN_DETACHED);
+    weir_upconn_free(conn);
+    weir_stream_set_sink(moved->stream, &weir_upconn_sink, moved);
+    weir_upconn_begin(moved);
+    weir_upconn_set_state(moved, UPCONN_IDLE);
+    if (view->idle > view->idle_max)
+        weir_upconn_close(weir_list_entry(view->lru.prev, struct weir_upconn, lru));
+    pool_arm_sweep(view);
+    return true;
 }
 
 static struct weir_upconn *pool_newest(struct weir_server_view *sv)

@@ -12,6 +12,7 @@
 #ifndef UPSTREAM_STATE_H
 #define UPSTREAM_STATE_H
 
+#include "base/arena.h"
 #include "base/log_rate.h"
 #include "upstream/pool.h"
 
@@ -42,6 +43,11 @@ enum weir_server_kind { WEIR_SERVER_LITERAL, WEIR_SERVER_NAME, WEIR_SERVER_SRV }
 
 struct weir_health;
 
+/* What a server of this name has counted in clusters that are gone. */
+struct weir_past {
+    uint64_t requests_new, requests_reused, opened, failed;
+};
+
 struct weir_server {
     struct weir_cluster *cluster;
     const struct weir_server_conf *conf;
@@ -60,6 +66,7 @@ struct weir_server {
     unsigned addr_count;
     char last_fault[160];
     struct weir_log_rate failures;
+    struct weir_past past;              /* under the lock */
     struct weir_resolution *resolution; /* of the home loop, as what follows */
     bool resolved;                      /* it had an answer */
     struct weir_health *health;
@@ -67,12 +74,19 @@ struct weir_server {
 };
 
 struct weir_cluster {
-    const struct weir_cluster_conf *conf;
+    const struct weir_cluster_conf *conf; /* ours: conf_own, in `arena` */
+    struct weir_cluster_conf conf_own;
+    struct weir_arena arena;
+    uint64_t stamp; /* of the files that conf names, as they were read */
     struct weir_log *log;
-    const struct weir_guard_limits *limits;
-    const struct weir_h2_limits *h2;
-    struct weir_tls_client *tls; /* NULL: plain */
-    struct weir_addr source;     /* len 0: the kernel's */
+    const struct weir_guard_limits *limits; /* ours: limits_own */
+    const struct weir_h2_limits *h2;        /* h2_own, or NULL */
+    struct weir_guard_limits limits_own;
+    struct weir_h2_limits h2_own;
+    struct weir_cluster *before, *after; /* of the same name: whom it replaced, who replaced it */
+    struct weir_cluster_totals past;     /* of those that are gone; under the lock */
+    struct weir_tls_client *tls;         /* NULL: plain */
+    struct weir_addr source;             /* len 0: the kernel's */
     _Atomic uint64_t version;
     pthread_mutex_t lock;
     unsigned workers, count;
@@ -174,7 +188,19 @@ static inline bool server_usable(const struct weir_server *server)
     return (flags & (WEIR_SERVER_ADDRESSED | WEIR_SERVER_DRAINING)) == WEIR_SERVER_ADDRESSED;
 }
 
+/* cluster_conf.c */
+/** A copy whose texts are in `arena`. 0 or WEIR_ENOMEM. */
+int weir_cluster_conf_copy(struct weir_cluster_conf *to, const struct weir_cluster_conf *from,
+                           struct weir_arena *arena) WEIR_MUST_CHECK;
+bool weir_cluster_conf_same(const struct weir_cluster_conf *a, const struct weir_cluster_conf *b);
+/** May a connection that was made for the one serve requests of the other? */
+bool weir_cluster_conf_connects_alike(const struct weir_cluster_conf *a,
+                                      const struct weir_cluster_conf *b);
+/** Changes when a file that a copy names does. */
+uint64_t weir_cluster_conf_stamp(const struct weir_cluster_conf *conf);
+
 /* cluster.c */
+struct weir_server *weir_cluster_find(struct weir_cluster *cluster, struct weir_str name);
 /** Tells every view that something has changed. Any thread, without the lock. */
 void weir_cluster_changed(struct weir_cluster *cluster);
 /** Makes one view look at its versions and its waiting acquires. Any thread. */
@@ -210,6 +236,10 @@ bool weir_choice_tried(const struct weir_peer_choice *choice, const struct weir_
 void weir_upconn_set_state(struct weir_upconn *conn, enum weir_upconn_state next);
 /** A connection without an exchange finds its next use: who waits, the idle list, or its end. */
 void weir_pool_offer(struct weir_upconn *conn);
+/** An idle connection goes to another view of the same worker, to whose cluster's servers it is connected alike; false: it
+ * stays. Those that have idled longest first. */
+bool weir_pool_move(struct weir_upconn *conn, struct weir_cluster_view *view,
+                    struct weir_server *server) WEIR_MUST_CHECK;
 /** Those that wait for this server look again: a connection was closed, or is not coming. */
 void weir_pool_retry(struct weir_cluster_view *view, struct weir_server_view *sv);
 /** Closes idle connections of this server; all, or those whose address is gone. */
@@ -263,6 +293,10 @@ void weir_share_forget(struct weir_acquire *acq);
 /** Makes those look again, on any worker, that wait for a slot or a connection of this server. */
 void weir_share_wake(struct weir_cluster_view *view, struct weir_server *server);
 void weir_share_fini(struct weir_cluster *cluster);
+
+/* status.c */
+void weir_cluster_totals_add(struct weir_cluster_totals *totals,
+                             const struct weir_cluster_totals *more);
 
 /* health.c */
 int weir_health_start(struct weir_server *server, struct weir_loop *loop);
