@@ -72,6 +72,13 @@ struct weir_filter {
     void (*logging)(struct weir_req *req, void *self);
     /** Frees `self`, once no request uses it. May be NULL. */
     void (*fini)(void *self);
+    /**
+     * At a reload, before requests see `self`: `before` is the filter of the same kind at the same place (listener, route,
+     * the n-th of its kind there) of the configuration in force, which requests go on using until they end. What should
+     * outlive a reload is shared, or copied, here. May come more than once for a `self` that several listeners share: the
+     * first one counts. May be NULL: `self` begins anew.
+     */
+    void (*adopt)(void *self, void *before);
 };
 
 /** The caller's per-request state; NULL when state_bytes is 0. */

@@ -21,7 +21,8 @@ struct rate_limit {
     const struct weir_rate_limit_conf *conf;
     enum { BY_CLIENT, BY_ROUTE, BY_HEADER } by;
     char *header;
-    struct rate_table table;
+    struct rate_table *table;
+    bool adopted;
 };
 
 static bool parse_key(struct rate_limit *limit, struct weir_str key)
@@ -72,7 +73,7 @@ static void rate_limit_fini(void *self)
 {
     struct rate_limit *limit = self;
 
-    rate_table_fini(&limit->table);
+    rate_table_put(limit->table);
     free(limit->header);
     free(limit);
 }
@@ -89,7 +90,9 @@ static void *rate_limit_create(const void *arg, char *fault, size_t fault_bytes)
     }
     limit->conf = conf;
     why = wrong(limit, conf);
-    if (!why && rate_table_init(&limit->table, conf->rate, burst_of(conf)))
+    if (!why)
+        limit->table = rate_table_new(conf->rate, burst_of(conf));
+    if (limit->table)
         return limit;
     snprintf(fault, fault_bytes, "%s", why ? why : "out of memory");
     rate_limit_fini(limit);
@@ -150,17 +153,40 @@ static enum weir_verdict refuse(struct weir_req *req, const struct rate_limit *l
     return WEIR_DONE;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Clients keep their debts; the table is shared where the limit is the same, so that what the old one's last requests do is
+ * counted too. Another key means other buckets. */
+static void rate_limit_adopt(void *self, void *before)
+{
+    struct rate_limit *limit = self, *old = before;
+
+    if (limit->adopted || limit->by != old->by ||
+        (limit->header && strcasecmp(limit->header, old->header) != 0))
+        return;
+    limit->adopted = true;
+    if (rate_table_alike(limit->table, old->table)) {
+        rate_table_put(limit->table);
+        limit->table = rate_table_get(old->table);
+    } else {
+        rate_table_copy(limit->table, old->table, now_ns());
+    }
+}
+
 static enum weir_verdict rate_limit_request(struct weir_req *req, void *self)
 {
     struct rate_limit *limit = self;
     char text[KEY_TEXT_MAX];
     struct weir_str key = key_of(req, limit, text);
     struct rate_answer answer;
-    struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    answer = rate_table_take(&limit->table, key.ptr, key.len,
-                             (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
+    answer = rate_table_take(limit->table, key.ptr, key.len, now_ns());
     return answer.ok ? WEIR_NEXT : refuse(req, limit, &answer);
 }
 
@@ -169,6 +195,7 @@ static const struct weir_filter rate_limit_filter = {
     .name = "rate_limit",
     .request = rate_limit_request,
     .fini = rate_limit_fini,
+    .adopt = rate_limit_adopt,
 };
 
 #define ROW(field, ...) .offset = offsetof(struct weir_rate_limit_conf, field), __VA_ARGS__

@@ -35,6 +35,7 @@ enum {
 };
 
 struct rate_table {
+    _Atomic unsigned refs;
     _Atomic uint64_t *slots; /* RATE_SLOTS */
     uint64_t key[2];
     uint64_t unit_ns;  /* of the times in slots */
@@ -48,9 +49,16 @@ struct rate_answer {
     uint64_t wait_ns; /* refused: until a request would pass */
 };
 
-/** `rate` a second, above 0; `burst` at least 1. False without memory or randomness. */
-bool rate_table_init(struct rate_table *table, double rate, uint64_t burst);
-void rate_table_fini(struct rate_table *table);
+/** `rate` a second, above 0; `burst` at least 1. NULL without memory or randomness. */
+struct rate_table *rate_table_new(double rate, uint64_t burst);
+struct rate_table *rate_table_get(struct rate_table *table);
+/** With the last one it is freed. */
+void rate_table_put(struct rate_table *table);
+/** Do both limit alike? Then they may be one. */
+bool rate_table_alike(const struct rate_table *a, const struct rate_table *b);
+/** Who is in debt in `from` is in `table`, which nobody uses yet, by as many requests; at most what it allows. Those that
+ * come while this runs may be missed. */
+void rate_table_copy(struct rate_table *table, struct rate_table *from, uint64_t now_ns);
 /** One request of a key (any bytes) at a time of a monotonic clock. Any thread. */
 struct rate_answer rate_table_take(struct rate_table *table, const void *key, size_t len,
                                    uint64_t now_ns);

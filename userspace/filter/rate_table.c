@@ -67,11 +67,10 @@ uint64_t rate_hash(const uint64_t key[2], const void *data, size_t len)
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-bool rate_table_init(struct rate_table *table, double rate, uint64_t burst)
+static void scale(struct rate_table *table, double rate, uint64_t burst)
 {
     double interval_ns = 1e9 / rate, horizon_ns = interval_ns * (double)burst;
 
-    memset(table, 0, sizeof(*table));
     table->unit_ns = 1 + (uint64_t)(horizon_ns / HORIZON_UNITS_MAX);
     if (interval_ns / INTERVAL_UNITS > (double)table->unit_ns)
         table->unit_ns = (uint64_t)(interval_ns / INTERVAL_UNITS);
@@ -79,16 +78,40 @@ bool rate_table_init(struct rate_table *table, double rate, uint64_t burst)
     if (!table->interval)
         table->interval = 1;
     table->horizon = table->interval * burst;
-    if (getentropy(table->key, sizeof(table->key)))
-        return false;
-    table->slots = calloc(RATE_SLOTS, sizeof(*table->slots));
-    return table->slots != NULL;
 }
 
-void rate_table_fini(struct rate_table *table)
+struct rate_table *rate_table_new(double rate, uint64_t burst)
 {
+    struct rate_table *table = calloc(1, sizeof(*table));
+
+    if (!table)
+        return NULL;
+    atomic_init(&table->refs, 1);
+    scale(table, rate, burst);
+    table->slots = calloc(RATE_SLOTS, sizeof(*table->slots));
+    if (table->slots && !getentropy(table->key, sizeof(table->key)))
+        return table;
+    rate_table_put(table);
+    return NULL;
+}
+
+struct rate_table *rate_table_get(struct rate_table *table)
+{
+    atomic_fetch_add_explicit(&table->refs, 1, memory_order_relaxed);
+    return table;
+}
+
+void rate_table_put(struct rate_table *table)
+{
+    if (!table || atomic_fetch_sub_explicit(&table->refs, 1, memory_order_acq_rel) != 1)
+        return;
     free(table->slots);
-    table->slots = NULL;
+    free(table);
+}
+
+bool rate_table_alike(const struct rate_table *a, const struct rate_table *b)
+{
+    return a->unit_ns == b->unit_ns && a->interval == b->interval && a->horizon == b->horizon;
 }
 
 /* What a slot owes at `now`: 0 for one that is free. */
@@ -145,4 +168,24 @@ struct rate_answer rate_table_take(struct rate_table *table, const void *key, si
             break;
     }
     return (struct rate_answer){ .ok = true };
+}
+
+void rate_table_copy(struct rate_table *table, struct rate_table *from, uint64_t now_ns)
+{
+    uint64_t then = now_ns / from->unit_ns, now = now_ns / table->unit_ns;
+
+    memcpy(table->key, from->key, sizeof(table->key)); /* a key has the same slot in both */
+    for (unsigned i = 0; i < RATE_SLOTS; i++) {
+        uint64_t slot = atomic_load_explicit(&from->slots[i], memory_order_relaxed);
+        double requests = (double)debt_of(from, slot, then) / (double)from->interval;
+        double debt = requests * (double)table->interval;
+
+        if (!(requests > 0))
+            continue;
+        if (debt > (double)table->horizon)
+            debt = (double)table->horizon;
+        atomic_store_explicit(&table->slots[i],
+                              (slot & ~TIME_MASK) | ((now + (uint64_t)debt) & TIME_MASK),
+                              memory_order_relaxed);
+    }
 }

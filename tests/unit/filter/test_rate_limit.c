@@ -38,107 +38,112 @@ static void test_rate(void **state)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         double interval_ns = 1e9 / cases[i].rate;
-        struct rate_table table;
+        struct rate_table *table;
         uint64_t now = 12345 * SECOND;
         unsigned passed = 0;
         struct rate_answer answer;
 
-        assert_true(rate_table_init(&table, cases[i].rate, cases[i].burst));
-        while (passed <= cases[i].burst && take(&table, "k", now))
+        table = rate_table_new(cases[i].rate, cases[i].burst);
+        assert_non_null(table);
+        while (passed <= cases[i].burst && take(table, "k", now))
             passed++;
         assert_int_equal(passed, cases[i].burst);
-        answer = rate_table_take(&table, "k", 1, now);
+        answer = rate_table_take(table, "k", 1, now);
         assert_true(answer.own);
         assert_true((double)answer.wait_ns <= interval_ns * 1.01 &&
                     (double)answer.wait_ns >= interval_ns * 0.98);
-        assert_false(take(&table, "k", now + (uint64_t)(interval_ns * 0.97)));
-        assert_true(take(&table, "k", now + (uint64_t)(interval_ns * 1.01)));
-        assert_false(take(&table, "k", now + (uint64_t)(interval_ns * 1.02)));
-        assert_true(take(&table, "other", now));
-        rate_table_fini(&table);
+        assert_false(take(table, "k", now + (uint64_t)(interval_ns * 0.97)));
+        assert_true(take(table, "k", now + (uint64_t)(interval_ns * 1.01)));
+        assert_false(take(table, "k", now + (uint64_t)(interval_ns * 1.02)));
+        assert_true(take(table, "other", now));
+        rate_table_put(table);
     }
 }
 
 /* 1000 seconds at twice the rate: what passes is the rate. */
 static void test_long_run(void **state)
 {
-    struct rate_table table;
+    struct rate_table *table;
     unsigned passed = 0;
 
-    assert_true(rate_table_init(&table, 10, 20));
+    table = rate_table_new(10, 20);
+    assert_non_null(table);
     for (unsigned i = 0; i < 20000; i++)
-        passed += take(&table, "k", SECOND + i * (SECOND / 20));
+        passed += take(table, "k", SECOND + i * (SECOND / 20));
     assert_true(passed >= 10000 && passed <= 10021);
-    rate_table_fini(&table);
+    rate_table_put(table);
 }
 
 /* A client that comes back after any time is as new. */
 static void test_old_slots(void **state)
 {
-    struct rate_table table;
+    struct rate_table *table;
     uint64_t now = SECOND;
 
-    assert_true(rate_table_init(&table, 100, 2));
+    table = rate_table_new(100, 2);
+    assert_non_null(table);
     for (unsigned i = 0; i < 3000; i++, now += (1ull << 20) * i + 20000000)
-        assert_true(take(&table, "k", now));
-    rate_table_fini(&table);
+        assert_true(take(table, "k", now));
+    rate_table_put(table);
 }
 
 /* An attacker with ten times more keys than slots does not give a heavy client a new bucket. */
 static void test_flood(void **state)
 {
-    struct rate_table table;
+    struct rate_table *table;
     uint64_t now = 7 * SECOND;
     unsigned passed = 0, flood_passed = 0;
     char key[32];
 
-    assert_true(rate_table_init(&table, 0.01, 50)); /* nothing is refilled meanwhile */
-    while (take(&table, "heavy", now))
+    table = rate_table_new(0.01, 50);
+    assert_non_null(table); /* nothing is refilled meanwhile */
+    while (take(table, "heavy", now))
         passed++;
     assert_int_equal(passed, 50);
     for (unsigned i = 0; i < 10 * RATE_SLOTS; i++) {
         snprintf(key, sizeof(key), "made-up-%u", i);
-        flood_passed += take(&table, key, now);
+        flood_passed += take(table, key, now);
         if (i % 5000 == 0)
-            assert_false(take(&table, "heavy", now));
+            assert_false(take(table, "heavy", now));
     }
-    assert_false(take(&table, "heavy", now));
+    assert_false(take(table, "heavy", now));
     assert_true(flood_passed > RATE_SLOTS);
     for (unsigned i = 10 * RATE_SLOTS; i < 60 * RATE_SLOTS;
          i++) { /* until every bucket owes all it may */
         snprintf(key, sizeof(key), "made-up-%u", i);
-        flood_passed += take(&table, key, now);
+        flood_passed += take(table, key, now);
     }
     assert_true(flood_passed <= 50 * RATE_SLOTS); /* what passes is bounded by the table */
-    assert_false(take(&table, "heavy", now));
-    rate_table_fini(&table);
+    assert_false(take(table, "heavy", now));
+    rate_table_put(table);
 }
 
 /* A debt that was taken over is not a reason for a ban. */
 static void test_taken_over(void **state)
 {
-    struct rate_table table;
+    struct rate_table *table;
     struct rate_answer answer = { .ok = true };
     char key[32];
 
-    assert_true(rate_table_init(&table, 0.01, 2));
+    table = rate_table_new(0.01, 2);
+    assert_non_null(table);
     for (unsigned i = 0; i < 4 * RATE_SLOTS; i++) {
         snprintf(key, sizeof(key), "k%u", i);
-        answer = rate_table_take(&table, key, strlen(key), SECOND);
+        answer = rate_table_take(table, key, strlen(key), SECOND);
     }
     assert_false(answer.ok);
     assert_false(answer.own);
-    rate_table_fini(&table);
+    rate_table_put(table);
 }
 
 enum { THREADS = 3, TAKES = 30000 };
-static struct rate_table shared;
+static struct rate_table *shared;
 static _Atomic unsigned shared_passed;
 
 static void *hammer(void *arg)
 {
     for (unsigned i = 0; i < TAKES; i++)
-        if (take(&shared, i % 2 ? "a" : "b", SECOND))
+        if (take(shared, i % 2 ? "a" : "b", SECOND))
             atomic_fetch_add(&shared_passed, 1);
     return NULL;
 }
@@ -147,13 +152,14 @@ static void test_threads(void **state)
 {
     pthread_t threads[THREADS];
 
-    assert_true(rate_table_init(&shared, 1, 1000));
+    shared = rate_table_new(1, 1000);
+    assert_non_null(shared);
     for (unsigned i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, hammer, NULL), 0);
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(shared_passed, 2000);
-    rate_table_fini(&shared);
+    rate_table_put(shared);
 }
 
 /* ---- the filter ---- */
