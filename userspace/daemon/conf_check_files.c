@@ -57,7 +57,7 @@ void conf_check_deny_file(struct conf_load *load)
     if (load->no_files || !only.deny_file.len ||
         weir_files_check(load->door, only.deny_file.ptr, false) != 0)
         return;
-    access_made = weir_access_new(&only, &fault);
+    access_made = weir_access_new(&only, NULL, &fault);
     if (!access_made)
         conf_error(load, conf_at(load, &access_conf->deny_file, "deny_file"), "%s", fault.text);
     weir_access_free(access_made);

@@ -29,14 +29,14 @@ static json_t *strs(const struct weir_strs *list)
 
 /* ---- status ------------------------------------------------------------------------------- */
 
-static uint64_t requests_of(const struct weir_listener_stats *stats)
+static uint64_t route_requests(struct weir_service *service, unsigned listener, unsigned route)
 {
     uint64_t n = 0;
 
-    for (unsigned i = 0; stats->routes && i < stats->routes_count; i++) {
+    for (unsigned w = 0; w < weir_service_workers(service); w++)
         for (unsigned j = 0; j < WEIR_CODES_MAX; j++)
-            n += weir_counter_read(&stats->routes[i].codes.count[j]);
-    }
+            n += weir_counter_read(
+                &weir_service_route_stats(service, listener, route, w)->codes.count[j]);
     return n;
 }
 
@@ -44,23 +44,21 @@ struct listener_sum {
     uint64_t accepted, connections, in_flight, refused, requests;
 };
 
-static struct listener_sum listener_sum(struct weir_service *service, unsigned listener)
+static struct listener_sum listener_sum(struct weir_service *service, unsigned listener,
+                                        size_t routes)
 {
     struct listener_sum sum = { 0 };
 
+    for (unsigned i = 0; i <= routes; i++)
+        sum.requests += route_requests(service, listener, i);
     for (unsigned w = 0; w < weir_service_workers(service); w++) {
-        const struct weir_worker_stats *worker = weir_service_stats(service, w);
-        const struct weir_listener_stats *stats;
+        const struct weir_listener_stats *stats = weir_service_listener_stats(service, listener, w);
 
-        if (!worker || !worker->listeners)
-            continue;
-        stats = &worker->listeners[listener];
         sum.accepted += weir_counter_read(&stats->accepted);
         sum.connections += weir_counter_read(&stats->connections);
         sum.in_flight += weir_counter_read(&stats->in_flight);
         for (unsigned i = 0; i < WEIR_REFUSALS_COUNT; i++)
             sum.refused += weir_counter_read(&stats->refused[i]);
-        sum.requests += requests_of(stats);
     }
     return sum;
 }
@@ -72,7 +70,8 @@ static json_t *status_listeners(struct weir_control *control, struct listener_su
     json_t *array = json_array();
 
     for (size_t i = 0; i < list->count; i++) {
-        struct listener_sum sum = listener_sum(control->opts.service, (unsigned)i);
+        struct listener_sum sum =
+            listener_sum(control->opts.service, (unsigned)i, conf[i].routes.count);
         json_t *one = json_object();
 
         put(one, "name", control_str(conf[i].name));
@@ -148,6 +147,7 @@ void control_get_status(struct control_call *call)
     put(json, "uptime_s", control_u64(uptime_ms / 1000));
     put(json, "uptime_ms", control_u64(uptime_ms));
     put(json, "config", control_str(conf->path));
+    put(json, "snapshots", control_u64(weir_service_snapshots(service)));
     put(json, "workers", control_u64(weir_service_workers(service)));
     put(json, "worker_busy_us", status_busy(service));
     put(json, "log_level", json_string(level_names[weir_log_level(control->opts.log)]));
@@ -273,21 +273,6 @@ static json_t *match_json(const struct weir_conf *conf, const struct weir_match_
     put_strs(conf, json, "sni", &match->sni);
     put_strs(conf, json, "port", &match->port);
     return json;
-}
-
-static uint64_t route_requests(struct weir_service *service, unsigned listener, unsigned route)
-{
-    uint64_t n = 0;
-
-    for (unsigned w = 0; w < weir_service_workers(service); w++) {
-        const struct weir_worker_stats *worker = weir_service_stats(service, w);
-
-        if (!worker || !worker->listeners || route >= worker->listeners[listener].routes_count)
-            continue;
-        for (unsigned j = 0; j < WEIR_CODES_MAX; j++)
-            n += weir_counter_read(&worker->listeners[listener].routes[route].codes.count[j]);
-    }
-    return n;
 }
 
 void control_get_routes(struct control_call *call)

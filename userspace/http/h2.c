@@ -413,7 +413,10 @@ static struct weir_h2 *h2_new(uint8_t role, struct weir_h2_shared *shared,
     h2->codec = (struct weir_codec){ .ops = &ops, .sink = sink, .arg = arg };
     h2->shared = shared;
     h2->limits = limits;
-    h2->abuse = abuse;
+    if (abuse) {
+        h2->abuse_own = *abuse;
+        h2->abuse = &h2->abuse_own;
+    }
     h2->role = role;
     h2->alive_ms = weir_h2_now(h2);
     weir_list_init(&h2->streams);

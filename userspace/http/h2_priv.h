@@ -226,7 +226,8 @@ struct weir_h2 {
     struct weir_codec codec;
     struct weir_h2_shared *shared;
     const struct weir_guard_limits *limits;
-    const struct weir_h2_limits *abuse;
+    const struct weir_h2_limits *abuse; /* ours, or NULL: what was announced holds to the end */
+    struct weir_h2_limits abuse_own;
     nghttp2_session *session;
     struct weir_list streams, due, gone, framed;
     struct weir_h2_stream *reading; /* whose header block came last, or comes */

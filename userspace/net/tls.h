@@ -64,10 +64,14 @@ void weir_tls_server_put(struct weir_tls_server *policy);
 /** Makes a new ticket key now; the two before it still decrypt. Any thread. By itself it happens
  * every hour. */
 int weir_tls_server_rotate(struct weir_tls_server *policy);
-/** Would a request for `host` (no port) be served by the same certificate policy as the one that
- * `sni` chose? Yes for clients without SNI. */
-bool weir_tls_server_serves(const struct weir_tls_server *policy, const struct weir_tls_info *info,
-                            struct weir_str host);
+/** Would a request for `host` (no port) be served by the same certificates as those that the SNI of this connection has
+ * chosen? Asked of the policy that it was made under. Yes for clients without SNI. */
+bool weir_tls_server_serves(const struct weir_tls_info *info, struct weir_str host);
+/** It takes the place of `old`, which serves on: with our own keys both make and take the same tickets. Before it is used. */
+void weir_tls_server_succeed(struct weir_tls_server *policy, struct weir_tls_server *old);
+/** Do both ask the same of clients: no certificate, or one of the same authorities? Then a connection that the one has let
+ * in would be let in by the other. */
+bool weir_tls_server_admits_alike(const struct weir_tls_server *a, const struct weir_tls_server *b);
 /** Visits the certificates: name, notAfter (seconds since 1970). */
 void weir_tls_server_certs(const struct weir_tls_server *policy,
                            void (*fn)(void *arg, struct weir_str file, struct weir_str names,
@@ -85,6 +89,8 @@ struct weir_stream *weir_tls_accept(struct weir_tls_server *policy, struct weir_
  * weir_tls_accept, in the same turn. */
 void weir_tls_feed(struct weir_stream *stream, struct weir_buf *first);
 
+/** Another number when a file that it names has another content. */
+uint64_t weir_tls_client_stamp(const struct weir_tls_client_conf *conf);
 struct weir_tls_client *weir_tls_client_new(const struct weir_tls_client_conf *conf,
                                             struct weir_tls_fault *fault);
 void weir_tls_client_put(struct weir_tls_client *client);

@@ -163,6 +163,12 @@ void tls_resume(void *arg);
 void tls_complain(struct weir_tls *tls);
 void tls_info_fill(struct weir_tls *tls);
 
+/* tls_digest.c */
+enum { TLS_DIGEST_BYTES = 32 };
+/** Of the contents of these files, in this order; absent names count. 0 or WEIR_EINTERNAL. */
+int tls_digest(struct weir_files *files, const struct weir_str *paths, size_t count,
+               uint8_t out[TLS_DIGEST_BYTES]) __attribute__((warn_unused_result));
+
 /* tls_ctx.c */
 /** A context common to both roles: modes, options, versions, ciphers. NULL: fault filled. */
 SSL_CTX *tls_ctx_new(const SSL_METHOD *method, int min_version, struct weir_str ciphers,

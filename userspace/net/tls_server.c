@@ -26,7 +26,7 @@ struct weir_tls_server {
     struct tls_tickets tickets;
     uint8_t *alpn;
     unsigned alpn_len;
-    bool with_tickets, asks_cert;
+    bool with_tickets, asks_cert, needs_cert;
     uint8_t sid_ctx[32];
 };
 
@@ -171,14 +171,18 @@ static int server_groups(struct weir_tls_server *server, const struct weir_tls_s
     return 0;
 }
 
-/* Sessions of one policy are not taken by another, even when a ticket key file is shared. */
+/* Sessions of one policy are not taken by another, even when a ticket key file is shared, or one is reloaded with other
+ * authorities: a session that is resumed shows no certificate again. */
 static int server_sid_ctx(struct weir_tls_server *server, const struct weir_tls_server_conf *conf,
                           struct weir_str name)
 {
+    uint8_t ca[TLS_DIGEST_BYTES] = { 0 };
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool done = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
                 EVP_DigestUpdate(md, name.ptr, name.len) == 1 && EVP_DigestUpdate(md, "", 1) == 1 &&
                 EVP_DigestUpdate(md, conf->client_ca.ptr, conf->client_ca.len) == 1 &&
+                (!server->asks_cert || !tls_digest(conf->files, &conf->client_ca, 1, ca)) &&
+                EVP_DigestUpdate(md, ca, sizeof(ca)) == 1 &&
                 EVP_DigestFinal_ex(md, server->sid_ctx, NULL) == 1;
 
     EVP_MD_CTX_free(md);
@@ -211,6 +215,7 @@ struct weir_tls_server *weir_tls_server_new(const struct weir_tls_server_conf *c
     atomic_init(&server->refs, 1);
     server->with_tickets = conf->tickets;
     server->asks_cert = !weir_str_absent(conf->client_ca) && conf->client_ca.len > 0;
+    server->needs_cert = server->asks_cert && conf->client_verify == 0;
     err = tls_names_load(&server->names, conf->files, &conf->certs, fault);
     if (!err && tls_alpn_wire(&conf->alpn, &server->alpn, &server->alpn_len))
         err = tls_fault(fault, false, "alpn: names must have 1 to 255 bytes");
@@ -258,15 +263,27 @@ int weir_tls_server_rotate(struct weir_tls_server *policy)
     return policy->with_tickets ? tls_tickets_rotate(&policy->tickets) : 0;
 }
 
-bool weir_tls_server_serves(const struct weir_tls_server *policy, const struct weir_tls_info *info,
-                            struct weir_str host)
+bool weir_tls_server_serves(const struct weir_tls_info *info, struct weir_str host)
 {
+    const struct tls_group *group = info->policy;
     int found;
 
     if (weir_str_absent(info->sni) || weir_str_ieq(info->sni, host))
         return true; /* a client that named no host was promised none */
-    found = tls_names_find(&policy->names, host);
-    return info->policy == &policy->groups[found < 0 ? 0 : found];
+    found = tls_names_find(&group->server->names, host);
+    return group == &group->server->groups[found < 0 ? 0 : found];
+}
+
+void weir_tls_server_succeed(struct weir_tls_server *policy, struct weir_tls_server *old)
+{
+    if (policy->with_tickets && old->with_tickets)
+        tls_tickets_succeed(&policy->tickets, &old->tickets);
+}
+
+bool weir_tls_server_admits_alike(const struct weir_tls_server *a, const struct weir_tls_server *b)
+{
+    return a->asks_cert == b->asks_cert && a->needs_cert == b->needs_cert &&
+           memcmp(a->sid_ctx, b->sid_ctx, sizeof(a->sid_ctx)) == 0;
 }
 
 struct names_text {

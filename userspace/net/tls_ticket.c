@@ -165,6 +165,21 @@ void tls_tickets_fini(struct tls_tickets *tickets)
     OPENSSL_cleanse((void *)tickets, sizeof(*tickets));
 }
 
+void tls_tickets_succeed(struct tls_tickets *tickets, struct tls_tickets *old)
+{
+    uint64_t words[TLS_TICKET_KEYS_MAX][TLS_TICKET_KEY_WORDS];
+    uint64_t next_us = atomic_load_explicit(&old->next_us, memory_order_relaxed);
+    unsigned count;
+
+    if (next_us == UINT64_MAX ||
+        atomic_load_explicit(&tickets->next_us, memory_order_relaxed) == UINT64_MAX)
+        return; /* of a file */
+    count = tickets_copy(old, words);
+    tickets_write(tickets, words, count);
+    atomic_store_explicit(&tickets->next_us, next_us, memory_order_relaxed);
+    OPENSSL_cleanse(words, sizeof(words));
+}
+
 static int ticket_arm(struct tls_tickets *tickets, const struct tls_ticket_key *key,
                       const unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
                       int encrypt)

@@ -41,6 +41,8 @@ void tls_tickets_fini(struct tls_tickets *tickets);
 /** Makes a new key now. Any thread; a no-op while another thread does it. 0 or WEIR_EINTERNAL (no
  * random numbers). */
 int tls_tickets_rotate(struct tls_tickets *tickets);
+/** With keys of our own in both: those of `old` are those of `tickets` as well, as they are now. Before it is used. */
+void tls_tickets_succeed(struct tls_tickets *tickets, struct tls_tickets *old);
 /** What OpenSSL calls, with the tickets found by the caller. */
 int tls_tickets_use(struct tls_tickets *tickets, unsigned char *name, unsigned char *iv,
                     EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt);

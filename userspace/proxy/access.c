@@ -12,10 +12,9 @@
 
 enum { FILE_LINE_BYTES_MAX = 1024, DENY_FILE_BYTES_MAX = 256 * 1024 * 1024 };
 
-/* The sets are immutable; only the bans change. */
 struct weir_access {
     struct weir_prefix_set allow, deny, never_ban;
-    struct weir_ban_table bans;
+    struct weir_ban_table *bans;
 };
 
 /* Text of a fault shows at most this much of what was wrong. */
@@ -103,15 +102,15 @@ static bool add_file(struct weir_prefix_set *set, struct weir_files *files, stru
 }
 
 struct weir_access *weir_access_new(const struct weir_access_conf *conf,
-                                    struct weir_tls_fault *fault)
+                                    struct weir_ban_table *bans, struct weir_tls_fault *fault)
 {
     struct weir_access *access = calloc(1, sizeof(*access));
 
-    if (!access || weir_ban_table_init(&access->bans)) {
+    if (!access) {
         snprintf(fault->text, sizeof(fault->text), "access: out of memory");
-        free(access);
         return NULL;
     }
+    access->bans = bans;
     if (add_list(&access->allow, &conf->allow, "allow", fault) &&
         add_list(&access->deny, &conf->deny, "deny", fault) &&
         add_list(&access->never_ban, &conf->never_ban, "never_ban", fault) &&
@@ -125,7 +124,6 @@ void weir_access_free(struct weir_access *access)
 {
     if (!access)
         return;
-    weir_ban_table_fini(&access->bans);
     weir_prefix_set_fini(&access->allow);
     weir_prefix_set_fini(&access->deny);
     weir_prefix_set_fini(&access->never_ban);
@@ -143,7 +141,7 @@ enum weir_access_verdict weir_access_check(struct weir_access *access,
         return WEIR_ACCESS_DENIED;
     if (weir_prefix_set_has(&access->deny, addr))
         return weir_prefix_set_has(&access->never_ban, addr) ? WEIR_ACCESS_OK : WEIR_ACCESS_DENIED;
-    if (weir_ban_table_has(&access->bans, addr, now_ms))
+    if (weir_ban_table_has(access->bans, addr, now_ms))
         return weir_prefix_set_has(&access->never_ban, addr) ? WEIR_ACCESS_OK : WEIR_ACCESS_BANNED;
     return WEIR_ACCESS_OK;
 }
@@ -172,12 +170,12 @@ int weir_access_ban(struct weir_access *access, const struct weir_prefix *prefix
         return WEIR_EDENIED;
     if (asker && weir_addr_bytes(asker, addr) && weir_prefix_has(prefix, addr))
         return WEIR_EDENIED;
-    return weir_ban_table_add(&access->bans, prefix, until_ms, why, now_ms);
+    return weir_ban_table_add(access->bans, prefix, until_ms, why, now_ms);
 }
 
 int weir_access_unban(struct weir_access *access, const struct weir_prefix *prefix)
 {
-    return weir_ban_table_remove(&access->bans, prefix, weir_clock_us() / 1000);
+    return weir_ban_table_remove(access->bans, prefix, weir_clock_us() / 1000);
 }
 
 void weir_access_bans(struct weir_access *access, uint64_t now_ms,
@@ -185,10 +183,10 @@ void weir_access_bans(struct weir_access *access, uint64_t now_ms,
                                  struct weir_str why, uint64_t hits),
                       void *arg)
 {
-    weir_ban_table_each(&access->bans, now_ms, fn, arg);
+    weir_ban_table_each(access->bans, now_ms, fn, arg);
 }
 
 uint64_t weir_access_bans_refused(const struct weir_access *access)
 {
-    return atomic_load_explicit(&access->bans.refused, memory_order_relaxed);
+    return atomic_load_explicit(&access->bans->refused, memory_order_relaxed);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * access.h: who may connect: `access` of the configuration, and bans. Enforced at accept. Lookup is
- * lock-free for workers; changes come from the admin or a filter, any thread.
+ * access.h: who may connect: `access` of the configuration, immutable, and bans, which outlive it. Enforced at accept. Lookup
+ * is lock-free for workers; changes come from the admin or a filter, any thread.
  */
 #ifndef PROXY_ACCESS_H
 #define PROXY_ACCESS_H
@@ -11,9 +11,10 @@
 
 struct weir_access;
 
-/** NULL with *fault filled: which prefix, which line of the file. */
+/** `bans` outlive it, and may be shared by several. NULL with *fault filled: which prefix, which line of the file. */
+struct weir_ban_table;
 struct weir_access *weir_access_new(const struct weir_access_conf *conf,
-                                    struct weir_tls_fault *fault);
+                                    struct weir_ban_table *bans, struct weir_tls_fault *fault);
 void weir_access_free(struct weir_access *access);
 
 enum weir_access_verdict { WEIR_ACCESS_OK, WEIR_ACCESS_DENIED, WEIR_ACCESS_BANNED };

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *bind_advice(int sys, bool ip)
@@ -32,6 +34,15 @@ int weir_bind_fault(const struct weir_listener_conf *listener, size_t bind, int 
              WEIR_FMT(listener->name), WEIR_FMT(text), strerror(sys),
              bind_advice(sys, !weir_str_starts(text, WEIR_STR("unix:"))));
     return weir_err_from_errno(sys);
+}
+
+/* The port that the kernel chose for port 0 counts for all workers. */
+static void learn_port(struct weir_bound *bound, int fd)
+{
+    struct weir_addr addr = { .len = sizeof(addr.un) };
+
+    if (bound->addr.sa.sa_family != AF_UNIX && !getsockname(fd, &addr.sa, &addr.len))
+        weir_addr_set_port(&bound->addr, weir_addr_port(&addr));
 }
 
 static void close_all(int *fds, unsigned count)
@@ -81,4 +92,100 @@ int weir_bound_open(const struct weir_addr *addr, const struct weir_listen_opts 
         }
     }
     return 0;
+}
+
+static int open_from(struct weir_bound *bound, const struct weir_listener_conf *listener,
+                     const struct weir_bind_source *source)
+{
+    struct weir_listen_opts opts = { .backlog = (int)listener->backlog,
+                                     .freebind = listener->freebind,
+                                     .device = listener->device,
+                                     .mode = (unsigned)listener->mode };
+    int *fds = calloc(bound->workers, sizeof(*fds)), err = -ENOMEM;
+
+    if (fds)
+        err = source ? source->open(source->arg, &bound->addr, &opts, fds, bound->workers)
+                     : weir_bound_open(&bound->addr, &opts, fds, bound->workers);
+    for (unsigned w = 0; !err && w < bound->workers; w++)
+        bound->at[w].fd = fds[w];
+    free(fds);
+    if (err)
+        return err;
+    bound->opened = !source; /* else the path of a UNIX socket is theirs who made it */
+    learn_port(bound, bound->at[0].fd);
+    return 0;
+}
+
+struct weir_bound *weir_bound_new(const struct weir_listener_conf *listener, size_t bind,
+                                  unsigned workers, const struct weir_bind_source *source,
+                                  struct weir_tls_fault *fault, int *err)
+{
+    struct weir_bound *bound = calloc(1, sizeof(*bound) + workers * sizeof(bound->at[0]));
+    int sys;
+
+    *err = WEIR_ENOMEM;
+    if (!bound)
+        return NULL;
+    bound->refs = 1;
+    bound->workers = workers;
+    bound->backlog = (int)listener->backlog;
+    bound->mode = (unsigned)listener->mode;
+    for (unsigned w = 0; w < workers; w++)
+        bound->at[w] = (struct weir_bound_at){ .fd = -1, .bound = bound };
+    bound->device = listener->device.len ? weir_str_dup(listener->device) : NULL;
+    *err = weir_addr_parse(&bound->asked, listener->bind.at[bind]);
+    bound->addr = bound->asked;
+    if (*err) {
+        snprintf(fault->text, sizeof(fault->text), "'%.*s' is not an address",
+                 WEIR_FMT(listener->bind.at[bind]));
+        *err = WEIR_ECONFIG;
+    } else if (listener->device.len && !bound->device) {
+        *err = WEIR_ENOMEM;
+    } else {
+        sys = open_from(bound, listener, source);
+        if (!sys)
+            return bound;
+        *err = weir_bind_fault(listener, bind, -sys, fault);
+    }
+    weir_bound_put(bound);
+    return NULL;
+}
+
+bool weir_bound_fits(const struct weir_bound *bound, const struct weir_listener_conf *listener,
+                     const struct weir_addr *addr)
+{
+    return weir_addr_eq(&bound->asked, addr) && bound->asked.dual == addr->dual &&
+           weir_str_eq(weir_str(bound->device ? bound->device : ""), listener->device);
+}
+
+void weir_bound_adjust(struct weir_bound *bound, const struct weir_listener_conf *listener)
+{
+    bool file = bound->addr.sa.sa_family == AF_UNIX;
+
+    if (bound->backlog != (int)listener->backlog)
+        for (unsigned w = 0; w < bound->workers; w++)
+            (void)!listen(bound->at[w].fd, (int)listener->backlog);
+    if (file && bound->mode != (unsigned)listener->mode)
+        (void)!chmod(bound->addr.un.sun_path, (mode_t)listener->mode);
+    bound->backlog = (int)listener->backlog;
+    bound->mode = (unsigned)listener->mode;
+}
+
+void weir_bound_gone(struct weir_bound *bound)
+{
+    if (bound->opened && bound->addr.sa.sa_family == AF_UNIX)
+        unlink(bound->addr.un.sun_path);
+    bound->opened = false;
+}
+
+void weir_bound_put(struct weir_bound *bound)
+{
+    if (--bound->refs)
+        return;
+    for (unsigned w = 0; w < bound->workers; w++)
+        if (bound->at[w].fd >= 0)
+            close(bound->at[w].fd);
+    weir_bound_gone(bound);
+    free(bound->device);
+    free(bound);
 }

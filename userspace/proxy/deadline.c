@@ -12,12 +12,12 @@
 
 const struct weir_timeouts *weir_req_timeouts(const struct weir_req *req)
 {
-    return req->route ? &req->route->conf->timeouts : &req->wl->listener->conf->timeouts;
+    return req->route ? &req->route->conf->timeouts : &req->listener->conf->timeouts;
 }
 
 const struct weir_limit_conf *weir_req_limits(const struct weir_req *req)
 {
-    return req->route ? &req->route->conf->limits : &req->wl->listener->conf->limits;
+    return req->route ? &req->route->conf->limits : &req->listener->conf->limits;
 }
 
 /* A deadline that is in force, and what it means when it passes. */

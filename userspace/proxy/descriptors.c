@@ -22,18 +22,20 @@ static uint64_t open_now(void)
     return count;
 }
 
-void weir_descriptors_bound(struct weir_service *service)
+void weir_descriptors_count(struct weir_service *service)
 {
-    struct weir_gate *gate = &service->gate;
     struct rlimit limit;
     uint64_t taken = open_now() + SPARE;
-    int64_t fit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY)
         return;
-    fit = limit.rlim_cur > taken + 1 ? (int64_t)((limit.rlim_cur - taken) / 2) : 1;
-    if (gate->connections_max > 0 && gate->connections_max <= fit)
-        return;
-    gate->connections_max = fit;
-    service->fds_bound = true;
+    service->fds_fit = limit.rlim_cur > taken + 1 ? (int64_t)((limit.rlim_cur - taken) / 2) : 1;
+}
+
+int64_t weir_descriptors_bound(struct weir_service *service, int64_t connections)
+{
+    bool fds = service->fds_fit && (connections <= 0 || connections > service->fds_fit);
+
+    atomic_store_explicit(&service->fds_bound, fds, memory_order_relaxed);
+    return fds ? service->fds_fit : connections;
 }

@@ -5,11 +5,13 @@
 
 #include "proxy/worker.h"
 
+/** Before the workers run, sockets bound: how many there is room for, a connection to a server beside each of a client; what
+ * is open already does not count. */
+void weir_descriptors_count(struct weir_service *service);
 /**
- * Lowers the service's gate to what RLIMIT_NOFILE leaves room for, a connection to a server beside
- * each of a client; what is open already does not count. So a newcomer is refused, or takes the
- * place of an idle one, rather than accepted and then not served. Before the workers run.
+ * `connections` (<= 0: no limit), or less where RLIMIT_NOFILE leaves room for no more: so a newcomer is refused, or takes
+ * the place of an idle one, rather than accepted and then not served.
  */
-void weir_descriptors_bound(struct weir_service *service);
+int64_t weir_descriptors_bound(struct weir_service *service, int64_t connections);
 
 #endif

@@ -135,9 +135,9 @@ static bool retry_by_status(struct weir_req *req)
     enum weir_retried why;
 
     if (weir_retry_decide(&in, &why) != WEIR_AGAIN ||
-        !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
+        !weir_budget_spend(weir_req_budget(req), req->worker->loop.now_ms))
         return false;
-    weir_count(&req->worker->stats.retries[req->cluster][why], 1);
+    weir_req_retried(req, why);
     weir_exchange_release(req);
     weir_exchange_rewind(req);
     weir_req_goto(req, WEIR_STEP_PEER);

@@ -236,6 +236,6 @@ void *weir_filter_worker(struct weir_req *req, void *self)
     i = use_index(req, self);
     if (i == chains->use_count || !worker_bytes(chains->uses[i].filter))
         return NULL;
-    block = req->worker->filter_state[req->route->slot];
+    block = req->listener->snapshot->seats[req->worker->id].filter_state[req->route->slot];
     return block + chains->worker_offset[i];
 }

@@ -16,7 +16,7 @@
 /* A trusted proxy named the request already. */
 static bool take_id(struct weir_req *req)
 {
-    const struct weir_listener *listener = req->wl->listener;
+    const struct weir_listener *listener = req->listener;
     struct weir_str header = listener->conf->request_id;
     struct weir_addr peer;
 
@@ -64,7 +64,7 @@ static void make_id(struct weir_req *req)
 /* Names with '_' are another name to CGI-like servers: X_Forwarded_For. */
 static int apply_underscores(struct weir_req *req)
 {
-    int how = req->wl->listener->conf->underscores;
+    int how = req->listener->conf->underscores;
     unsigned kept = 0;
 
     if (how == WEIR_UNDERSCORES_PASS)
@@ -87,7 +87,7 @@ static int apply_underscores(struct weir_req *req)
 
 static int find_route(struct weir_req *req)
 {
-    const struct weir_listener *listener = req->wl->listener;
+    const struct weir_listener *listener = req->listener;
     const struct weir_tls_info *tls = listener->tls ? weir_stream_tls(req->session->stream) : NULL;
     struct weir_match_input in = { .msg = &req->in,
                                    .host = weir_host_name(req->in.host),
@@ -98,7 +98,7 @@ static int find_route(struct weir_req *req)
 
     if (tls) {
         in.sni = tls->sni;
-        if (in.host.len && !weir_tls_server_serves(listener->tls, tls, in.host))
+        if (in.host.len && !weir_tls_server_serves(tls, in.host))
             return WEIR_EMISDIRECTED;
     }
     err = weir_routes_find(&listener->routes, &in, req->worker->scratch, &req->route);
@@ -106,7 +106,7 @@ static int find_route(struct weir_req *req)
         return err;
     if (!req->route)
         return WEIR_ENOROUTE;
-    req->cluster = req->route->cluster;
+    req->target = req->route->target;
     return 0;
 }
 
@@ -133,7 +133,7 @@ static int check_method(struct weir_req *req)
 void weir_forward_name(struct weir_req *req)
 {
     weir_session_addr(req->session, &req->client_addr);
-    weir_hops_client(req->wl->listener, &req->in, &req->client_addr);
+    weir_hops_client(req->listener, &req->in, &req->client_addr);
     req->client = (struct weir_str){ req->client_text,
                                      weir_addr_print_ip(&req->client_addr, req->client_text) };
     make_id(req);
@@ -146,7 +146,7 @@ static int begin_http(struct weir_req *req)
     int err = apply_underscores(req);
 
     if (!err && req->in.form != WEIR_T_AUTHORITY && req->in.form != WEIR_T_ASTERISK)
-        err = weir_path_apply((enum weir_paths)req->wl->listener->conf->paths, &req->in.path,
+        err = weir_path_apply((enum weir_paths)req->listener->conf->paths, &req->in.path,
                               &req->arena);
     if (!err)
         err = find_route(req);
@@ -163,7 +163,7 @@ static int begin_http(struct weir_req *req)
     }
     if (limits->keepalive_requests > 0 && req->session->requests >= limits->keepalive_requests)
         req->close_after = true;
-    if (req->worker->draining)
+    if (weir_session_is_last(req->session))
         req->close_after = true;
     if (req->close_after) /* the connection has had its share, or all end */
         weir_codec_shutdown(req->down->codec);
@@ -319,7 +319,7 @@ static void drop_forwarded(struct weir_message *up)
  * continued, or goes on as it is when we say nothing. */
 static int push_forwarded(struct weir_req *req, struct weir_message *up)
 {
-    const struct weir_listener *listener = req->wl->listener;
+    const struct weir_listener *listener = req->listener;
     struct forwarded f = { .hop = req->client, /* the peer, where nobody is trusted */
                            .proto = listener->tls ? WEIR_STR("https") : WEIR_STR("http"),
                            .host = req->in.host };
@@ -359,7 +359,7 @@ static int push_forwarded(struct weir_req *req, struct weir_message *up)
 
 static int push_via(struct weir_req *req, struct weir_message *msg, const struct weir_message *came)
 {
-    struct weir_str via = req->wl->listener->via[came->http2 ? 2 : came->http10 ? 1 : 0];
+    struct weir_str via = req->listener->via[came->http2 ? 2 : came->http10 ? 1 : 0];
 
     return via.len ? push(msg, WEIR_F_VIA, via) : 0;
 }
@@ -391,7 +391,7 @@ static int push_websocket_key(struct weir_req *req, struct weir_message *up)
 
 int weir_forward_request(struct weir_req *req, struct weir_message *up)
 {
-    const struct weir_listener_conf *conf = req->wl->listener->conf;
+    const struct weir_listener_conf *conf = req->listener->conf;
     int err = weir_message_clone(up, &req->in, &req->arena);
 
     if (err)

@@ -13,15 +13,19 @@
 #include <stdint.h>
 
 struct weir_gate {
-    int64_t connections_max;            /* <= 0: no limit */
-    int64_t per_client_max;             /* <= 0: no limit */
-    struct weir_client_counts *clients; /* NULL without per_client_max */
+    _Atomic int64_t connections_max; /* <= 0: no limit */
+    _Atomic int64_t per_client_max;  /* <= 0: no limit */
+    /* NULL as long as there was no per_client_max. Who came before that is not counted, and takes one from the count of
+     * others of his address when he goes: for a while there may be more of them than they may be. */
+    _Atomic(struct weir_client_counts *) clients;
     _Atomic int64_t connections;
 };
 
 /** 0 or WEIR_ENOMEM. */
 int weir_gate_init(struct weir_gate *gate, int64_t connections_max, int64_t per_client_max)
     __attribute__((warn_unused_result));
+/** Other limits; who is there stays. Any thread, one at a time. */
+void weir_gate_set(struct weir_gate *gate, int64_t connections_max, int64_t per_client_max);
 void weir_gate_fini(struct weir_gate *gate);
 
 enum weir_gate_verdict {

@@ -112,7 +112,7 @@ static uint64_t cgroup_limit(void)
 
 static uint64_t limit_bytes(const struct weir_service *service)
 {
-    const struct weir_limit_conf *conf = &service->conf->limits;
+    const struct weir_limit_conf *conf = &weir_worker_conf(&service->workers[0])->limits;
     uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), group;
 
     if (conf->memory == WEIR_UNLIMITED)

@@ -24,13 +24,20 @@ static const struct weir_listener_conf *listener_of(const struct weir_metrics_ou
     return &((const struct weir_listener_conf *)out->conf->listeners.at)[i];
 }
 
+static const struct weir_route_stats *route_of(const struct weir_metrics_out *out, size_t listener,
+                                               unsigned route, unsigned worker)
+{
+    return weir_service_route_stats(out->service, (unsigned)listener, route, worker);
+}
+
 /* Sums a counter that is a member of a worker's stats of a listener. */
-#define SUM_LISTENER(out, listener, member)                                            \
-    ({                                                                                 \
-        uint64_t sum_ = 0;                                                             \
-        for (unsigned w_ = 0; w_ < (out)->workers; w_++)                               \
-            sum_ += weir_counter_read(&stats_of(out, w_)->listeners[listener].member); \
-        sum_;                                                                          \
+#define SUM_LISTENER(out, listener, member)                                                      \
+    ({                                                                                           \
+        uint64_t sum_ = 0;                                                                       \
+        for (unsigned w_ = 0; w_ < (out)->workers; w_++)                                         \
+            sum_ += weir_counter_read(                                                           \
+                &weir_service_listener_stats((out)->service, (unsigned)(listener), w_)->member); \
+        sum_;                                                                                    \
     })
 
 #define EACH_LISTENER(out, i) for (size_t i = 0; i < (out)->conf->listeners.count; i++)
@@ -105,7 +112,7 @@ static void put_requests_total(struct weir_metrics_out *out)
             struct code_sums sums = { .used = 0 };
 
             for (unsigned w = 0; w < out->workers; w++)
-                codes_add(&sums, &stats_of(out, w)->listeners[i].routes[r].codes);
+                codes_add(&sums, &route_of(out, i, r, w)->codes);
             for (unsigned c = 0; c < sums.used; c++) {
                 snprintf(code, sizeof(code), "%u", sums.code[c]);
                 sample_begin(out, "");
@@ -141,7 +148,7 @@ static void put_request_duration_seconds(struct weir_metrics_out *out)
             struct weir_histogram sum = { 0 };
 
             for (unsigned w = 0; w < out->workers; w++)
-                histogram_sum(&sum, &stats_of(out, w)->listeners[i].routes[place.route].duration);
+                histogram_sum(&sum, &route_of(out, i, place.route, w)->duration);
             sample_histogram(out, &sum, labels_of_route, &place);
         }
     }
@@ -371,7 +378,7 @@ static void put_retries_total(struct weir_metrics_out *out)
             uint64_t sum = 0;
 
             for (unsigned w = 0; w < out->workers; w++)
-                sum += weir_counter_read(&stats_of(out, w)->retries[i][why]);
+                sum += weir_service_retries(out->service, i, (enum weir_retried)why, w);
             sample_begin(out, "");
             sample_label(out, "upstream", weir_cluster_name(cluster_of(out, i)));
             sample_label(out, "why", weir_str(whys[why]));
@@ -449,9 +456,13 @@ static void put_listen_drops_total(struct weir_metrics_out *out)
     sample_u64(out, drops);
 }
 
-/* There is no reload yet, and so no sample. */
 static void put_config_reloads_total(struct weir_metrics_out *out)
 {
+    for (int good = 0; good < 2; good++) {
+        sample_begin(out, "");
+        sample_label(out, "result", good ? WEIR_STR("done") : WEIR_STR("refused"));
+        sample_u64(out, weir_service_reloads(out->service, good));
+    }
 }
 
 static void put_worker_busy_seconds_total(struct weir_metrics_out *out)

@@ -25,7 +25,7 @@ struct sums {
 static const struct weir_route_stats *stats_of(const struct weir_metrics_out *out, unsigned worker,
                                                size_t listener, size_t route)
 {
-    return &weir_service_stats(out->service, worker)->listeners[listener].routes[route];
+    return weir_service_route_stats(out->service, (unsigned)listener, (unsigned)route, worker);
 }
 
 /* All workers. False: nothing was counted. */

@@ -25,6 +25,16 @@
 /* --- life --------------------------------------------------------------------------------------
  */
 
+static struct weir_listener_stats *stats_of(const struct weir_req *req)
+{
+    return &req->listener->door->at[req->worker->id].stats;
+}
+
+static struct weir_seat *seat_of(const struct weir_req *req)
+{
+    return &req->listener->snapshot->seats[req->worker->id];
+}
+
 struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream *hs)
 {
     struct weir_worker *worker = session->wl->worker;
@@ -42,9 +52,9 @@ struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream 
     req->magic = WEIR_REQ_MAGIC;
     req->session = session;
     req->worker = worker;
-    req->wl = session->wl;
+    req->listener = session->wl->listener;
+    weir_seat_hold(seat_of(req));
     req->down = hs;
-    req->cluster = -1;
     req->replayable = true;
     req->began_us = worker->loop.now_us;
     req->recv_ms = worker->loop.now_ms;
@@ -52,7 +62,7 @@ struct weir_req *weir_req_new(struct weir_session *session, struct weir_hstream 
     weir_buf_init(&req->replay, &worker->loop.bufs);
     weir_buf_init(&req->to_up.held, &worker->loop.bufs);
     weir_buf_init(&req->to_down.held, &worker->loop.bufs);
-    weir_count(&req->wl->stats->in_flight, 1);
+    weir_count(&stats_of(req)->in_flight, 1);
     return req;
 }
 
@@ -61,6 +71,7 @@ static void req_free(struct weir_req *req)
     struct weir_arena arena = req->arena; /* which the request lies in */
 
     req->worker->req_count--;
+    weir_seat_drop(seat_of(req));
     weir_arena_fini(&arena);
 }
 
@@ -163,12 +174,12 @@ static enum weir_flow step_request(struct weir_req *req)
 
     if (verdict != WEIR_NEXT)
         return after_phase(req, verdict, WEIR_STEP_PEER, "request");
-    if (req->route->listener >= 0) { /* its connection goes on there */
+    if (req->route->door) { /* its connection goes on there */
         set_step(req, WEIR_STEP_FINISH);
         return WEIR_FLOW_MORE;
     }
-    if (req->cluster >= 0) {
-        weir_budget_earn(&req->worker->budgets[req->cluster], req->route->conf->retry.budget,
+    if (req->target) {
+        weir_budget_earn(weir_req_budget(req), req->route->conf->retry.budget,
                          req->worker->loop.now_ms);
         set_step(req, WEIR_STEP_PEER);
         return WEIR_FLOW_MORE;
@@ -181,7 +192,7 @@ static enum weir_flow step_request(struct weir_req *req)
 
 static struct weir_cluster_view *req_view(const struct weir_req *req)
 {
-    return req->worker->views[req->cluster];
+    return weir_worker_view(req->worker, req->target);
 }
 
 static enum weir_flow step_peer(struct weir_req *req)
@@ -190,14 +201,13 @@ static enum weir_flow step_peer(struct weir_req *req)
 
     if (req->cursor_phase == 0) {
         req->choice =
-            (struct weir_peer_choice){ .cluster = req->worker->service->clusters[req->cluster],
-                                       .tried = req->tried };
+            (struct weir_peer_choice){ .cluster = req->target->cluster, .tried = req->tried };
         req->choice.tried_count = req->attempts < WEIR_TRIED_MAX ? req->attempts : WEIR_TRIED_MAX;
     }
     verdict = weir_filters_run(req, WEIR_PH_PEER, &req->choice, NULL);
     if (verdict != WEIR_NEXT)
         return after_phase(req, verdict, WEIR_STEP_CONNECT, "upstream_peer");
-    req->choice.cluster = req->worker->service->clusters[req->cluster]; /* it may be another now */
+    req->choice.cluster = req->target->cluster; /* it may be another now */
     req->server_chosen = (struct weir_server *)req->choice.server;
     if (!req->server_chosen)
         req->server_chosen = weir_cluster_pick(req_view(req), &req->choice);
@@ -292,8 +302,7 @@ static bool older_protocol_helps(const struct weir_req *req)
 
     return (code == WEIR_EUPNOUPGRADE || code == WEIR_EUPHTTP1) && req->conn && req->conn->mux &&
            !req->http1 && !req->head_sent && req->replayable && !req->to_up.waiting &&
-           weir_cluster_get_conf(req->worker->service->clusters[req->cluster])->protocol ==
-               WEIR_UPSTREAM_AUTO;
+           weir_cluster_get_conf(req->target->cluster)->protocol == WEIR_UPSTREAM_AUTO;
 }
 
 /* A failed attempt: again, or not? */
@@ -315,7 +324,7 @@ static bool attempt_again(struct weir_req *req)
     if (older_protocol_helps(req)) {
         req->http1 = true;
         req->attempts--;
-        weir_count(&req->worker->stats.retries[req->cluster][WEIR_RETRIED_unprocessed], 1);
+        weir_req_retried(req, WEIR_RETRIED_unprocessed);
         return true;
     }
     verdict = weir_retry_decide(&in, &why);
@@ -324,9 +333,9 @@ static bool attempt_again(struct weir_req *req)
     /* A server that says it has not begun (GOAWAY, REFUSED_STREAM) has lost no work by it; one that restarts with a
      * hundred streams has not failed. */
     if (verdict == WEIR_AGAIN && why != WEIR_RETRIED_unprocessed &&
-        !weir_budget_spend(&req->worker->budgets[req->cluster], req->worker->loop.now_ms))
+        !weir_budget_spend(weir_req_budget(req), req->worker->loop.now_ms))
         return false;
-    weir_count(&req->worker->stats.retries[req->cluster][why], 1);
+    weir_req_retried(req, why);
     if (verdict == WEIR_AGAIN_FRESH) {
         req->stale_retried = req->fresh = true;
         req->attempts--; /* it does not count, and its server is not to be avoided */
@@ -419,28 +428,34 @@ static uint64_t spliced(const struct weir_req *req, unsigned dir)
     return req->tunnel ? req->tunnel->splice.bytes[dir] : weir_pass_bytes(req, dir);
 }
 
-static struct weir_route_stats *stats_of(struct weir_wlistener *wl, const struct weir_route *route)
+static struct weir_route_stats *route_stats(const struct weir_listener *listener,
+                                            const struct weir_worker *worker,
+                                            const struct weir_route *route)
 {
-    return &wl->stats->routes[route ? route->index : wl->stats->routes_count - 1];
+    const struct weir_route_row *row = route ? route->row : listener->unrouted;
+
+    return (struct weir_route_stats *)&row->at[worker->id];
 }
 
-void weir_req_stats(struct weir_wlistener *wl, const struct weir_route *route, int status,
-                    uint64_t took_us, const struct weir_error *error)
+void weir_req_stats(const struct weir_listener *listener, struct weir_worker *worker,
+                    const struct weir_route *route, int status, uint64_t took_us,
+                    const struct weir_error *error)
 {
-    struct weir_route_stats *row = stats_of(wl, route);
+    struct weir_route_stats *stats = route_stats(listener, worker, route);
 
-    weir_codes_add(&row->codes, (unsigned)status);
-    weir_histogram_add(&row->duration, took_us);
-    weir_count(&wl->stats->in_flight, (uint64_t)-1);
+    weir_codes_add(&stats->codes, (unsigned)status);
+    weir_histogram_add(&stats->duration, took_us);
+    weir_count(&listener->door->at[worker->id].stats.in_flight, (uint64_t)-1);
     if (error->code)
-        weir_error_stats_add(&wl->worker->stats.errors, error);
+        weir_error_stats_add(&worker->stats.errors, error);
 }
 
 static void req_count(struct weir_req *req, int status, uint64_t took_us)
 {
-    weir_req_stats(req->wl, req->route, status, took_us, &req->error);
+    weir_req_stats(req->listener, req->worker, req->route, status, took_us, &req->error);
     if (weir_req_is_grpc(req))
-        weir_grpc_stats_add(stats_of(req->wl, req->route), weir_grpc_outcome(req));
+        weir_grpc_stats_add(route_stats(req->listener, req->worker, req->route),
+                            weir_grpc_outcome(req));
     weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_IN],
                req->to_up.bytes - spliced(req, WEIR_SPLICE_DOWN));
     weir_count(&req->worker->stats.bytes[WEIR_SIDE_DOWN][WEIR_DIR_OUT],
@@ -450,7 +465,7 @@ static void req_count(struct weir_req *req, int status, uint64_t took_us)
 /* Has it done nothing but to find out which other listener the connection is for? */
 static bool handed_over(const struct weir_req *req)
 {
-    return req->route && req->route->listener >= 0 && !req->error.code;
+    return req->route && req->route->door && !req->error.code;
 }
 
 static const struct weir_tls_info *tls_told(const struct weir_req *req)
@@ -472,7 +487,7 @@ static struct weir_str mover_of(const struct weir_req *req)
 
 static void req_log(struct weir_req *req, int status, uint64_t took_us)
 {
-    struct weir_access_log *log = req->route ? req->route->log : req->wl->listener->routes.log;
+    struct weir_access_log *log = req->route ? req->route->log : req->listener->routes.log;
     struct weir_access_record record;
     static const struct weir_str no = { NULL, 0 };
 
@@ -481,7 +496,7 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
     record = (struct weir_access_record){
         .wall_us = weir_clock_wall_us() - took_us,
         .id = req->id,
-        .listener = req->wl->listener->conf->name,
+        .listener = req->listener->conf->name,
         .route = req->route ? req->route->conf->name : no,
         .client = req->client,
         .method = req->in.method,
@@ -497,9 +512,7 @@ static void req_log(struct weir_req *req, int status, uint64_t took_us)
         .bytes_in = req->to_up.bytes,
         .bytes_out = req->to_down.sent,
         .duration_us = took_us,
-        .upstream = req->cluster >= 0
-                        ? weir_cluster_name(req->worker->service->clusters[req->cluster])
-                        : no,
+        .upstream = req->target ? weir_cluster_name(req->target->cluster) : no,
         .server = req->server_chosen ? weir_server_name(req->server_chosen) : no,
         .attempts = req->attempts,
         .reused = req->was_reused,
@@ -535,8 +548,7 @@ static enum weir_flow step_finish(struct weir_req *req)
     uint64_t took_us = now_us > req->began_us ? now_us - req->began_us : 0;
     bool cut = req->broken && req->head_sent;
     bool finished = req->to_up.ended && !req->in.keep_alive && !req->error.code;
-    struct weir_wlistener *onto =
-        handed_over(req) ? &req->worker->listeners[req->route->listener] : NULL;
+    struct weir_wlistener *onto = handed_over(req) ? &req->route->door->at[req->worker->id] : NULL;
     int status = req->head_sent || onto ? status_told(req)
                  : req->error.code      ? weir_err_status(req->error.code)
                                         : 499;

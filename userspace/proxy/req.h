@@ -90,15 +90,15 @@ struct weir_req {
     struct weir_session *session; /* NULL: the client is gone */
     struct weir_req *session_next, *session_prev; /* its other requests */
     struct weir_worker *worker;
-    struct weir_wlistener *wl;
-    struct weir_hstream *down; /* NULL: bytes alone, a tunnel from its beginning */
+    const struct weir_listener *listener; /* of the snapshot that it began with, which it holds */
+    struct weir_hstream *down;            /* NULL: bytes alone, a tunnel from its beginning */
     struct weir_arena arena;
     struct weir_message in;      /* the client's request */
     struct weir_message up_head; /* as it goes to the upstream */
     struct weir_message out;     /* the answer to the client */
     struct weir_str own_body;
     const struct weir_route *route;
-    int cluster; /* index; -1: none */
+    const struct weir_target *target; /* NULL: none */
     struct weir_server *server_chosen;
     struct weir_peer_choice choice;
     const struct weir_server *tried[WEIR_TRIED_MAX];
@@ -157,8 +157,9 @@ bool weir_req_unpin(struct weir_req *req);
  * has no connection. */
 void weir_req_drop(struct weir_req *req);
 /** One that is over is counted: by status, duration, error. */
-void weir_req_stats(struct weir_wlistener *wl, const struct weir_route *route, int status,
-                    uint64_t took_us, const struct weir_error *error);
+void weir_req_stats(const struct weir_listener *listener, struct weir_worker *worker,
+                    const struct weir_route *route, int status, uint64_t took_us,
+                    const struct weir_error *error);
 /** The client has gone: everything is let go. */
 void weir_req_client_gone(struct weir_req *req, enum weir_err why);
 /** Remembers the first error. */
@@ -169,6 +170,16 @@ static inline void weir_count_up(struct weir_req *req, int direction, uint64_t l
 {
     if (len)
         weir_count(&req->worker->stats.bytes[WEIR_SIDE_UP][direction], len);
+}
+
+/** What retries towards its upstream may spend. */
+static inline struct weir_budget *weir_req_budget(const struct weir_req *req)
+{
+    return &req->target->tally->at[req->worker->id].budget;
+}
+static inline void weir_req_retried(const struct weir_req *req, enum weir_retried why)
+{
+    weir_count(&req->target->tally->at[req->worker->id].retries[why], 1);
 }
 
 /** Timers: looks which deadline is next. */

@@ -36,7 +36,7 @@ struct weir_str weir_req_client(const struct weir_req *req)
 
 struct weir_str weir_req_listener(const struct weir_req *req)
 {
-    return req->wl->listener->conf->name;
+    return req->listener->conf->name;
 }
 
 struct weir_str weir_req_route(const struct weir_req *req)
@@ -46,8 +46,7 @@ struct weir_str weir_req_route(const struct weir_req *req)
 
 struct weir_str weir_req_upstream(const struct weir_req *req)
 {
-    return req->cluster >= 0 ? weir_cluster_name(req->worker->service->clusters[req->cluster])
-                             : (struct weir_str){ NULL, 0 };
+    return req->target ? weir_cluster_name(req->target->cluster) : (struct weir_str){ NULL, 0 };
 }
 
 struct weir_str weir_req_server(const struct weir_req *req)
@@ -57,7 +56,7 @@ struct weir_str weir_req_server(const struct weir_req *req)
 
 bool weir_req_is_tls(const struct weir_req *req)
 {
-    return req->wl->listener->tls != NULL;
+    return req->listener->tls != NULL;
 }
 
 const struct weir_error *weir_req_error(const struct weir_req *req)
@@ -82,13 +81,13 @@ struct weir_str weir_req_copy(struct weir_req *req, struct weir_str text)
 
 int weir_req_set_upstream(struct weir_req *req, struct weir_str name)
 {
-    int cluster = weir_service_find_cluster(req->worker->service, name);
+    const struct weir_target *target = weir_snapshot_target(req->listener->snapshot, name);
 
-    if (cluster < 0)
+    if (!target)
         return WEIR_ENOENT;
     if (req->step > WEIR_STEP_PEER) /* a server of the other one was chosen */
         return WEIR_EINVAL;
-    req->cluster = cluster;
+    req->target = target;
     return 0;
 }
 
@@ -126,13 +125,13 @@ static void tell_ban(struct weir_req *req, const struct weir_prefix *prefix, uin
     len = weir_prefix_print(prefix, text);
     weir_log(service->log, WEIR_LOG_WARN,
              "listener '%.*s': %.*s is banned for %llu s: %.*s (%llu since the last line)",
-             WEIR_FMT(req->wl->listener->conf->name), (int)len, text,
+             WEIR_FMT(req->listener->conf->name), (int)len, text,
              (unsigned long long)((for_ms + 999) / 1000), WEIR_FMT(why), (unsigned long long)count);
 }
 
 int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why)
 {
-    const struct weir_listener *listener = req->wl->listener;
+    const struct weir_listener *listener = req->listener;
     struct weir_loop *loop = &req->worker->loop;
     struct weir_prefix prefix;
     struct weir_addr peer;
@@ -149,7 +148,8 @@ int weir_req_ban(struct weir_req *req, uint64_t for_ms, struct weir_str why)
     err = weir_access_client_prefix(&peer, &prefix);
     if (err)
         return err;
-    err = weir_access_ban(req->worker->service->access, &prefix, for_ms, why, NULL, loop->now_ms);
+    err =
+        weir_access_ban(req->listener->snapshot->access, &prefix, for_ms, why, NULL, loop->now_ms);
     if (!err)
         tell_ban(req, &prefix, for_ms, why);
     return err;

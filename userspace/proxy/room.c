@@ -53,8 +53,9 @@ static struct weir_session *oldest_of_worker(struct weir_worker *worker)
 {
     struct weir_session *best = NULL;
 
-    for (unsigned i = 0; i < worker->service->listener_count; i++) {
-        struct weir_session *session = oldest_quiet(&worker->listeners[i]);
+    weir_each_listener(wl, worker)
+    {
+        struct weir_session *session = oldest_quiet(wl);
 
         if (session && (!best || session->since_ms < best->since_ms))
             best = session;
@@ -71,9 +72,8 @@ static void on_room(struct weir_loop *loop, void *arg)
 
     (void)loop;
     atomic_store(&worker->room_posted, false); /* what is asked for from here on comes anew */
-    for (unsigned i = 0; i < worker->service->listener_count; i++) {
-        struct weir_wlistener *wl = &worker->listeners[i];
-
+    weir_each_listener(wl, worker)
+    {
         weir_room_close_idle(wl, (unsigned)atomic_exchange(&wl->room_wanted, 0));
     }
 }
@@ -96,8 +96,10 @@ static bool ask(struct weir_wlistener *wl)
     return true;
 }
 
+/* The others may have entered another snapshot already; the doors of ours stay as long as we have it. */
 static bool ask_others(const struct weir_wlistener *wl, bool own)
 {
+    const struct weir_snapshot *snapshot = wl->worker->snapshot;
     struct weir_service *service = wl->worker->service;
 
     for (unsigned w = 0; w < service->worker_count; w++) {
@@ -105,10 +107,12 @@ static bool ask_others(const struct weir_wlistener *wl, bool own)
 
         if (worker == wl->worker)
             continue;
-        for (unsigned i = 0; i < service->listener_count; i++)
-            if ((!own || worker->listeners[i].listener == wl->listener) &&
-                ask(&worker->listeners[i]))
+        for (unsigned i = 0; i < snapshot->listener_count; i++) {
+            struct weir_door *door = snapshot->listeners[i].door;
+
+            if ((!own || door == wl->door) && ask(&door->at[w]))
                 return true;
+        }
     }
     return false;
 }
@@ -128,12 +132,17 @@ bool weir_room_make(struct weir_wlistener *wl, bool own)
 
 static void give_descriptors(struct weir_worker *worker)
 {
+    const struct weir_snapshot *snapshot = worker->snapshot;
     unsigned closed = 0;
 
-    for (unsigned i = 0; i < worker->service->cluster_count; i++)
-        closed += weir_cluster_view_shed(worker->views[i], STARVED_SHEDS);
-    for (unsigned i = 0; !closed && i < worker->service->listener_count; i++)
-        closed = weir_room_close_idle(&worker->listeners[i], STARVED_SHEDS);
+    for (unsigned i = 0; i < snapshot->target_count; i++)
+        closed +=
+            weir_cluster_view_shed(weir_worker_view(worker, snapshot->targets[i]), STARVED_SHEDS);
+    weir_each_listener(wl, worker)
+    {
+        if (!closed)
+            closed = weir_room_close_idle(wl, STARVED_SHEDS);
+    }
 }
 
 void weir_room_starved(struct weir_worker *worker)
@@ -146,8 +155,8 @@ void weir_room_sweep(struct weir_worker *worker)
 {
     uint64_t last = atomic_load_explicit(&worker->service->starved_ms, memory_order_relaxed);
 
-    for (unsigned i = 0; i < worker->service->cluster_count; i++)
-        if (weir_cluster_view_starved(worker->views[i]))
+    for (unsigned i = 0; i < worker->snapshot->target_count; i++)
+        if (weir_cluster_view_starved(weir_worker_view(worker, worker->snapshot->targets[i])))
             last = worker->loop.now_ms;
     if (!last || worker->loop.now_ms > last + STARVED_MS)
         return;

@@ -12,14 +12,18 @@
 #include "proxy/policy.h"
 
 struct weir_match; /* compiled conditions */
+struct weir_route_row;
+struct weir_target;
+struct weir_door;
 
 struct weir_route {
     const struct weir_route_conf *conf;
-    unsigned index;           /* in its listener: the row of its counters */
-    unsigned slot;            /* in the service: the row of its filters' per-worker state */
-    int cluster;              /* in the service; -1: answers itself, or hands over */
-    int listener;             /* in the service, to which connections are handed over; -1: none */
-    struct weir_match *match; /* NULL: matches everything */
+    unsigned index;             /* in its listener */
+    unsigned slot;              /* in the snapshot: of its filters' per-worker state */
+    struct weir_route_row *row; /* of its counters; counted */
+    struct weir_target *target; /* NULL: answers itself, or hands over */
+    struct weir_door *door;     /* to which connections are handed over; NULL: none */
+    struct weir_match *match;   /* NULL: matches everything */
     struct weir_chains chains;
     struct weir_access_log *log; /* NULL: off */
 };

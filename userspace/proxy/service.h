@@ -16,10 +16,15 @@
 
 struct weir_service;
 struct weir_worker;
+struct weir_loop;
+struct weir_snapshot;
+struct weir_bind_source;
 
 /** The process may not be allowed to open what it works with: then somebody gives it. */
 struct weir_service_opts {
     struct weir_log *log;
+    struct weir_loop *
+        home; /* of the thread that makes the service, asks it and reloads it; NULL: there are no reloads */
     unsigned workers;                    /* 0: as the configuration says */
     const struct weir_bind_source *bind; /* NULL: addresses are bound here; outlives the service */
     /** A descriptor to append lines to (a file's name, "stdout", "stderr"), the caller's, or -errno; NULL: opened here. */
@@ -27,7 +32,7 @@ struct weir_service_opts {
     void *arg; /* of open_log */
 };
 
-/** `conf` outlives the service. NULL with *fault filled: what is wrong, and where. */
+/** `conf` outlives the service, or what weir_service_install has put in its place. NULL with *fault filled: what is wrong, and where. */
 struct weir_service *weir_service_new(const struct weir_proxy_conf *conf,
                                       const struct weir_service_opts *opts,
                                       struct weir_tls_fault *fault);
@@ -57,11 +62,31 @@ bool weir_service_drain_cut(const struct weir_service *service);
 void weir_service_stop(struct weir_service *service);
 void weir_service_free(struct weir_service *service);
 
+/* Another configuration: reload.c. On the thread of `home`, whose loop the service's mail comes to: let it turn. */
+/**
+ * Compiles `conf` and binds what is new in it; what stays is shared with what is in force. NULL with *fault: what is wrong,
+ * and nothing has changed.
+ */
+struct weir_snapshot *weir_service_prepare(struct weir_service *service,
+                                           const struct weir_proxy_conf *conf,
+                                           struct weir_tls_fault *fault);
+/** It is not installed after all. */
+void weir_service_discard(struct weir_snapshot *snapshot);
+/**
+ * Puts it in force; cannot be refused. `done` comes when all workers have it (err: a socket that one could not serve).
+ * Requests in progress end under the one before; when they have, on_old_free(old) tells that its conf is not used any more
+ * (at the end of the service at the latest). Returns at once; another one may be prepared after `done`.
+ */
+void weir_service_install(struct weir_snapshot *snapshot, void (*on_old_free)(void *old), void *old,
+                          void (*done)(void *arg, int err), void *arg);
+/** Snapshots of which something is still used; the one in force is one of them. */
+unsigned weir_service_snapshots(const struct weir_service *service);
+
 /** kernel.splice, of new and running tunnels, within a moment. Any thread. */
 void weir_service_set_splice(struct weir_service *service, enum weir_splice_policy policy);
 enum weir_splice_policy weir_service_splice(const struct weir_service *service);
 
-/** For the admin: any thread, while the service lives. */
+/** For the admin: of what is in force, on the thread of `home`; with no home, any thread. */
 const struct weir_proxy_conf *weir_service_conf(const struct weir_service *service);
 unsigned weir_service_workers(const struct weir_service *service);
 unsigned weir_service_clusters(const struct weir_service *service);
@@ -69,6 +94,14 @@ struct weir_cluster *weir_service_cluster(const struct weir_service *service, un
 struct weir_access *weir_service_access(const struct weir_service *service);
 const struct weir_worker_stats *weir_service_stats(const struct weir_service *service,
                                                    unsigned worker);
+const struct weir_listener_stats *weir_service_listener_stats(const struct weir_service *service,
+                                                              unsigned listener, unsigned worker);
+/** `route` beyond the last: of what no route matches. */
+const struct weir_route_stats *weir_service_route_stats(const struct weir_service *service,
+                                                        unsigned listener, unsigned route,
+                                                        unsigned worker);
+uint64_t weir_service_retries(const struct weir_service *service, unsigned upstream,
+                              enum weir_retried why, unsigned worker);
 uint64_t weir_service_busy_us(const struct weir_service *service, unsigned worker);
 /** Runs fn on every worker's thread, one after the other, and waits. For lists of connections. Not
  * from a worker. */
@@ -110,6 +143,10 @@ void weir_worker_each_session(struct weir_worker *worker,
                               void (*fn)(void *arg, const struct weir_session_status *status),
                               void *arg);
 unsigned weir_worker_id(const struct weir_worker *worker);
+
+/** How reloads of its configuration went: the label `result` of config_reloads_total. */
+void weir_service_count_reload(struct weir_service *service, bool good);
+uint64_t weir_service_reloads(const struct weir_service *service, bool good);
 
 /** metrics.c: the whole of /metrics in Prometheus text, malloc'ed; NULL without memory. Any thread
  * but a worker's. */

@@ -44,7 +44,7 @@ void weir_session_free(struct weir_session *session)
     weir_session_leave(session);
     worker->session_count--;
     if (session->multiplexed) {
-        weir_count(&session->wl->stats->h2_abuse[weir_h2_abused(session->mux.h2)], 1);
+        weir_count(&session->wl->stats.h2_abuse[weir_h2_abused(session->mux.h2)], 1);
         weir_later_cancel(&session->mux.flush);
         weir_h2_free(session->mux.h2);
     } else if (!session->raw) {
@@ -364,8 +364,6 @@ void weir_session_feed_held(struct weir_session *session)
 
 void weir_session_request_done(struct weir_session *session, bool reusable, bool cut, bool finished)
 {
-    struct weir_worker *worker = session->wl->worker;
-
     if (session->closed || session->tunnel)
         return;
     if (session->multiplexed) {
@@ -378,7 +376,7 @@ void weir_session_request_done(struct weir_session *session, bool reusable, bool
         weir_session_close(session, true);
         return;
     }
-    if (!reusable || worker->draining) {
+    if (!reusable || weir_session_is_last(session)) {
         bool quiet = session->eof || (finished && !(session->held && session->held->bytes.len));
 
         if (quiet)
@@ -414,7 +412,7 @@ static void on_open(void *arg)
 
     if (tls)
         weir_count(&session->wl->stats
-                        ->handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed],
+                        .handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed],
                    1);
     if (session->raw) {
         weir_stream_read(session->stream, false);
@@ -422,6 +420,10 @@ static void on_open(void *arg)
         return;
     }
     weir_session_set_state(session, WEIR_SESSION_HEAD);
+    if (session->stale) { /* what it was let in by is not in force any more */
+        weir_session_end(session);
+        return;
+    }
     if (!tls || weir_str_absent(tls->alpn))
         return; /* the first bytes tell */
     session->sniffed = true;

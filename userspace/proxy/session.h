@@ -79,8 +79,10 @@ struct weir_session {
     uint32_t number;            /* of the connections of its worker; from 0 again after the last */
     uint64_t bytes_in, bytes_out;
     uint32_t requests;
-    uint32_t lingered; /* bytes read away */
-    uint32_t unsent;   /* at the last look at a closing session; at most UINT32_MAX */
+    uint32_t lingered : 31; /* bytes read away */
+    uint32_t
+        stale : 1;   /* made under a snapshot that let others in: it ends with what it does now */
+    uint32_t unsent; /* at the last look at a closing session; at most UINT32_MAX */
     uint16_t stalls; /* such looks in a row that saw the client read nothing; at most UINT16_MAX */
     struct {         /* the TCP peer, 18 bytes instead of a sockaddr */
         uint16_t port;
@@ -90,8 +92,8 @@ struct weir_session {
 _Static_assert(sizeof(struct weir_session) <= 240, "an idle connection is small");
 #define WEIR_SESSION_MAGIC 0x77736573u
 
-/** A connection was accepted by one of a weir_wlistener's `socks`. Takes the descriptor. */
-void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct sockaddr *peer,
+/** A connection was accepted there. Takes the descriptor. */
+void weir_session_accept(const struct weir_bound_at *at, int fd, const struct sockaddr *peer,
                          socklen_t len);
 static inline struct weir_codec *weir_session_codec(struct weir_session *session)
 {
@@ -101,6 +103,13 @@ static inline struct weir_codec *weir_session_codec(struct weir_session *session
 static inline bool weir_session_in_head(const struct weir_session *session)
 {
     return session->multiplexed ? weir_h2_in_head(session->mux.h2) : weir_h1_in_head(&session->h1);
+}
+/** Is the request that it has, or the next one, its last? */
+static inline bool weir_session_is_last(const struct weir_session *session)
+{
+    const struct weir_wlistener *wl = session->wl;
+
+    return wl->leaving || wl->worker->draining || session->stale;
 }
 /** "HTTP/1.1", "HTTP/2", "tcp". */
 struct weir_str weir_session_protocol(const struct weir_session *session);
@@ -188,5 +197,8 @@ void weir_sessions_sweep(struct weir_wlistener *wl);
 /** Drain: idle ones go now, others after their answer. */
 void weir_sessions_drain(struct weir_wlistener *wl);
 void weir_sessions_close_all(struct weir_wlistener *wl);
+/** What they were let in by is not in force any more: they end as by weir_sessions_drain, those too that have not asked for
+ * anything yet; others that come are none of them. */
+void weir_sessions_expire(struct weir_wlistener *wl);
 
 #endif

@@ -26,7 +26,7 @@ int weir_session_set_client(struct weir_session *session, const struct weir_addr
 {
     peer_set(session, from);
     session->local_port = weir_addr_port(to);
-    if (!session->wl->worker->service->tells)
+    if (!session->wl->worker->snapshot->tells)
         return 0;
     if (weir_session_need_held(session))
         return WEIR_ENOMEM;
@@ -68,7 +68,7 @@ static bool pass(struct weir_wlistener *wl, struct weir_gate *gate, bool own,
     if (weir_room_make(wl, own))
         return true;
     weir_gate_leave(gate, client);
-    if (!own && wl->worker->service->fds_bound)
+    if (!own && atomic_load_explicit(&wl->worker->service->fds_bound, memory_order_relaxed))
         weir_worker_refused(wl, WEIR_REFUSED_descriptors,
                             "file descriptors allow no more connections and none is idle; raise "
                             "`ulimit -n` (LimitNOFILE=)");
@@ -82,39 +82,37 @@ static bool pass(struct weir_wlistener *wl, struct weir_gate *gate, bool own,
 static void leave(const struct weir_wlistener *wl, const struct weir_addr *client)
 {
     weir_gate_leave(&wl->worker->service->gate, client);
-    if (wl->listener->gate)
-        weir_gate_leave(wl->listener->gate, client);
+    weir_gate_leave(&wl->door->gate, client);
 }
 
 /* Past both gates. `client` NULL: it is not known yet. */
 static bool enter(struct weir_wlistener *wl, const struct weir_addr *client)
 {
     /* Its own first: one of this listener that makes room makes room in both. */
-    if (wl->listener->gate && !pass(wl, wl->listener->gate, true, client))
+    if (!pass(wl, &wl->door->gate, true, client))
         return false;
     if (pass(wl, &wl->worker->service->gate, false, client))
         return true;
-    if (wl->listener->gate)
-        weir_gate_leave(wl->listener->gate, client);
+    weir_gate_leave(&wl->door->gate, client);
     return false;
 }
 
 /* Of one who has entered as nobody. */
 static bool name(struct weir_wlistener *wl, const struct weir_addr *client)
 {
-    bool own = !wl->listener->gate || weir_gate_name(wl->listener->gate, client);
+    bool own = weir_gate_name(&wl->door->gate, client);
 
     if (own && weir_gate_name(&wl->worker->service->gate, client))
         return true;
-    if (own && wl->listener->gate)
-        weir_gate_unname(wl->listener->gate, client);
+    if (own)
+        weir_gate_unname(&wl->door->gate, client);
     refuse_per_client(wl);
     return false;
 }
 
 static bool has_access(struct weir_wlistener *wl, const struct weir_addr *client)
 {
-    switch (weir_access_check(wl->worker->service->access, client, wl->worker->loop.now_ms)) {
+    switch (weir_access_check(wl->worker->snapshot->access, client, wl->worker->loop.now_ms)) {
     case WEIR_ACCESS_DENIED:
         weir_worker_refused(wl, WEIR_REFUSED_denied, "denied by access");
         return false;
@@ -169,7 +167,7 @@ void weir_session_leave(struct weir_session *session)
     if (session->admitted)
         leave(session->wl, session->proxied ? NULL : &client);
     session->admitted = false;
-    weir_count(&session->wl->stats->connections, (uint64_t)-1);
+    weir_count(&session->wl->stats.connections, (uint64_t)-1);
 }
 
 bool weir_session_move(struct weir_session *session, struct weir_wlistener *to)
@@ -180,8 +178,8 @@ bool weir_session_move(struct weir_session *session, struct weir_wlistener *to)
     weir_session_leave(session);
     weir_session_addr(session, &client);
     session->wl = to;
-    weir_count(&to->stats->connections, 1);
-    weir_count(&to->stats->accepted, 1);
+    weir_count(&to->stats.connections, 1);
+    weir_count(&to->stats.accepted, 1);
     session->proxied = !session->told && header_comes(to, &client, &may);
     session->admitted = may && enter(to, session->proxied ? NULL : &client);
     return session->admitted;
@@ -190,10 +188,10 @@ bool weir_session_move(struct weir_session *session, struct weir_wlistener *to)
 /* --- coming ------------------------------------------------------------------------------------
  */
 
-void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct sockaddr *peer,
+void weir_session_accept(const struct weir_bound_at *at, int fd, const struct sockaddr *peer,
                          socklen_t len)
 {
-    struct weir_wlistener *wl = lsock->arg;
+    struct weir_wlistener *wl = at->wl;
     struct weir_worker *worker = wl->worker;
     struct weir_session *session;
     struct weir_addr client = { .len = len < sizeof(client.un) ? len : sizeof(client.un) };
@@ -219,13 +217,13 @@ void weir_session_accept(const struct weir_lsock *lsock, int fd, const struct so
     session->number = worker->session_number++;
     weir_list_init(&session->link);
     peer_set(session, &client);
-    session->local_port = weir_addr_port(&wl->listener->addrs[lsock - wl->socks]);
-    weir_count(&wl->stats->accepted, 1);
-    weir_count(&wl->stats->connections, 1);
+    session->local_port = weir_addr_port(&at->bound->addr);
+    weir_count(&wl->stats.accepted, 1);
+    weir_count(&wl->stats.connections, 1);
     worker->session_count++;
     session->raw = wl->listener->conf->protocol == WEIR_PROTOCOL_TCP;
     if (!session->raw)
-        weir_h1_init_server(&session->h1, &wl->listener->guard, &weir_session_codec_sink, session);
+        weir_h1_init_server(&session->h1, &wl->guard, &weir_session_codec_sink, session);
     session->stream = weir_tcp_adopt(&worker->loop, fd, &weir_session_stream_sink, session);
     if (!session->stream) {
         weir_worker_refused(wl, WEIR_REFUSED_memory, "out of memory");

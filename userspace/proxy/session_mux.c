@@ -22,8 +22,8 @@ int weir_session_multiplex(struct weir_session *session)
 {
     struct weir_wlistener *wl = session->wl;
     const struct weir_tls_info *tls = weir_stream_tls(session->stream);
-    struct weir_h2 *h2 = weir_h2_new_server(&wl->worker->h2, &wl->listener->guard,
-                                            &wl->listener->h2, &weir_session_codec_sink, session);
+    struct weir_h2 *h2 =
+        weir_h2_new_server(&wl->worker->h2, &wl->guard, &wl->h2, &weir_session_codec_sink, session);
 
     if (!h2)
         return WEIR_ENOMEM;
@@ -65,7 +65,7 @@ void weir_session_settle(struct weir_session *session)
         return;
     }
     if (weir_codec_over(weir_session_codec(session)) ||
-        (quiet && (session->eof || session->wl->worker->draining))) {
+        (quiet && (session->eof || weir_session_is_last(session)))) {
         weir_session_end(session);
         return;
     }

@@ -26,14 +26,14 @@ void weir_session_raw(struct weir_session *session, const struct weir_sni *sni)
 
 void weir_session_hand_over(struct weir_session *session, struct weir_wlistener *to)
 {
-    if (!weir_session_move(session, to)) {
+    if (!to->listener || !weir_session_move(session, to)) {
         weir_session_close(session, true);
         return;
     }
     session->raw = to->listener->conf->protocol == WEIR_PROTOCOL_TCP;
     session->requests = 0;
     if (!session->raw)
-        weir_h1_init_server(&session->h1, &to->listener->guard, &weir_session_codec_sink, session);
+        weir_h1_init_server(&session->h1, &to->guard, &weir_session_codec_sink, session);
     if (session->eof && to->listener->tls)
         weir_session_close(session, false);
     else

@@ -129,16 +129,16 @@ static bool says_nothing(const struct weir_session *session)
 /* A drain has an end: shutdown.tunnels for tunnels, shutdown.drain for all else. */
 static void drain_over(struct weir_wlistener *wl)
 {
-    struct weir_service *service = wl->worker->service;
-    bool retiring = atomic_load_explicit(&service->retiring, memory_order_relaxed);
+    const struct weir_proxy_conf *conf = weir_worker_conf(wl->worker);
+    bool retiring =
+        atomic_load_explicit(&wl->worker->service->retiring, memory_order_relaxed);
     int64_t waited = (int64_t)(wl->worker->loop.now_ms - wl->worker->drain_ms);
 
     for (int state = 0; state < WEIR_SESSION_STATES; state++)
         weir_list_each(link, next, &wl->sessions[state])
         {
             struct weir_session *session = weir_list_entry(link, struct weir_session, link);
-            int64_t limit =
-                has_tunnel(session) ? service->conf->tunnels_ms : service->conf->drain_ms;
+            int64_t limit = has_tunnel(session) ? conf->tunnels_ms : conf->drain_ms;
 
             if (session->closed)
                 continue;
@@ -158,9 +158,23 @@ static void drain_over(struct weir_wlistener *wl)
                 weir_session_end(session);
                 continue;
             }
-            atomic_store_explicit(&service->drain_cut, true, memory_order_relaxed);
+            atomic_store_explicit(&wl->worker->service->drain_cut, true, memory_order_relaxed);
             weir_session_close(session, true);
         }
+}
+
+/* A listener that is no more has no end of its own: but who says nothing is not waited for. */
+static void leave_silent(struct weir_wlistener *wl)
+{
+    if (wl->worker->loop.now_ms - wl->leave_ms < DRAIN_SILENT_MS)
+        return;
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_HEAD])
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        if (!session->closed && says_nothing(session))
+            weir_session_end(session);
+    }
 }
 
 void weir_sessions_sweep(struct weir_wlistener *wl)
@@ -169,6 +183,8 @@ void weir_sessions_sweep(struct weir_wlistener *wl)
 
     if (wl->worker->draining)
         drain_over(wl);
+    else if (wl->leaving)
+        leave_silent(wl);
     sweep_state(wl, WEIR_SESSION_HANDSHAKE, t->handshake);
     sweep_state(wl, WEIR_SESSION_HEAD, t->head);
     sweep_state(wl, WEIR_SESSION_IDLE, t->keepalive);
@@ -230,4 +246,20 @@ void weir_sessions_close_all(struct weir_wlistener *wl)
     for (int state = 0; state < WEIR_SESSION_STATES; state++)
         weir_list_each(link, next, &wl->sessions[state])
             weir_session_close(weir_list_entry(link, struct weir_session, link), true);
+}
+
+void weir_sessions_expire(struct weir_wlistener *wl)
+{
+    for (int state = 0; state < WEIR_SESSION_STATES; state++)
+        weir_list_each(link, next, &wl->sessions[state])
+            weir_list_entry(link, struct weir_session, link)
+                ->stale = true;
+    weir_sessions_drain(wl);
+    weir_list_each(link, next, &wl->sessions[WEIR_SESSION_HEAD])
+    {
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
+
+        if (!session->closed && says_nothing(session))
+            weir_session_end(session);
+    }
 }

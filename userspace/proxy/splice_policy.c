@@ -2,18 +2,19 @@
 /** splice_policy.c: kernel.splice: what is in force for a request or a tunnel, and its change at run time (`weir set`). */
 #include "proxy/tunnel_light.h"
 
-static enum weir_splice_policy policy_of(const struct weir_wlistener *wl,
+static enum weir_splice_policy policy_of(const struct weir_worker *worker,
+                                         const struct weir_listener *listener,
                                          const struct weir_route *route)
 {
-    int own = route->conf->splice ?: wl->listener->conf->splice;
-    int top = atomic_load_explicit(&wl->worker->service->splice, memory_order_relaxed);
+    int own = route->conf->splice ?: listener->conf->splice;
+    int top = atomic_load_explicit(&worker->service->splice, memory_order_relaxed);
 
     return (enum weir_splice_policy)(own && top != WEIR_SPLICE_OFF ? own : top);
 }
 
 enum weir_splice_policy weir_req_splice(const struct weir_req *req)
 {
-    return policy_of(req->wl, req->route);
+    return policy_of(req->worker, req->listener, req->route);
 }
 
 /* Workers follow when they next look (worker.c). */
@@ -44,6 +45,6 @@ void weir_sessions_splice(struct weir_wlistener *wl)
     {
         struct weir_light *light = &weir_list_entry(link, struct weir_session, link)->light;
 
-        weir_splice_set_policy(&light->splice, policy_of(wl, light->more->route));
+        weir_splice_set_policy(&light->splice, policy_of(wl->worker, light->more->listener, light->more->route));
     }
 }

@@ -34,14 +34,12 @@ struct weir_route_stats {
     weir_counter grpc[WEIR_GRPC_STATUS_COUNT + 1]; /* by grpc-status; the last: any other */
 };
 
-/** Of one listener on one worker; routes[] follows the listener's routes, the last slot is "no route". */
+/** Of one listener on one worker. */
 struct weir_listener_stats {
     weir_counter accepted, connections, in_flight;
     weir_counter refused[WEIR_REFUSALS_COUNT];
     weir_counter h2_abuse[WEIR_H2_ABUSE_COUNT]; /* counted when such a connection has gone */
     weir_counter handshakes[2][2];              /* [TLS 1.3][resumed] */
-    unsigned routes_count;
-    struct weir_route_stats *routes;
 };
 
 enum { WEIR_ERROR_SLOTS = 128 };
@@ -53,8 +51,6 @@ struct weir_error_stats {
 enum { WEIR_SIDE_DOWN, WEIR_SIDE_UP, WEIR_DIR_IN = 0, WEIR_DIR_OUT };
 
 struct weir_worker_stats {
-    struct weir_listener_stats *listeners;
-    weir_counter (*retries)[WEIR_RETRIED_COUNT]; /* a row an upstream */
     struct weir_error_stats errors;
     weir_counter bytes[2]
                       [2]; /* of bodies, by copy: [side][direction]; in: read from that side. Down:

@@ -16,8 +16,7 @@ static bool destination(const struct weir_session *session, struct weir_addr *to
 
 int weir_req_proxy_header(struct weir_req *req, struct weir_str *header)
 {
-    const struct weir_cluster_conf *conf =
-        weir_cluster_get_conf(req->worker->service->clusters[req->cluster]);
+    const struct weir_cluster_conf *conf = weir_cluster_get_conf(req->target->cluster);
     const struct weir_tls_info *tls = req->sni.len ? NULL : weir_stream_tls(req->session->stream);
     struct weir_addr to;
     struct weir_pp_out what = { .version = conf->proxy_protocol,

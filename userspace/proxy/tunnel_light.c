@@ -19,6 +19,11 @@ static struct weir_worker *worker_of(const struct weir_session *session)
     return session->wl->worker;
 }
 
+static struct weir_seat *seat_of(const struct weir_session *session)
+{
+    return &session->light.more->listener->snapshot->seats[worker_of(session)->id];
+}
+
 /* --- beginning ----------------------------------------------------------------------------------
  */
 
@@ -94,13 +99,14 @@ bool weir_light_take(struct weir_tunnel *tunnel)
     more->view = tunnel->token.view;
     more->server = tunnel->token.server;
     more->slot = tunnel->token.slot;
+    more->listener = req->listener;
     more->route = req->route;
     more->connect_us = req->connect_us > UINT32_MAX ? UINT32_MAX : (uint32_t)req->connect_us;
-    more->cluster = (uint16_t)req->cluster;
     more->attempts = (uint8_t)req->attempts;
     session->light.owner.sink = &light_sink;
     session->light.splice.owner = &session->light.owner;
     session->light.more = more;
+    weir_seat_hold(seat_of(session));
     session->light.began_us = began_us;
     session->tunnel = NULL;
     weir_session_drop_held(session);
@@ -132,7 +138,7 @@ static void light_log(struct weir_session *session, const struct weir_error *err
     record = (struct weir_access_record){
         .wall_us = weir_clock_wall_us() - took_us,
         .id = { id, sizeof(id) },
-        .listener = session->wl->listener->conf->name,
+        .listener = weir_str(session->wl->door->name),
         .route = more->route->conf->name,
         .client = { client, weir_addr_print_ip(&addr, client) },
         .protocol = WEIR_STR("tcp"),
@@ -164,7 +170,8 @@ static void light_end(struct weir_session *session, const struct weir_error *err
     weir_splice_sync(splice);
     weir_splice_stop(splice);
     light_log(session, error, took_us);
-    weir_req_stats(session->wl, session->light.more->route, 200, took_us, error);
+    weir_req_stats(session->light.more->listener, worker_of(session), session->light.more->route, 200,
+                   took_us, error);
     weir_stream_close(splice->stream[WEIR_SPLICE_UP], error->code || session->closed);
     weir_session_close(session, error->code != WEIR_OK);
 }
@@ -194,6 +201,7 @@ static void on_closed(struct weir_splice_owner *owner, unsigned side)
     }
     if (more->closed != 3)
         return;
+    weir_seat_drop(seat_of(session));
     free(more->tls);
     weir_slab_put(&worker_of(session)->lights, more);
     weir_session_free(session);
@@ -224,7 +232,7 @@ struct weir_str weir_light_route(const struct weir_session *session)
 
 struct weir_str weir_light_upstream(const struct weir_session *session)
 {
-    return weir_cluster_name(worker_of(session)->service->clusters[session->light.more->cluster]);
+    return weir_view_name(session->light.more->view);
 }
 
 struct weir_str weir_light_server(const struct weir_session *session)

@@ -13,10 +13,10 @@ struct weir_light_more {
     uint8_t id[16]; /* of the log, in hexadecimal there */
     struct weir_cluster_view *view;
     struct weir_server *server;
+    const struct weir_listener *listener; /* of the snapshot that it began with, which it holds */
     const struct weir_route *route;
     struct weir_tls_info *tls; /* and its texts behind it; NULL: none */
     uint32_t connect_us;
-    uint16_t cluster;
     uint8_t attempts;
     bool slot : 1;
     uint8_t closed : 2; /* streams that are gone */

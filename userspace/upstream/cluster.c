@@ -94,7 +94,7 @@ static int cluster_own(struct weir_cluster *cluster, const struct weir_cluster_c
     cluster->conf = &cluster->conf_own;
     if (weir_cluster_conf_copy(&cluster->conf_own, conf, &cluster->arena))
         return WEIR_ENOMEM;
-    cluster->stamp = weir_cluster_conf_stamp(cluster->conf); /* before they are read */
+    cluster->stamp = weir_cluster_conf_stamp(conf);
     return 0;
 }
 
@@ -122,7 +122,7 @@ struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
     if (cluster_source(cluster, fault) || cluster_servers(cluster, fault))
         goto free;
     if (conf->tls_on) {
-        cluster->tls = cluster_tls(cluster->conf, fault);
+        cluster->tls = cluster_tls(conf, fault);
         if (!cluster->tls)
             goto free;
     }
@@ -157,6 +157,11 @@ void weir_cluster_free(struct weir_cluster *cluster)
 struct weir_str weir_cluster_name(const struct weir_cluster *cluster)
 {
     return cluster->conf->name;
+}
+
+struct weir_str weir_view_name(const struct weir_cluster_view *view)
+{
+    return weir_cluster_name(view->cluster);
 }
 
 const struct weir_cluster_conf *weir_cluster_get_conf(const struct weir_cluster *cluster)

@@ -76,6 +76,7 @@ struct weir_cluster *weir_cluster_new(const struct weir_cluster_conf *conf,
  */
 void weir_cluster_free(struct weir_cluster *cluster);
 struct weir_str weir_cluster_name(const struct weir_cluster *cluster);
+struct weir_str weir_view_name(const struct weir_cluster_view *view);
 /** "app.internal:8080", or "app.internal" on the default port of the scheme: what a Host header
  * would say of the server. */
 struct weir_str weir_server_authority(const struct weir_server *server);

@@ -5,8 +5,6 @@
  */
 #include "upstream/state.h"
 
-#include <sys/stat.h>
-
 /* ---- a copy ---- */
 
 static bool copy_str(struct weir_arena *arena, struct weir_str *str)
@@ -53,6 +51,7 @@ int weir_cluster_conf_copy(struct weir_cluster_conf *to, const struct weir_clust
                                  &to->health.service };
 
     *to = *from;
+    to->tls.files = NULL; /* theirs */
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         if (!copy_str(arena, texts[i]))
             return WEIR_ENOMEM;
@@ -124,25 +123,7 @@ bool weir_cluster_conf_same(const struct weir_cluster_conf *a, const struct weir
 
 /* ---- the files that it names ---- */
 
-static uint64_t mixed(uint64_t h, uint64_t word)
-{
-    return (h ^ word) * UINT64_C(0x9e3779b97f4a7c15) + (h >> 29);
-}
-
-static uint64_t file_stamp(uint64_t h, struct weir_str path)
-{
-    struct stat st;
-
-    if (weir_str_absent(path) || !path.len || stat(path.ptr, &st)) /* a copy ends with 0 */
-        return mixed(h, 0);
-    h = mixed(mixed(h, st.st_dev), st.st_ino);
-    h = mixed(mixed(h, (uint64_t)st.st_size), (uint64_t)st.st_mtim.tv_sec);
-    return mixed(h, (uint64_t)st.st_mtim.tv_nsec);
-}
-
 uint64_t weir_cluster_conf_stamp(const struct weir_cluster_conf *conf)
 {
-    if (!conf->tls_on)
-        return 0;
-    return file_stamp(file_stamp(file_stamp(1, conf->tls.ca), conf->tls.cert), conf->tls.key);
+    return conf->tls_on ? weir_tls_client_stamp(&conf->tls) : 0;
 }

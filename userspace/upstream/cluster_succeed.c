@@ -22,7 +22,7 @@ bool weir_cluster_is_of(const struct weir_cluster *cluster, const struct weir_cl
     return weir_cluster_conf_same(cluster->conf, conf) &&
            memcmp(&cluster->limits_own, limits, sizeof(*limits)) == 0 &&
            memcmp(&cluster->h2_own, h2, sizeof(*h2)) == 0 &&
-           weir_cluster_conf_stamp(cluster->conf) == cluster->stamp;
+           weir_cluster_conf_stamp(conf) == cluster->stamp;
 }
 
 /* ---- what a server knows ---- */

@@ -196,7 +196,7 @@ bool weir_cluster_conf_same(const struct weir_cluster_conf *a, const struct weir
 /** May a connection that was made for the one serve requests of the other? */
 bool weir_cluster_conf_connects_alike(const struct weir_cluster_conf *a,
                                       const struct weir_cluster_conf *b);
-/** Changes when a file that a copy names does. */
+/** Changes when the content of a file that it names does; not of a copy, which does not know where they are read. */
 uint64_t weir_cluster_conf_stamp(const struct weir_cluster_conf *conf);
 
 /* cluster.c */

@@ -52,6 +52,19 @@ static int unban(struct weir_access *access, const char *text)
     return weir_access_unban(access, &prefix);
 }
 
+static struct weir_ban_table bans;
+
+static int set_up(void **state)
+{
+    return weir_ban_table_init(&bans);
+}
+
+static int tear_down(void **state)
+{
+    weir_ban_table_fini(&bans);
+    return 0;
+}
+
 #define STRS(...)                                                                     \
     (struct weir_strs)                                                                \
     {                                                                                 \
@@ -66,7 +79,7 @@ static void test_lists(void **state)
         .deny = STRS(WEIR_STR("10.1.0.0/16"), WEIR_STR("10.1.2.0/24"), WEIR_STR("10.9.0.0/16")),
         .never_ban = STRS(WEIR_STR("10.1.2.3")),
     };
-    struct weir_access *access = weir_access_new(&conf, &fault);
+    struct weir_access *access = weir_access_new(&conf, &bans, &fault);
 
     assert_non_null(access);
     assert_int_equal(check(access, "10.0.0.1", 0), WEIR_ACCESS_OK);
@@ -85,7 +98,7 @@ static void test_lists(void **state)
 static void test_unix_peer(void **state)
 {
     struct weir_access_conf conf = { .allow = STRS(WEIR_STR("10.0.0.0/8")) };
-    struct weir_access *access = weir_access_new(&conf, &fault);
+    struct weir_access *access = weir_access_new(&conf, &bans, &fault);
     struct weir_addr peer = { .len = sizeof(sa_family_t), .sa.sa_family = AF_UNIX };
     struct weir_prefix prefix;
 
@@ -98,7 +111,7 @@ static void test_bad_list(void **state)
 {
     struct weir_access_conf conf = { .deny = STRS(WEIR_STR("10.0.0.0/8"), WEIR_STR("10.0.0.1/8")) };
 
-    assert_null(weir_access_new(&conf, &fault));
+    assert_null(weir_access_new(&conf, &bans, &fault));
     assert_non_null(strstr(fault.text, "deny: '10.0.0.1/8'"));
 }
 
@@ -119,7 +132,7 @@ static void test_file(void **state)
 {
     char *path = write_file("# list\n192.0.2.0/24 # a net\r\n\n  2001:db8::/48\n203.0.113.9");
     struct weir_access_conf conf = { .deny_file = weir_str(path) };
-    struct weir_access *access = weir_access_new(&conf, &fault);
+    struct weir_access *access = weir_access_new(&conf, &bans, &fault);
 
     unlink(path);
     assert_non_null(access);
@@ -135,11 +148,11 @@ static void test_bad_file(void **state)
     char *path = write_file("192.0.2.0/24\nnonsense\n1.2.3.4/33\n"), want[96];
     struct weir_access_conf conf = { .deny_file = weir_str(path) };
 
-    assert_null(weir_access_new(&conf, &fault));
+    assert_null(weir_access_new(&conf, &bans, &fault));
     unlink(path);
     snprintf(want, sizeof(want), "%s:2: 'nonsense' is not a prefix (and 1 more)", path);
     assert_string_equal(fault.text, want);
-    assert_null(weir_access_new(&conf, &fault));
+    assert_null(weir_access_new(&conf, &bans, &fault));
     assert_non_null(strstr(fault.text, "No such file"));
 }
 
@@ -156,7 +169,7 @@ static void test_many(void **state)
     {
         char *path = write_file(text);
         struct weir_access_conf conf = { .deny_file = weir_str(path) };
-        struct weir_access *access = weir_access_new(&conf, &fault);
+        struct weir_access *access = weir_access_new(&conf, &bans, &fault);
 
         unlink(path);
         free(text);
@@ -172,7 +185,7 @@ static void test_many(void **state)
 static void test_bans(void **state)
 {
     struct weir_access_conf conf = { .never_ban = STRS(WEIR_STR("10.0.0.0/8")) };
-    struct weir_access *access = weir_access_new(&conf, &fault);
+    struct weir_access *access = weir_access_new(&conf, &bans, &fault);
     struct weir_addr asker = addr_of("192.0.2.1");
     struct weir_prefix prefix = prefix_of("192.0.2.0/24");
 
@@ -218,7 +231,7 @@ static void count_ban(void *arg, const struct weir_prefix *prefix, uint64_t left
 
 static void test_listing(void **state)
 {
-    struct weir_access *access = weir_access_new(&(struct weir_access_conf){ 0 }, &fault);
+    struct weir_access *access = weir_access_new(&(struct weir_access_conf){ 0 }, &bans, &fault);
     unsigned count = 0;
 
     assert_int_equal(ban(access, "198.51.100.0/24", 1000, 0), 0);
@@ -331,12 +344,17 @@ static void test_concurrent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lists),      cmocka_unit_test(test_unix_peer),
-        cmocka_unit_test(test_bad_list),   cmocka_unit_test(test_file),
-        cmocka_unit_test(test_bad_file),   cmocka_unit_test(test_many),
-        cmocka_unit_test(test_bans),       cmocka_unit_test(test_client_prefix),
-        cmocka_unit_test(test_listing),    cmocka_unit_test(test_full),
-        cmocka_unit_test(test_concurrent),
+        cmocka_unit_test_setup_teardown(test_lists, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_unix_peer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bad_list, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bad_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bans, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_client_prefix, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_listing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_full, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_concurrent, set_up, tear_down),
     };
 
     return cmocka_run_group_tests_name("proxy/access", tests, NULL, NULL);

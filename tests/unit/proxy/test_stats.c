@@ -57,6 +57,30 @@ const struct weir_worker_stats *weir_service_stats(const struct weir_service *s,
     return &stats[worker];
 }
 
+const struct weir_listener_stats *weir_service_listener_stats(const struct weir_service *s,
+                                                              unsigned listener, unsigned worker)
+{
+    return &listener_stats[worker][listener];
+}
+
+const struct weir_route_stats *weir_service_route_stats(const struct weir_service *s,
+                                                        unsigned listener, unsigned route,
+                                                        unsigned worker)
+{
+    return &route_stats[worker][listener][route];
+}
+
+uint64_t weir_service_retries(const struct weir_service *s, unsigned upstream,
+                              enum weir_retried why, unsigned worker)
+{
+    return weir_counter_read(&retries[worker][upstream][why]);
+}
+
+uint64_t weir_service_reloads(const struct weir_service *s, bool good)
+{
+    return good ? 5 : 2;
+}
+
 uint64_t weir_service_busy_us(const struct weir_service *s, unsigned worker)
 {
     return 1000001 * (worker + 1);
@@ -137,12 +161,6 @@ static int set_up(void **state)
     memset(retries, 0, sizeof(retries));
     memset(stats, 0, sizeof(stats));
     memset(&upstream_duration, 0, sizeof(upstream_duration));
-    for (unsigned w = 0; w < WORKERS; w++) {
-        stats[w].listeners = listener_stats[w];
-        stats[w].retries = retries[w];
-        for (unsigned i = 0; i < LISTENERS; i++)
-            listener_stats[w][i].routes = route_stats[w][i];
-    }
     return 0;
 }
 
@@ -182,6 +200,8 @@ static void test_sums(void **state)
     has(text, "weir_upstream_up{upstream=\"app\",server=\"10.0.0.2:80\"} 0");
     has(text, "weir_worker_busy_seconds_total{worker=\"1\"} 2.000002");
     has(text, "weir_memory_bytes{pool=\"limit\"} 4096");
+    has(text, "weir_config_reloads_total{result=\"done\"} 5");
+    has(text, "weir_config_reloads_total{result=\"refused\"} 2");
     has(text, "weir_certificate_expiry_seconds{cert=\"/etc/b.pem\"} 1700000000");
     assert_non_null(strstr(text, "weir_build_info{version=\""));
     assert_non_null(strstr(text, "\nweir_listen_drops_total "));
