@@ -565,6 +565,20 @@ class Weir:
     def cli(self, *args, **kw):
         return self.lab.cli(*args, "--socket", self.socket, **kw)
 
+    def configure(self, config=None):
+        """Another configuration in the file (None: `config` as it is now, which a story may have changed)."""
+        self.config = config or self.config
+        with open(self.file + ".new", "w", encoding="utf-8") as f:
+            json.dump(self.config, f, indent=1)
+        os.rename(self.file + ".new", self.file)
+
+    def reload(self, config=None, status=200):
+        """The same, put in force: what the daemon says of it."""
+        self.configure(config)
+        r = self.admin("/v1/reload", "POST")
+        eq(r.status, status, "POST /v1/reload says %s" % r.body[:1500].decode(errors="replace"))
+        return r.json()
+
     def fds(self):
         return len(os.listdir("/proc/%d/fd" % self.pid))
 

@@ -72,6 +72,10 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, const struct weir_co
 /** Children of the keeper, by what they are called (daemon/keeper.h); -1: this process is none. */
 int weir_cli_child(int argc, char **argv);
 
+/** A weir_conf_reader_fn; `arg`: the weir_cli that has run the daemon. The same file again, and the same words beside it. */
+int weir_cli_reread(void *arg, const struct weir_conf *running, struct weir_conf **conf,
+                    struct weir_diags *diags);
+
 #define WEIR_CLI_VERBS(X) \
     X(run)                \
     X(check)              \
@@ -79,7 +83,8 @@ int weir_cli_child(int argc, char **argv);
     X(echo)               \
     X(doctor)             \
     X(status)             \
-    X(show) X(set) X(drain) X(upgrade) X(ban) X(kern) X(config) X(version) X(help) X(completion)
+    X(show)               \
+    X(set) X(reload) X(drain) X(upgrade) X(ban) X(kern) X(config) X(version) X(help) X(completion)
 #define WEIR_CLI_DECLARE(name) int weir_verb_##name(struct weir_cli *cli);
 WEIR_CLI_VERBS(WEIR_CLI_DECLARE)
 #undef WEIR_CLI_DECLARE

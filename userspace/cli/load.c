@@ -24,8 +24,11 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, const struct weir_co
     const char *path = cli->conf ? cli->conf : default_path;
     struct weir_diags diags;
     struct weir_conf *conf = NULL;
+    struct weir_conf_opts here = opts ? *opts : (struct weir_conf_opts){ .size = sizeof(here) };
     int err;
 
+    here.instance = cli->instance;
+    here.socket = cli->socket;
     if (cli->socket && !socket_fits(cli->socket)) {
         *status = weir_cli_misuse(cli, "--socket: the path of a socket has 1 to %d bytes",
                                   (int)SOCKET_BYTES_MAX);
@@ -40,23 +43,23 @@ struct weir_conf *weir_cli_load(const struct weir_cli *cli, const struct weir_co
         return NULL;
     }
     weir_diags_init(&diags);
-    err = weir_conf_load_opts(path, opts, &conf, &diags);
+    err = weir_conf_load_opts(path, &here, &conf, &diags);
     if (diags.count > 0 || (cli->json && err))
         weir_diags_print(&diags, cli->err, cli->json);
     else if (err)
         fprintf(cli->err, "weir: %s: %s\n", path, weir_err_text((enum weir_err)err));
     weir_diags_fini(&diags);
     *status = err ? WEIR_EXIT_USAGE : WEIR_EXIT_DONE;
-    if (err)
-        return NULL;
-    if (cli->instance && weir_conf_set_instance(conf, weir_str(cli->instance))) {
-        weir_conf_free(conf);
-        *status = WEIR_EXIT_FAILED;
-        return NULL;
-    }
-    if (cli->socket) {
-        conf->admin.socket = weir_str(cli->socket);
-        conf->admin.socket_said = true;
-    }
     return conf;
+}
+
+int weir_cli_reread(void *arg, const struct weir_conf *running, struct weir_conf **conf,
+                    struct weir_diags *diags)
+{
+    const struct weir_cli *cli = arg;
+    struct weir_conf_opts opts = {
+        .size = sizeof(opts), .instance = cli->instance, .socket = cli->socket, .before = running
+    };
+
+    return weir_conf_load_opts(cli->conf ? cli->conf : default_path, &opts, conf, diags);
 }

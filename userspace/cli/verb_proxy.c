@@ -181,10 +181,7 @@ static int run_text(const struct weir_cli *cli, const struct yaml *yaml)
         weir_diags_print(&diags, cli->err, cli->json);
     weir_diags_fini(&diags);
     opts.conf = conf;
-    if (!err)
-        status = weir_daemon_run(&opts);
-    weir_conf_free(conf);
-    return status;
+    return err ? status : weir_daemon_run(&opts);
 }
 
 int weir_verb_proxy(struct weir_cli *cli)

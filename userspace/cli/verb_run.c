@@ -17,13 +17,9 @@ static int run_single(const struct weir_cli *cli)
 {
     int status;
     struct weir_conf *conf = weir_cli_load(cli, NULL, &status);
-    struct weir_daemon_opts opts = { .conf = conf };
+    struct weir_daemon_opts opts = { .conf = conf, .read = weir_cli_reread, .read_arg = cli };
 
-    if (!conf)
-        return status;
-    status = weir_daemon_run(&opts);
-    weir_conf_free(conf);
-    return status;
+    return conf ? weir_daemon_run(&opts) : status;
 }
 
 /* "500ms", "5s", "2m". */

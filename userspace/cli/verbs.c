@@ -72,7 +72,8 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       "SIGTERM drains, then stops: /readyz says 503 for shutdown.announce, then listeners close "
       "and\n"
       "requests in flight end. SIGINT does the same without the announcement; a second signal\n"
-      "stops at once. SIGUSR1 reopens logs, SIGUSR2 upgrades as `weir upgrade` does.\n"
+      "stops at once. SIGHUP reloads the configuration, SIGUSR1 reopens logs, SIGUSR2 upgrades as\n"
+      "`weir upgrade` does.\n"
       "Exit status 0 after a stop, 1 when it failed, 2 when the configuration is wrong, 3 when "
       "this\n"
       "host lacks something that was required.",
@@ -107,6 +108,12 @@ const struct weir_cli_verb weir_cli_verbs[] = {
       "A change is done as a whole or refused as a whole; `weir show config --diff` tells what\n"
       "was changed.",
       set_words, NULL, 2, 4, weir_verb_set },
+    { "reload", "", "read the configuration anew, while everything goes on",
+      "The new configuration is checked whole, as `weir check` does; when anything is wrong it is\n"
+      "refused and told, and what runs goes on. Listeners that stay keep their sockets, requests\n"
+      "in progress end as they began, and what was set at run time stays. What needs a restart is\n"
+      "told by its name. SIGHUP does the same. Exit status 2 when it was refused.",
+      NULL, NULL, 0, 0, weir_verb_reload },
     { "drain", "", "end the daemon as SIGTERM does, and wait until it is drained", NULL, NULL, NULL,
       0, 0, weir_verb_drain },
     { "upgrade", "",

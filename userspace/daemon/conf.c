@@ -47,12 +47,29 @@ static void load_sections(struct conf_load *load)
     conf_check(load);
 }
 
-static int load_all(struct conf_load *load, const char *path, const struct weir_str *text)
+/* The command line's word is the last. */
+static void load_said(struct conf_load *load, const struct weir_conf_opts *opts)
+{
+    struct weir_conf *conf = load->conf;
+
+    if (opts && opts->instance && weir_conf_set_instance(conf, weir_str(opts->instance)))
+        load->nomem = true;
+    if (opts && opts->socket) {
+        conf->admin.socket = conf_copy(load, weir_str(opts->socket));
+        conf->admin.socket_said = true;
+    }
+}
+
+static int load_all(struct conf_load *load, const char *path, const struct weir_str *text,
+                    const struct weir_conf_opts *opts)
 {
     load->conf->path = conf_copy(load, weir_str(path));
     conf_file_load(load, path, text);
     if (!load->nomem)
         load_sections(load);
+    load_said(load, opts);
+    if (!load->nomem)
+        conf_check_fixed(load);
     if (!load->nomem && load->diags->errors == load->errors_before)
         conf_resolve(load);
     if (load->nomem)
@@ -74,12 +91,13 @@ static int load_new(const char *path, const struct weir_str *text,
     load.no_files = opts && opts->no_files;
     load.no_host = load.no_files || weir_files_replays(load.door);
     load.plugins_only = opts && opts->plugins_only;
+    load.before = opts ? opts->before : NULL;
     load.conf = calloc(1, sizeof(*load.conf));
     if (!load.conf)
         return WEIR_ENOMEM;
     weir_arena_init(&load.conf->arena, NULL);
     weir_arena_init(&load.scratch, NULL);
-    err = load_all(&load, path, text);
+    err = load_all(&load, path, text, opts);
     conf_diags_sort(diags);
     weir_arena_fini(&load.scratch);
     load.conf->filters = load.filters;

@@ -101,6 +101,11 @@ struct weir_conf_opts {
     struct weir_files *files;
     /** Of all that the file says, `plugins` alone is read: the snapshot has their filters, and defaults. */
     bool plugins_only;
+    /** What counts in place of what the file says: -i and --socket of the command line; NULL: nothing is said. */
+    const char *instance, *socket;
+    /** The snapshot that runs, for a reload: what is another one and a reload cannot change is an error; plug-ins are those
+     * that it has, and not loaded again. On the thread that frees it. */
+    const struct weir_conf *before;
 };
 
 /**
@@ -117,6 +122,12 @@ int weir_conf_load_text(const char *name, const char *text, size_t len,
 /** weir_conf_load with options (NULL: none). */
 int weir_conf_load_opts(const char *path, const struct weir_conf_opts *opts, struct weir_conf **out,
                         struct weir_diags *diags) WEIR_MUST_CHECK;
+/** What is another one in `after`: a listener, an upstream, or a whole section (name absent), by its key at the top. */
+enum weir_conf_change { WEIR_CONF_ADDED, WEIR_CONF_REMOVED, WEIR_CONF_CHANGED };
+typedef void (*weir_conf_change_fn)(void *arg, const char *key, struct weir_str name,
+                                    enum weir_conf_change change);
+void weir_conf_diff(const struct weir_conf *before, const struct weir_conf *after,
+                    weir_conf_change_fn fn, void *arg);
 /** Another name than the file's; the socket follows, when the file names none. Before anything uses the snapshot. 0, or
  * WEIR_ENOMEM. */
 int weir_conf_set_instance(struct weir_conf *conf, struct weir_str name) WEIR_MUST_CHECK;

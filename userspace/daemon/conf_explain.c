@@ -14,7 +14,8 @@ struct explain {
     struct conf_nearest near;
     char near_text[PATH_BYTES_MAX];
     unsigned found;
-    bool brief; /* the keys alone, for a completion */
+    bool brief;  /* the keys alone, for a completion */
+    bool filter; /* rows of a filter: a reload makes it anew, whatever they say */
 };
 
 static void explain_rows(struct explain *x, const struct weir_conf_item *rows, const char *path);
@@ -138,6 +139,8 @@ static void print_item(struct explain *x, const struct weir_conf_item *item, con
         fputs("; required", x->out);
     if (item->def)
         fprintf(x->out, "; default %s", item->def);
+    if (!(item->flags & (WEIR_CONF_RELOADS | WEIR_CONF_ALIAS)) && !x->filter)
+        fputs("; a change needs a restart", x->out);
     fprintf(x->out, "\n    %s\n", item->text);
 }
 
@@ -157,7 +160,9 @@ static void explain_below(struct explain *x, const struct weir_conf_item *item, 
                                       .text = type->text ? type->text : "a filter",
                                       .rows = type->rows };
 
+        x->filter = true;
         explain_rows(x, (const struct weir_conf_item[]){ row, { 0 } }, below);
+        x->filter = false;
     }
     /* the routes of a listener are those of `routes`: once is enough where all is told */
     if (item->rows && (x->key.ptr || !(shapes & CONF_SHAPE_LIST && shapes & CONF_SHAPE_TEXT)))

@@ -117,10 +117,11 @@ struct conf_use {
     void *conf, *self;
 };
 
-/** A plug-in of this snapshot: loaded and initialised. */
+/** A plug-in of this snapshot: loaded and initialised; once, also for those that follow it by reloads. */
 struct conf_plugin {
     const struct weir_plugin *plugin;
     void *handle;
+    unsigned *refs; /* snapshots that have it; of one thread */
 };
 
 /** A text that came from a file or holds a value of the environment: it is told as the file says it. */
@@ -141,6 +142,7 @@ struct conf_load {
     bool no_files, no_includes, plugins_only;
     bool
         no_host; /* whether this host has what is named is not asked: no_files, or another process asked */
+    const struct weir_conf *before; /* what runs, at a reload */
     bool plugins_unread; /* a plug-in was not loaded: a filter that nobody knows may be its */
     bool nomem;
     size_t errors_before; /* those that `diags` had when the load began */
@@ -354,6 +356,8 @@ bool conf_match_takes(const struct weir_match_conf *early, const struct weir_mat
 void conf_check_writable(struct conf_load *load, const struct conf_mark *mark,
                          struct weir_str path);
 void conf_check_prefixes(struct conf_load *load, const struct weir_strs *strs, const char *name);
+/** At a reload: what differs from what runs, and cannot (conf_reload.c). */
+void conf_check_fixed(struct conf_load *load);
 /** Copies routes into listeners, resolves what is inherited (conf_resolve.c). Only without errors.
  */
 void conf_resolve(struct conf_load *load);

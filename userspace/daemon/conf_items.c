@@ -124,7 +124,7 @@ static const char *const log_format_words[] = { "text", "json", NULL };
 static const char *const log_to_words[] = { "stderr", "syslog", "journal", NULL };
 static const struct weir_conf_item log_items[] = {
     { "level", WEIR_CONF_ENUM, AT(level), 0, 0, "info", "what is less important than this is not written", LIVE, level_words },
-    { "format", WEIR_CONF_ENUM, AT(format), 0, 0, "text", "how a line looks", LIVE, log_format_words },
+    { "format", WEIR_CONF_ENUM, AT(format), 0, 0, "text", "how a line looks", 0, log_format_words },
     { "to", WEIR_CONF_CUSTOM, AT(to), 0, 0, "stderr", "stderr, syslog, journal, or { file: PATH }", 0, .words = log_to_words, .custom = &conf_log_to_custom },
     { 0 },
 };

@@ -42,17 +42,17 @@ static const char *const paths_words[] = { "normalize", "strict", "raw", NULL };
 static const char *const underscore_words[] = { "drop", "reject", "pass", NULL };
 static const char *const forwarded_words[] = { "x-forwarded", "rfc7239", "off", NULL };
 const struct weir_conf_item conf_listener_items[] = {
-    { "bind", WEIR_CONF_STRS, AT(bind), 0, 0, NULL, "addresses: \":443\" is v4 and v6, \"192.0.2.1:80\", \"[2001:db8::1]:443\", \"unix:/run/x.sock\"", WEIR_CONF_REQUIRED },
-    { "protocol", WEIR_CONF_ENUM, AT(protocol), 0, 0, "http", "what clients speak: http (1.1, and 2 by ALPN or its preface), or tcp: bytes, passed on unread", 0, protocol_words },
+    { "bind", WEIR_CONF_STRS, AT(bind), 0, 0, NULL, "addresses: \":443\" is v4 and v6, \"192.0.2.1:80\", \"[2001:db8::1]:443\", \"unix:/run/x.sock\"", WEIR_CONF_REQUIRED | LIVE },
+    { "protocol", WEIR_CONF_ENUM, AT(protocol), 0, 0, "http", "what clients speak: http (1.1, and 2 by ALPN or its preface), or tcp: bytes, passed on unread", LIVE, protocol_words },
     { "tls", WEIR_CONF_CUSTOM, AT(tls), 0, 0, "off", "terminate TLS", LIVE, .rows = conf_tls_items, .custom = &conf_tls_custom },
     { "to", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "the upstream for all requests or connections, instead of routes", WEIR_CONF_ALIAS | LIVE, .custom = &conf_to_custom },
     { "routes", WEIR_CONF_CUSTOM, AT(routes), 0, 0, NULL, "a name in `routes`, or a list in place; the first that matches wins", LIVE, .rows = conf_route_items, .bytes = sizeof(struct weir_route_conf), .custom = &conf_listener_routes_custom },
     { "trusted_proxies", WEIR_CONF_STRS, AT(trusted_proxies), 0, 0, "[]", "prefixes whose PROXY header, X-Forwarded-For and Forwarded are believed", LIVE },
     { "proxy_protocol", WEIR_CONF_ENUM, AT(proxy_protocol), 0, 0, "off", "a PROXY header (v1, v2) of trusted_proxies says who the client is; require: nobody else may connect", LIVE, proxy_words },
-    { "freebind", WEIR_CONF_BOOL, AT(freebind), 0, 0, "off", "bind addresses that this host does not have yet" },
-    { "backlog", WEIR_CONF_INT, AT(backlog), 1, 1000000, "4096", "connections that the kernel keeps until they are accepted" },
-    { "device", WEIR_CONF_STR, AT(device), 0, 0, NULL, "accept from this network interface alone" },
-    { "mode", WEIR_CONF_CUSTOM, AT(mode), 0, 0, "0600", "permissions of a UNIX socket, octal", 0, .custom = &conf_mode_custom },
+    { "freebind", WEIR_CONF_BOOL, AT(freebind), 0, 0, "off", "bind addresses that this host does not have yet", LIVE },
+    { "backlog", WEIR_CONF_INT, AT(backlog), 1, 1000000, "4096", "connections that the kernel keeps until they are accepted", LIVE },
+    { "device", WEIR_CONF_STR, AT(device), 0, 0, NULL, "accept from this network interface alone", LIVE },
+    { "mode", WEIR_CONF_CUSTOM, AT(mode), 0, 0, "0600", "permissions of a UNIX socket, octal", LIVE, .custom = &conf_mode_custom },
     { "paths", WEIR_CONF_ENUM, AT(paths), 0, 0, "normalize", "what is done to request paths before they are matched and forwarded", LIVE, paths_words },
     { "underscores", WEIR_CONF_ENUM, AT(underscores), 0, 0, "drop", "header names with an underscore", LIVE, underscore_words },
     { "forwarded", WEIR_CONF_ENUM, AT(forwarded), 0, 0, "x-forwarded", "how the upstream is told who the client is", LIVE, forwarded_words },

@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 /* The fields that every version has. */
@@ -169,15 +170,38 @@ static void load_error(struct conf_load *load, const struct conf_node *node, con
     conf_error(load, &node->mark, "cannot load '%s': %s", path, why);
 }
 
+/* At a reload: the one that runs, under another snapshot. Its init has been called, and its old filters are still in use.
+ * What does not run is told by conf_check_fixed. */
+static bool plugin_share(struct conf_load *load, struct weir_str said)
+{
+    const struct conf_plugin *running = load->before->loaded.at;
+    struct conf_plugin *loaded;
+
+    for (size_t i = 0; i < load->before->loaded.count; i++) {
+        if (!weir_str_eq(load->before->plugins.at[i], said))
+            continue;
+        loaded = conf_list_add(load, &load->conf->loaded, sizeof(*loaded));
+        if (!loaded)
+            return false;
+        *loaded = running[i];
+        ++*loaded->refs;
+        return filters_add(load, loaded->plugin);
+    }
+    return false;
+}
+
 static bool plugin_load(struct conf_load *load, const struct conf_node *node, struct weir_str *said)
 {
     const char *path = entry_path(load, node, said);
     const struct weir_plugin *plugin;
     struct conf_plugin *loaded;
+    unsigned *refs;
     void *handle;
 
     if (!path)
         return false;
+    if (load->before)
+        return plugin_share(load, *said);
     handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
         load_error(load, node, path);
@@ -186,10 +210,14 @@ static bool plugin_load(struct conf_load *load, const struct conf_node *node, st
     plugin = plugin_of(load, node, path, handle);
     if (plugin && filters_good(load, node, plugin) && plugin_init(load, node, plugin)) {
         loaded = conf_list_add(load, &load->conf->loaded, sizeof(*loaded));
-        if (loaded) {
-            *loaded = (struct conf_plugin){ plugin, handle };
+        refs = loaded ? malloc(sizeof(*refs)) : NULL;
+        if (refs) {
+            *refs = 1;
+            *loaded = (struct conf_plugin){ plugin, handle, refs };
             return filters_add(load, plugin);
         }
+        load->nomem = true;
+        load->conf->loaded.count -= loaded != NULL;
         if (PLUGIN_HAS(plugin, fini))
             plugin->fini();
     }
@@ -230,6 +258,9 @@ void conf_plugins_free(struct weir_conf *conf)
     for (size_t i = conf->loaded.count; i-- > 0;) {
         const struct weir_plugin *plugin = loaded[i].plugin;
 
+        if (--*loaded[i].refs)
+            continue;
+        free(loaded[i].refs);
         if (PLUGIN_HAS(plugin, fini))
             plugin->fini();
         dlclose(loaded[i].handle);

@@ -37,6 +37,8 @@ const struct control_route control_routes[] = {
       "{\"splice\": \"auto\", \"off\", \"copy\", \"pipe\" or \"sockmap\"}: kernel.splice, also of "
       "what runs" },
     { "PUT", "/v1/log-level", control_put_log_level, 0, "{\"level\": \"debug\"}" },
+    { "POST", "/v1/reload", control_post_reload, 0,
+      "reads the configuration anew; answers when it is in force, or with what is wrong" },
     { "POST", "/v1/drain", control_post_drain, 0,
       "ends the daemon as SIGTERM does; answers when it is drained" },
     { "POST", "/v1/upgrade", control_post_upgrade, 0,
@@ -362,6 +364,8 @@ static void on_gone(void *arg, struct weir_httpd_req *req)
     if (!call)
         return;
     weir_list_remove(&call->link);
+    if (call->control->opts.reload)
+        weir_reload_forget(call->control->opts.reload, call);
     free(call->body);
     req->user = NULL;
 }
@@ -458,6 +462,12 @@ int weir_control_open(struct weir_control *control, const char *path, struct wei
 void weir_control_set_state(struct weir_control *control, enum weir_control_state state)
 {
     control->state = state;
+}
+
+void weir_control_set_conf(struct weir_control *control, const struct weir_conf *conf)
+{
+    control->opts.conf = conf;
+    control->file_level = (enum weir_log_level)conf->log.level;
 }
 
 void weir_control_drained(struct weir_control *control, bool clean, uint64_t took_ms)

@@ -8,6 +8,7 @@
 #define DAEMON_CONTROL_H
 
 #include "daemon/conf.h"
+#include "daemon/reload.h"
 #include "net/loop.h"
 #include "proxy/service.h"
 
@@ -21,6 +22,7 @@ struct weir_control_opts {
     struct weir_log *log;
     const struct weir_conf *conf;
     struct weir_service *service;
+    struct weir_reload *reload;  /* POST /v1/reload; NULL: there is none */
     void (*on_drain)(void *arg); /* POST /v1/drain: begin; weir_control_drained ends it */
     struct weir_link *link;      /* to the keeper; NULL: there is none */
     void *arg;
@@ -41,6 +43,8 @@ int weir_control_serve(struct weir_control *control, int local, int remote) WEIR
 /** Answers no new connections: another process does. */
 void weir_control_retire(struct weir_control *control);
 void weir_control_set_state(struct weir_control *control, enum weir_control_state state);
+/** Another configuration is in force. */
+void weir_control_set_conf(struct weir_control *control, const struct weir_conf *conf);
 /** Answers those who asked for the drain: what was left, and how long it took. */
 void weir_control_drained(struct weir_control *control, bool clean, uint64_t took_ms);
 /** Answers those who asked the keeper for an upgrade: what came of it. */

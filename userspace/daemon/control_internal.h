@@ -107,6 +107,8 @@ void control_post_drain(struct control_call *call);
 void control_post_upgrade(struct control_call *call);
 void control_post_ban(struct control_call *call);
 void control_delete_ban(struct control_call *call);
+/* control_reload.c */
+void control_post_reload(struct control_call *call);
 /* control_workers.c */
 void control_get_connections(struct control_call *call);
 void control_get_splice(struct control_call *call);

@@ -60,7 +60,6 @@ int weir_proxied_run(void)
         opts.conf = conf;
         status = weir_daemon_run(&opts);
     }
-    weir_conf_free(conf);
     weir_link_close(&link);
     return status;
 }

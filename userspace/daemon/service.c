@@ -47,6 +47,7 @@ struct weir_daemon {
     struct weir_service *service;
     struct weir_control *control;
     struct weir_kernel kernel;
+    struct weir_reload *reload;
     struct weir_timer timer;
     uv_signal_t signals[CAUGHT_COUNT];
     unsigned signals_open;
@@ -170,6 +171,41 @@ static void daemon_reopen(struct weir_daemon *daemon)
     weir_service_reopen_logs(daemon->service);
 }
 
+static void on_reloaded(void *arg, const struct weir_reload_result *result)
+{
+    (void)arg;
+    (void)result;
+    weir_notify("READY=1");
+}
+
+/* What systemd waits for (sd_notify(3), RELOADING=1); of a refused one as well: it runs as before. */
+static void daemon_reload(struct weir_daemon *daemon)
+{
+    char text[64];
+
+    if (daemon->state != DAEMON_RUNNING) {
+        weir_log(daemon->log, WEIR_LOG_WARN, "SIGHUP: no reload, the daemon is at its end");
+        return;
+    }
+    snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%llu",
+             (unsigned long long)weir_clock_us());
+    weir_notify(text);
+    if (weir_reload_ask(daemon->reload, "SIGHUP", on_reloaded, daemon))
+        weir_log(daemon->log, WEIR_LOG_ERROR, "SIGHUP: no reload, out of memory");
+}
+
+/* A level that was set at run time stays. */
+static void on_conf(void *arg, const struct weir_conf *conf, const struct weir_conf *before)
+{
+    struct weir_daemon *daemon = arg;
+
+    if ((int)weir_log_level(daemon->log) == before->log.level)
+        weir_log_set_level(daemon->log, (enum weir_log_level)conf->log.level);
+    daemon->conf = conf;
+    if (daemon->control)
+        weir_control_set_conf(daemon->control, conf);
+}
+
 static void daemon_signal(struct weir_daemon *daemon, int number)
 {
     switch (number) {
@@ -180,8 +216,7 @@ static void daemon_signal(struct weir_daemon *daemon, int number)
         daemon_end(daemon, false, "SIGINT");
         break;
     case SIGHUP:
-        weir_log(daemon->log, WEIR_LOG_WARN,
-                 "SIGHUP: reload is not built yet; restart to apply changes");
+        daemon_reload(daemon);
         break;
     case SIGUSR1:
         daemon_reopen(daemon);
@@ -357,6 +392,7 @@ static int control_open(struct weir_daemon *daemon)
         .log = daemon->log,
         .conf = daemon->conf,
         .service = daemon->service,
+        .reload = daemon->reload,
         .on_drain = on_control_drain,
         .link = daemon->opts->link,
         .arg = daemon,
@@ -390,10 +426,26 @@ static int control_open(struct weir_daemon *daemon)
     return status_of(err);
 }
 
+static int reload_open(struct weir_daemon *daemon)
+{
+    const struct weir_reload_opts opts = {
+        .log = daemon->log,
+        .loop = &daemon->loop,
+        .service = daemon->service,
+        .read = daemon->opts->read,
+        .read_arg = daemon->opts->read_arg,
+        .on_conf = on_conf,
+        .arg = daemon,
+    };
+
+    daemon->reload = weir_reload_new(&opts, daemon->opts->conf);
+    return daemon->reload ? WEIR_EXIT_DONE : WEIR_EXIT_FAILED;
+}
+
 static int proxy_open(struct weir_daemon *daemon)
 {
     struct weir_link *link = daemon->opts->link;
-    struct weir_service_opts opts = { .log = daemon->log };
+    struct weir_service_opts opts = { .log = daemon->log, .home = &daemon->loop };
     struct weir_tls_fault fault = { "" };
     int err;
 
@@ -412,7 +464,7 @@ static int proxy_open(struct weir_daemon *daemon)
     }
     err = weir_service_open(daemon->service, &fault);
     if (!err)
-        return WEIR_EXIT_DONE;
+        return reload_open(daemon);
     weir_log(daemon->log, WEIR_LOG_ERROR, "%s", fault.text);
     return status_of(err);
 }
@@ -602,6 +654,7 @@ static void daemon_fini(struct weir_daemon *daemon)
     control_close(daemon);
     if (daemon->service) {
         weir_service_stop(daemon->service);
+        weir_loop_turn(&daemon->loop, 0); /* what the workers have sent */
         weir_service_free(daemon->service);
     }
     weir_kernel_close(&daemon->kernel, true);
@@ -618,6 +671,14 @@ static void daemon_fini(struct weir_daemon *daemon)
     }
 }
 
+static void conf_end(struct weir_daemon *daemon)
+{
+    if (daemon->reload)
+        weir_reload_free(daemon->reload);
+    else
+        weir_conf_free(daemon->opts->conf);
+}
+
 int weir_daemon_run(const struct weir_daemon_opts *opts)
 {
     struct weir_daemon daemon = { .opts = opts, .conf = opts->conf, .lock = { .fd = -1 } };
@@ -625,8 +686,10 @@ int weir_daemon_run(const struct weir_daemon_opts *opts)
 
     signal(SIGPIPE, SIG_IGN);
     status = log_open(&daemon);
-    if (status)
+    if (status) {
+        weir_conf_free(opts->conf);
         return status;
+    }
     if (weir_loop_init(&daemon.loop, 0, daemon.log) != 0) {
         weir_log(daemon.log, WEIR_LOG_ERROR, "the main loop cannot be made");
         status = WEIR_EXIT_FAILED;
@@ -636,6 +699,7 @@ int weir_daemon_run(const struct weir_daemon_opts *opts)
             daemon_serve(&daemon);
         daemon_fini(&daemon);
     }
+    conf_end(&daemon);
     if (!status)
         weir_log(daemon.log, WEIR_LOG_INFO, "stopped");
     weir_log_free(daemon.log);

@@ -130,8 +130,7 @@ static bool says_nothing(const struct weir_session *session)
 static void drain_over(struct weir_wlistener *wl)
 {
     const struct weir_proxy_conf *conf = weir_worker_conf(wl->worker);
-    bool retiring =
-        atomic_load_explicit(&wl->worker->service->retiring, memory_order_relaxed);
+    bool retiring = atomic_load_explicit(&wl->worker->service->retiring, memory_order_relaxed);
     int64_t waited = (int64_t)(wl->worker->loop.now_ms - wl->worker->drain_ms);
 
     for (int state = 0; state < WEIR_SESSION_STATES; state++)

@@ -78,7 +78,7 @@ struct weir_service {
     _Atomic bool draining;
     _Atomic unsigned doors_open; /* of a drain: workers that still accept */
     _Atomic bool retiring;       /* draining, and others serve on: nobody is in a hurry */
-    _Atomic bool drain_cut; /* the end of a drain has closed something */
+    _Atomic bool drain_cut;      /* the end of a drain has closed something */
     bool started, unclean;
     /* Of the service's thread: */
     struct weir_loop *home;                         /* its loop; NULL: there are no reloads */

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/reload.h"
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/str.h"
+#include "net/loop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct asker {
+    struct weir_list link;
+    const char *who;
+    weir_reload_fn fn;
+    void *arg;
+};
+
+struct weir_reload {
+    struct weir_reload_opts opts;
+    struct weir_conf *conf;  /* in force */
+    struct weir_list askers; /* of the next one */
+    struct weir_list served; /* of the one that is under way */
+    struct weir_later begin;
+    bool busy;
+    /* of the one that is under way: */
+    struct weir_diags diags;
+    struct weir_conf *next;
+    struct weir_reload_change *changes;
+    size_t change_count;
+    uint64_t began_us;
+};
+
+static void on_begin(void *arg);
+
+struct weir_reload *weir_reload_new(const struct weir_reload_opts *opts, struct weir_conf *conf)
+{
+    struct weir_reload *reload = calloc(1, sizeof(*reload));
+
+    if (!reload)
+        return NULL;
+    reload->opts = *opts;
+    reload->conf = conf;
+    weir_list_init(&reload->askers);
+    weir_list_init(&reload->served);
+    return reload;
+}
+
+static void askers_free(struct weir_list *askers)
+{
+    while (!weir_list_empty(askers))
+        free(weir_list_entry(weir_list_pop_front(askers), struct asker, link));
+}
+
+void weir_reload_free(struct weir_reload *reload)
+{
+    if (!reload)
+        return;
+    weir_later_cancel(&reload->begin);
+    askers_free(&reload->askers);
+    askers_free(&reload->served);
+    if (reload->busy) {
+        weir_diags_fini(&reload->diags);
+        free(reload->changes);
+    }
+    weir_conf_free(reload->conf);
+    free(reload);
+}
+
+int weir_reload_ask(struct weir_reload *reload, const char *who, weir_reload_fn fn, void *arg)
+{
+    struct asker *asker = calloc(1, sizeof(*asker));
+
+    if (!asker)
+        return WEIR_ENOMEM;
+    *asker = (struct asker){ .who = who, .fn = fn, .arg = arg };
+    weir_list_push_back(&reload->askers, &asker->link);
+    if (!reload->busy && !weir_later_queued(&reload->begin))
+        weir_loop_defer(reload->opts.loop, &reload->begin, on_begin, reload);
+    return 0;
+}
+
+static void forget(struct weir_list *askers, const void *arg)
+{
+    weir_list_each(pos, next, askers)
+    {
+        struct asker *asker = weir_list_entry(pos, struct asker, link);
+
+        if (asker->arg == arg)
+            asker->fn = NULL;
+    }
+}
+
+void weir_reload_forget(struct weir_reload *reload, const void *arg)
+{
+    forget(&reload->askers, arg);
+    forget(&reload->served, arg);
+}
+
+/* ---- telling ---- */
+
+static void log_diag(struct weir_log *log, const struct weir_diag *diag)
+{
+    char place[600] = "";
+
+    if (diag->line)
+        snprintf(place, sizeof(place), "%.*s:%u:%u: ", (int)(diag->file.len & 511), diag->file.ptr,
+                 diag->line, diag->column);
+    weir_log(log, diag->severity == WEIR_DIAG_ERROR ? WEIR_LOG_ERROR : WEIR_LOG_WARN,
+             "reload: %s%.*s%s%.*s", place, WEIR_FMT(diag->message), diag->hint.len ? "; " : "",
+             (int)diag->hint.len, diag->hint.len ? diag->hint.ptr : "");
+}
+
+static void log_changes(const struct weir_reload *reload, const struct weir_reload_result *result)
+{
+    static const char *const words[] = { "added", "removed", "changed" };
+    char text[1024] = "";
+    size_t at = 0;
+
+    for (size_t i = 0; i < result->change_count && at < sizeof(text) - 64; i++) {
+        const struct weir_reload_change *change = &result->changes[i];
+        int n = snprintf(text + at, sizeof(text) - at, "%s%s%s%.*s %s", at ? ", " : "", change->key,
+                         change->name.len ? "." : "", (int)(change->name.len & 255),
+                         change->name.len ? change->name.ptr : "", words[change->change]);
+
+        at += n > 0 ? (size_t)n : 0;
+    }
+    weir_log(reload->opts.log, WEIR_LOG_INFO, "reload: done in %llu ms: %s",
+             (unsigned long long)result->took_ms,
+             at ? text : "the file says the same; what it names was read again");
+}
+
+/* All who have asked are told; then those who have asked meanwhile get the next one. */
+static void finish(struct weir_reload *reload, bool done, const char *why)
+{
+    struct weir_reload_result result = {
+        .done = done,
+        .why = why,
+        .diags = &reload->diags,
+        .changes = reload->changes,
+        .change_count = reload->change_count,
+        .took_ms = (weir_clock_us() - reload->began_us) / 1000,
+    };
+
+    for (size_t i = 0; i < reload->diags.count; i++)
+        log_diag(reload->opts.log, &reload->diags.at[i]);
+    if (done)
+        log_changes(reload, &result);
+    else
+        weir_log(reload->opts.log, WEIR_LOG_ERROR,
+                 "reload: refused: %s; the configuration that runs goes on", why);
+    weir_service_count_reload(reload->opts.service, done);
+    while (!weir_list_empty(&reload->served)) {
+        struct asker *asker =
+            weir_list_entry(weir_list_pop_front(&reload->served), struct asker, link);
+
+        if (asker->fn)
+            asker->fn(asker->arg, &result);
+        free(asker);
+    }
+    weir_diags_fini(&reload->diags);
+    free(reload->changes);
+    reload->changes = NULL;
+    reload->change_count = 0;
+    reload->busy = false;
+    if (!weir_list_empty(&reload->askers))
+        weir_loop_defer(reload->opts.loop, &reload->begin, on_begin, reload);
+}
+
+/* ---- doing ---- */
+
+static void on_change(void *arg, const char *key, struct weir_str name,
+                      enum weir_conf_change change)
+{
+    struct weir_reload *reload = arg;
+    struct weir_reload_change *changes =
+        realloc(reload->changes, (reload->change_count + 1) * sizeof(*changes));
+
+    if (!changes)
+        return; /* told of fewer */
+    reload->changes = changes;
+    changes[reload->change_count++] = (struct weir_reload_change){ key, name, change };
+}
+
+static void on_old_free(void *arg)
+{
+    weir_conf_free(arg);
+}
+
+static void on_installed(void *arg, int err)
+{
+    struct weir_reload *reload = arg;
+
+    if (err)
+        weir_log(reload->opts.log, WEIR_LOG_ERROR,
+                 "reload: a worker could not take over all of it: %s",
+                 weir_err_text((enum weir_err)err));
+    finish(reload, true, NULL);
+}
+
+static void install(struct weir_reload *reload, struct weir_conf *next)
+{
+    struct weir_tls_fault fault = { "" };
+    struct weir_snapshot *snapshot =
+        weir_service_prepare(reload->opts.service, &next->proxy, &fault);
+    struct weir_conf *before = reload->conf;
+
+    if (!snapshot) {
+        weir_conf_free(next);
+        finish(reload, false, fault.text);
+        return;
+    }
+    weir_conf_diff(before, next, on_change, reload);
+    reload->conf = next;
+    reload->opts.on_conf(reload->opts.arg, next, before);
+    weir_service_install(snapshot, on_old_free, before, on_installed, reload);
+}
+
+static void on_begin(void *arg)
+{
+    struct weir_reload *reload = arg;
+    struct weir_conf *next = NULL;
+    char why[64];
+    int err;
+
+    reload->busy = true;
+    reload->began_us = weir_clock_us();
+    weir_list_take_all(&reload->served, &reload->askers);
+    weir_log(reload->opts.log, WEIR_LOG_INFO, "%s: reading the configuration anew",
+             weir_list_entry(reload->served.next, struct asker, link)->who);
+    weir_diags_init(&reload->diags);
+    if (!reload->opts.read) {
+        finish(reload, false, "there is no file to read: weir was started without one");
+        return;
+    }
+    err = reload->opts.read(reload->opts.read_arg, reload->conf, &next, &reload->diags);
+    if (!err) {
+        install(reload, next);
+        return;
+    }
+    snprintf(why, sizeof(why), "%zu error%s in the configuration", reload->diags.errors,
+             reload->diags.errors == 1 ? "" : "s");
+    finish(reload, false, reload->diags.errors ? why : weir_err_text((enum weir_err)err));
+}
