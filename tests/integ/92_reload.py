@@ -657,6 +657,33 @@ def health_is_known(lab):
     alone(w)
 
 
+@story
+def names_are_known(lab):
+    # A name that was resolved is not asked for again by a reload, and where it is, no answer takes nothing away.
+    up = lab.upstream(named("up"))
+    port = up.address.split(":")[1]
+    names = lab.names(up_test=(60, [HOST]), once_test=(60, [HOST]))
+    servers = [{"address": "up.test:" + port, "resolve": True}, {"address": "once.test:" + port}]
+    w = lab.weir(servers=servers, dns={"servers": [names.address], "allow_local": True})
+
+    def addresses():
+        return [s["addresses"] for s in w.admin("/v1/upstreams").json()[0]["servers"]]
+    wait(lambda: addresses() == [1, 1], "resolved")
+    asked = len(names.asked)
+    w.config["listeners"]["web"]["timeouts"] = {"head": "9s"}
+    w.reload()
+    eq((addresses(), len(names.asked)), ([1, 1], asked), "an upstream that stays")
+    names.silent = True
+    w.config["upstreams"]["app"]["pool"] = {"idle_max": 3}
+    w.reload()
+    eq([w.ask("GET /").body for _ in range(4)], [b"up"] * 4, "one that was changed")
+    wait(lambda: len(names.asked) > asked, "one of them is asked for")
+    ok(all(name == "up.test" for _, name, _ in names.asked[asked:]), "that one", names.asked[asked:])
+    eq(addresses(), [1, 1], "what is known stays")
+    names.silent = False
+    alone(w)
+
+
 # --- who may, and how often ------------------------------------------------------------------------------------------
 
 @story

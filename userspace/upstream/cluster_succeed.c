@@ -40,8 +40,7 @@ static void take_addrs(struct weir_server *server, struct weir_server *old)
     server->addrs = addrs;
     server->addr_count = count;
     atomic_fetch_or(&server->flags, WEIR_SERVER_ADDRESSED);
-    /* what is resolved once is resolved anew where that was changed to be followed, and else not */
-    server->resolved = !server->conf->resolve;
+    server->inherited = true;
 }
 
 static void take_health(struct weir_server *server, struct weir_server *old)

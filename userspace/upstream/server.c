@@ -197,8 +197,9 @@ static void on_addrs(void *arg, const struct weir_addr *addrs, unsigned count, e
     struct weir_addr *copy = count ? malloc(count * sizeof(*copy)) : NULL, *old;
     unsigned before;
 
-    if (count && !copy)
+    if ((count && !copy) || (!count && server->inherited))
         return; /* the old ones stay */
+    server->inherited = false;
     if (copy)
         memcpy(copy, addrs, count * sizeof(*copy));
     server_tell(server, server->addr_count, count, err);
@@ -223,6 +224,9 @@ void weir_server_follow(struct weir_server *server, struct weir_resolver *resolv
 {
     if (server->kind == WEIR_SERVER_LITERAL || server->resolution)
         return;
+    if (server->kind == WEIR_SERVER_NAME && !server->conf->resolve &&
+        (server->inherited || server->resolved))
+        return; /* once is what was asked for */
     if (resolver) {
         bool srv = server->kind == WEIR_SERVER_SRV;
 

@@ -69,6 +69,7 @@ struct weir_server {
     struct weir_past past;              /* under the lock */
     struct weir_resolution *resolution; /* of the home loop, as what follows */
     bool resolved;                      /* it had an answer */
+    bool inherited; /* it has the addresses of the one before, and had no answer of its own yet */
     struct weir_health *health;
     uint64_t since_ms; /* of its health */
 };

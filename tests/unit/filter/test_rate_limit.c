@@ -250,15 +250,49 @@ static void test_faults(void **state)
     assert_non_null(strstr(fault, "key: route"));
 }
 
+/* Another limit: whoever owes a number of requests owes as many, as far as the new one allows. */
+static void test_copy(void **state)
+{
+    struct rate_table *old = rate_table_new(10, 20), *same = rate_table_new(10, 20),
+                      *slow = rate_table_new(1, 30), *small = rate_table_new(10, 5);
+    uint64_t now = 100 * SECOND;
+
+    assert_true(old && same && slow && small);
+    assert_true(rate_table_alike(old, same));
+    assert_false(rate_table_alike(old, slow));
+    assert_false(rate_table_alike(old, small));
+    for (int i = 0; i < 12; i++)
+        assert_true(take(old, "heavy", now));
+    assert_true(take(old, "light", now));
+    rate_table_copy(slow, old, now);
+    rate_table_copy(small, old, now);
+    for (int i = 0; i < 18; i++)
+        assert_true(take(slow, "heavy", now));
+    assert_false(take(slow, "heavy", now));
+    for (int i = 0; i < 29; i++)
+        assert_true(take(slow, "light", now));
+    assert_false(take(slow, "light", now));
+    assert_false(take(small, "heavy", now));
+    for (int i = 0; i < 4; i++)
+        assert_true(take(small, "light", now));
+    assert_false(take(small, "light", now));
+    for (int i = 0; i < 30; i++)
+        assert_true(take(slow, "new", now));
+    rate_table_put(old);
+    rate_table_put(same);
+    rate_table_put(slow);
+    rate_table_put(small);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hash),           cmocka_unit_test(test_rate),
-        cmocka_unit_test(test_long_run),       cmocka_unit_test(test_old_slots),
-        cmocka_unit_test(test_flood),          cmocka_unit_test(test_taken_over),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_client),
-        cmocka_unit_test(test_header_and_ban), cmocka_unit_test(test_route),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_copy),       cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_rate),       cmocka_unit_test(test_long_run),
+        cmocka_unit_test(test_old_slots),  cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_taken_over), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_client),     cmocka_unit_test(test_header_and_ban),
+        cmocka_unit_test(test_route),      cmocka_unit_test(test_faults),
     };
     int failed = cmocka_run_group_tests_name("filter/rate_limit", tests, NULL, NULL);
 
