@@ -101,27 +101,29 @@ void weir_reload_forget(struct weir_reload *reload, const void *arg)
 
 static void log_diag(struct weir_log *log, const struct weir_diag *diag)
 {
-    char place[600] = "";
+    enum weir_log_level level = diag->severity == WEIR_DIAG_ERROR ? WEIR_LOG_ERROR : WEIR_LOG_WARN;
+    struct weir_str hint = diag->hint.len ? diag->hint : WEIR_STR("");
+    const char *and = hint.len ? "; " : "";
 
     if (diag->line)
-        snprintf(place, sizeof(place), "%.*s:%u:%u: ", (int)(diag->file.len & 511), diag->file.ptr,
-                 diag->line, diag->column);
-    weir_log(log, diag->severity == WEIR_DIAG_ERROR ? WEIR_LOG_ERROR : WEIR_LOG_WARN,
-             "reload: %s%.*s%s%.*s", place, WEIR_FMT(diag->message), diag->hint.len ? "; " : "",
-             (int)diag->hint.len, diag->hint.len ? diag->hint.ptr : "");
+        weir_log(log, level, "reload: %.*s:%u:%u: %.*s%s%.*s", WEIR_FMT(diag->file), diag->line,
+                 diag->column, WEIR_FMT(diag->message), and, WEIR_FMT(hint));
+    else
+        weir_log(log, level, "reload: %.*s%s%.*s", WEIR_FMT(diag->message), and, WEIR_FMT(hint));
 }
 
+/* "listeners.web changed, upstreams.app added": as many as fit into a line. */
 static void log_changes(const struct weir_reload *reload, const struct weir_reload_result *result)
 {
     static const char *const words[] = { "added", "removed", "changed" };
     char text[1024] = "";
     size_t at = 0;
 
-    for (size_t i = 0; i < result->change_count && at < sizeof(text) - 64; i++) {
+    for (size_t i = 0; i < result->change_count && at < sizeof(text); i++) {
         const struct weir_reload_change *change = &result->changes[i];
+        struct weir_str name = change->name.len ? change->name : WEIR_STR("");
         int n = snprintf(text + at, sizeof(text) - at, "%s%s%s%.*s %s", at ? ", " : "", change->key,
-                         change->name.len ? "." : "", (int)(change->name.len & 255),
-                         change->name.len ? change->name.ptr : "", words[change->change]);
+                         name.len ? "." : "", WEIR_FMT(name), words[change->change]);
 
         at += n > 0 ? (size_t)n : 0;
     }

@@ -148,6 +148,21 @@ int weir_listener_link(struct weir_listener *listener, struct weir_tls_fault *fa
 
 /* ---- the rest ---- */
 
+/* They are bound later: what is wrong with them is told with all else of the listener. */
+static int check_addrs(const struct weir_listener *listener, struct weir_tls_fault *fault)
+{
+    const struct weir_strs *binds = &listener->conf->bind;
+    struct weir_addr addr;
+
+    for (size_t i = 0; i < binds->count; i++)
+        if (weir_addr_parse(&addr, binds->at[i])) {
+            snprintf(fault->text, sizeof(fault->text), "'%.*s' is not an address",
+                     WEIR_FMT(binds->at[i]));
+            return WEIR_ECONFIG;
+        }
+    return 0;
+}
+
 static int compile_trusted(struct weir_listener *listener, struct weir_tls_fault *fault)
 {
     const struct weir_strs *trusted = &listener->conf->trusted_proxies;
@@ -223,6 +238,8 @@ int weir_listener_init(struct weir_listener *listener, struct weir_snapshot *sna
                                             snapshot->service->worker_count);
     listener->bounds = calloc(conf->bind.count + 1, sizeof(*listener->bounds));
     err = listener->door && listener->bounds ? compile_via(listener) : WEIR_ENOMEM;
+    if (!err)
+        err = check_addrs(listener, fault);
     if (!err)
         err = compile_trusted(listener, fault);
     if (!err)

@@ -226,7 +226,7 @@ static int bind_listener(struct weir_listener *listener, struct weir_tls_fault *
             bound = weir_bound_new(listener->conf, listener->bound_count, service->worker_count,
                                    service->bind, fault, &err);
         if (!bound) {
-            if (before && err == WEIR_EADDRINUSE)
+            if (before != listener->snapshot && err == WEIR_EADDRINUSE)
                 tell_own(before, &addr, fault);
             return err;
         }

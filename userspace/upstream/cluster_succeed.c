@@ -47,7 +47,6 @@ static void take_health(struct weir_server *server, struct weir_server *old)
 {
     unsigned flags = atomic_load(&old->flags);
 
-    server->since_ms = old->since_ms;
     if (flags & WEIR_SERVER_DRAINING)
         atomic_fetch_or(&server->flags, WEIR_SERVER_DRAINING);
     if (server->cluster->conf->health.type == WEIR_HEALTH_NONE)
