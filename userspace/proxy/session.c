@@ -414,16 +414,16 @@ static void on_open(void *arg)
         weir_count(&session->wl->stats
                         .handshakes[weir_str_eq(tls->version, WEIR_STR("TLSv1.3"))][tls->resumed],
                    1);
+    if (session->stale) { /* what it was let in by is not in force any more */
+        weir_session_close(session, false);
+        return;
+    }
     if (session->raw) {
         weir_stream_read(session->stream, false);
         weir_session_raw(session, NULL);
         return;
     }
     weir_session_set_state(session, WEIR_SESSION_HEAD);
-    if (session->stale) { /* what it was let in by is not in force any more */
-        weir_session_end(session);
-        return;
-    }
     if (!tls || weir_str_absent(tls->alpn))
         return; /* the first bytes tell */
     session->sniffed = true;

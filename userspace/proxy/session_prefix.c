@@ -41,6 +41,10 @@ static void begin_tls(struct weir_session *session)
 static void begin(struct weir_session *session, const struct weir_sni *sni)
 {
     session->stage = WEIR_STAGE_NONE;
+    if (session->stale) { /* for another protocol than its listener has now */
+        weir_session_close(session, false);
+        return;
+    }
     if (session->wl->listener->tls) {
         begin_tls(session);
     } else if (session->raw) {
