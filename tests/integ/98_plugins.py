@@ -64,13 +64,14 @@ def it_stays_over_a_reload(lab):
     # Loaded and begun once; its filters are made anew; it ends when the last snapshot that has it does.
     route = {"filters": [{"deny_agent": {"words": ["bot"], "status": 429}}, {"bad": {"value": 3}}]}
     w = lab.weir(lab.upstream(), route=route, plugins=[plugin("good"), plugin("deny_agent")])
+    before = w.log().count("the plug-in ends")  # in the reader
     for i in range(5):
         route["filters"][0]["deny_agent"]["status"] = 400 + i
         w.config["listeners"]["web"]["routes"] = [{"name": "all", "to": "app", **route}]
         w.reload()
         eq(w.ask("GET /", [("User-Agent", "a bot")]).status, 400 + i, "its filter, anew")
         eq(w.ask("GET /").status, 200, "another one")
-    eq(w.log().count("the plug-in ends"), 0, "it has not ended")
+    eq(w.log().count("the plug-in ends"), before, "it has not ended")
     plugins = w.config["plugins"]
     w.config["plugins"] = plugins[:1]
     w.config["listeners"]["web"]["routes"][0]["filters"] = []
@@ -79,7 +80,7 @@ def it_stays_over_a_reload(lab):
     w.config["plugins"] = plugins
     w.reload()
     w.stop()
-    eq(w.log().count("the plug-in ends"), 1, "it ends once")
+    eq(w.log().count("the plug-in ends"), before + 1, "it ends once")
 
 
 @story

@@ -13,7 +13,7 @@
 
 enum { READER_ARGS_MAX = 8, READY_MS_MAX = 3600 * 1000 };
 
-static int run_single(const struct weir_cli *cli)
+static int run_single(struct weir_cli *cli)
 {
     int status;
     struct weir_conf *conf = weir_cli_load(cli, NULL, &status);

@@ -47,6 +47,8 @@ void weir_diags_fini(struct weir_diags *diags);
 /** As INTERFACE has it: place, sentence, source line, underline; then "2 errors, 1 warning".
  * `json`: an array. */
 void weir_diags_print(const struct weir_diags *diags, FILE *out, bool json);
+/** Adds what another process has printed so; lines that are something else are passed over. */
+void weir_diags_read(struct weir_diags *diags, struct weir_str text);
 
 enum { WEIR_IO_AUTO, WEIR_IO_EPOLL };
 enum { WEIR_LOG_TO_STDERR, WEIR_LOG_TO_FILE, WEIR_LOG_TO_SYSLOG, WEIR_LOG_TO_JOURNAL };

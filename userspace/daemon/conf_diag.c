@@ -8,7 +8,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { MESSAGE_BYTES_MAX = 1024, SOURCE_COLUMNS_MAX = 160, SECRET_BYTES_MIN = 4 };
+enum {
+    MESSAGE_BYTES_MAX = 1024,
+    SOURCE_COLUMNS_MAX = CONF_COLUMN_SHOWN_MAX + 40,
+    SECRET_BYTES_MIN = 4
+};
 
 void weir_diags_init(struct weir_diags *diags)
 {
@@ -143,7 +147,7 @@ static void hide_secrets(const struct conf_load *load, char *text, size_t room)
     }
 }
 
-static struct weir_diag *diag_new(struct weir_diags *diags, enum weir_severity severity)
+struct weir_diag *conf_diag_new(struct weir_diags *diags, enum weir_severity severity)
 {
     if (severity == WEIR_DIAG_ERROR)
         diags->errors++;
@@ -174,7 +178,7 @@ static void diag_add(struct conf_load *load, enum weir_severity severity,
 
     if (load->mute)
         return;
-    diag = diag_new(load->diags, severity);
+    diag = conf_diag_new(load->diags, severity);
     if (!diag)
         return;
     vsnprintf(text, sizeof(text), format, args);
@@ -269,7 +273,7 @@ static size_t column_at(struct weir_str line, unsigned column)
 
 static void print_source(const struct weir_diag *diag, FILE *out)
 {
-    unsigned first = diag->column > SOURCE_COLUMNS_MAX - 40 ? diag->column - 40 : 1;
+    unsigned first = diag->column > CONF_COLUMN_SHOWN_MAX ? diag->column - 40 : 1;
     size_t from = column_at(diag->source, first), at = column_at(diag->source, diag->column);
     size_t to = column_at(diag->source, first + SOURCE_COLUMNS_MAX);
     unsigned width = diag->width ? diag->width : 1;

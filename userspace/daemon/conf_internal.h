@@ -172,6 +172,11 @@ void conf_warn(struct conf_load *load, const struct conf_mark *mark, const char 
 /** An error with "did you mean 'hint'?" (absent: without). */
 void conf_error_hint(struct conf_load *load, const struct conf_mark *mark, struct weir_str hint,
                      const char *format, ...) WEIR_PRINTF(4, 5);
+enum {
+    CONF_COLUMN_SHOWN_MAX = 120
+}; /* of a line; what is further is shown without its beginning */
+/** One more, counted; NULL: it is counted, and not kept. */
+struct weir_diag *conf_diag_new(struct weir_diags *diags, enum weir_severity severity);
 /** Into the order of their places. */
 void conf_diags_sort(struct weir_diags *diags);
 /** "FILE:LINE" of a mark in load->scratch. */

@@ -22,6 +22,10 @@ enum weir_word {
     WEIR_SAYS_DRAIN,    /* proxy to keeper: the admin wants the end */
     WEIR_SAYS_UPGRADE,  /* proxy to keeper: the admin wants another binary */
     WEIR_SAYS_DONE,     /* keeper to proxy: what came of that: "ok", "text" */
+    WEIR_SAYS_RELOAD,   /* proxy to keeper: the configuration is to be read anew */
+    WEIR_SAYS_CONFIG,   /* keeper to proxy: it was; all of an estate, what is open already too */
+    WEIR_SAYS_TAKEN,    /* proxy to keeper: it can come into force, or not: "ok" */
+    WEIR_SAYS_RELOADED, /* keeper to proxy: it may now; or it cannot be read: "ok", "text" */
 };
 
 /* Names of settings. */
@@ -45,6 +49,8 @@ enum weir_word {
 #define WEIR_SET_BY         "by"
 #define WEIR_SET_OK         "ok"
 #define WEIR_SET_TEXT       "text"
+#define WEIR_SET_FOR_RELOAD \
+    "for.reload" /* with HAVE: the proxy that serves takes it, not a new one */
 
 enum { WEIR_BIND_KEY_BYTES = 256 };
 

@@ -196,6 +196,7 @@ static void child_ended(struct keeper *keeper, struct keeper_child *child, int s
     keeper_overhear(keeper, child);
     ended = *child;
     keeper_child_fini(child);
+    keeper_task_deserted(keeper, child);
     if (keeper->asker == child)
         keeper->asker = NULL;
     if (child == keeper->candidate)

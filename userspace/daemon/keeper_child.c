@@ -296,7 +296,8 @@ void keeper_tell(struct keeper *keeper, struct keeper_child *child, enum weir_wo
         keeper_child_kill(child);
 }
 
-static void heard_from_proxy(struct keeper *keeper, struct keeper_child *child, unsigned word)
+static void heard_from_proxy(struct keeper *keeper, struct keeper_child *child, unsigned word,
+                             const struct weir_manifest *body)
 {
     if (word == WEIR_SAYS_READY && child->state == PROXY_STARTING) {
         child->state = PROXY_SERVING;
@@ -308,6 +309,10 @@ static void heard_from_proxy(struct keeper *keeper, struct keeper_child *child, 
         keeper_stop(keeper, SIGTERM); /* the admin may end it, as who may send signals */
     } else if (word == WEIR_SAYS_UPGRADE && child == keeper->current) {
         keeper_task_begin(keeper, TASK_UPGRADE, child);
+    } else if (word == WEIR_SAYS_RELOAD && child == keeper->current) {
+        keeper_task_begin(keeper, TASK_RELOAD, child);
+    } else if (word == WEIR_SAYS_TAKEN && child == keeper->asker && !keeper->candidate) {
+        keeper_task_taken(keeper, weir_manifest_number(body, WEIR_SET_OK, 0) == 1);
     }
 }
 
@@ -323,7 +328,7 @@ void keeper_hear(struct keeper *keeper, struct keeper_child *child)
 
         n = take(child, &word, &body);
         if (n > 0 && child->role == CHILD_PROXY)
-            heard_from_proxy(keeper, child, word);
+            heard_from_proxy(keeper, child, word, &body);
         else if (n > 0 && child == keeper->candidate && word == WEIR_SAYS_ESTATE)
             keeper_task_estate(keeper, &body);
         let_go(&body);

@@ -12,12 +12,12 @@
 
 enum {
     KEEPER_CHILDREN_MAX = 16,
-    KEEPER_SAID_BYTES_MAX = 4096, /* of what a reader has to say, for who asked for an upgrade */
-    KEEPER_SEND_MS = 5 * 1000,    /* a child that takes nothing for so long is given up */
-    KEEPER_HEAR_MAX = 64,         /* messages of one child in a turn: the others have theirs */
-    KEEPER_END_MS = 5 * 1000,     /* to end at once in; then it is ended */
-    KEEPER_CLOSE_MS = 10,         /* for what a child has given away to be closed */
-    KEEPER_STEADY_MS = 10 * 1000, /* who has served for so long did not crash at the start */
+    KEEPER_SAID_BYTES_MAX = 12 * 1024, /* of what a reader has to say, for who asked */
+    KEEPER_SEND_MS = 5 * 1000,         /* a child that takes nothing for so long is given up */
+    KEEPER_HEAR_MAX = 64,              /* messages of one child in a turn: the others have theirs */
+    KEEPER_END_MS = 5 * 1000,          /* to end at once in; then it is ended */
+    KEEPER_CLOSE_MS = 10,              /* for what a child has given away to be closed */
+    KEEPER_STEADY_MS = 10 * 1000,      /* who has served for so long did not crash at the start */
     KEEPER_BACKOFF_MS = 100, /* after the second crash in a row; then twice as long each time */
     KEEPER_BACKOFF_MAX_MS = 10 * 1000,
     KEEPER_FD_MIN = 10, /* what a child moves about is below */
@@ -41,7 +41,7 @@ struct keeper_child {
 };
 
 /* One at a time. */
-enum keeper_task { TASK_NONE, TASK_START, TASK_UPGRADE };
+enum keeper_task { TASK_NONE, TASK_START, TASK_UPGRADE, TASK_RELOAD };
 
 struct keeper {
     const struct weir_keeper_opts *opts;
@@ -102,6 +102,9 @@ const char *keeper_how(int status);
 void keeper_task_begin(struct keeper *keeper, enum keeper_task task, struct keeper_child *asker);
 void keeper_task_estate(struct keeper *keeper, struct weir_manifest *estate);
 void keeper_task_ready(struct keeper *keeper);
+/* Of a reload: the proxy that has asked can take what was read, or not; or it has ended. */
+void keeper_task_taken(struct keeper *keeper, bool ok);
+void keeper_task_deserted(struct keeper *keeper, const struct keeper_child *child);
 /* Its child has ended. */
 void keeper_task_ended(struct keeper *keeper, int status, bool late);
 void keeper_task_fail(struct keeper *keeper, int status, const char *format, ...) WEIR_PRINTF(3, 4);

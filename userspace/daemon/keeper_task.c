@@ -8,6 +8,11 @@
  *
  * In force: the old proxy is told to end its connections, and then the keeper itself becomes the new binary
  * (keeper_exec.c).
+ *
+ * A reload is the same with the binary that runs and the proxy that serves, which is given what was read, says whether it can
+ * take it, and is told when what it listens on no more is closed here:
+ *
+ *   begin ─▶ reader ─ESTATE, 0─▶ the proxy that has asked ─TAKEN─▶ in force ─RELOADED─▶ it installs it
  */
 #include "daemon/keeper_internal.h"
 
@@ -25,7 +30,7 @@
 
 /* ---- what came of it ---------------------------------------------------------------------- */
 
-static void answer(struct keeper *keeper, bool ok, const char *text)
+static void answer(struct keeper *keeper, enum keeper_task task, bool ok, const char *text)
 {
     struct keeper_child *asker = keeper->asker;
     struct weir_manifest body = { 0 };
@@ -38,11 +43,11 @@ static void answer(struct keeper *keeper, bool ok, const char *text)
     if (!err)
         err = weir_manifest_set(&body, WEIR_SET_TEXT, text);
     if (!err)
-        err = weir_manifest_send(asker->channel, WEIR_SAYS_DONE, &body);
+        err = weir_manifest_send(asker->channel,
+                                 task == TASK_RELOAD ? WEIR_SAYS_RELOADED : WEIR_SAYS_DONE, &body);
     weir_manifest_fini(&body);
     if (err && err != -EAGAIN && err != -EPIPE) /* it has not read hundreds of them; it has ended */
-        weir_log(keeper->log, WEIR_LOG_WARN, "who asked for the upgrade cannot be told: %s",
-                 strerror(-err));
+        weir_log(keeper->log, WEIR_LOG_WARN, "who asked for it cannot be told: %s", strerror(-err));
 }
 
 void keeper_forget(const struct weir_manifest *gone, const struct weir_manifest *stays)
@@ -88,7 +93,7 @@ static void log_lines(struct keeper *keeper, const char *before, char *text)
 
 void keeper_task_fail(struct keeper *keeper, int status, const char *format, ...)
 {
-    bool first = keeper->task == TASK_START;
+    bool first = keeper->task == TASK_START, reload = keeper->task == TASK_RELOAD;
     char text[KEEPER_SAID_BYTES_MAX + 512];
     va_list args;
 
@@ -100,10 +105,10 @@ void keeper_task_fail(struct keeper *keeper, int status, const char *format, ...
         keeper->candidate->deadline_ms = 0;
         keeper->candidate->given_up = true;
     }
-    answer(keeper, false, text);
+    answer(keeper, keeper->task, false, text);
     if (first && !keeper->stops) {
         log_lines(keeper, "", text);
-    } else if (!first) {
+    } else if (!first && !reload) { /* the proxy tells of that */
         log_lines(keeper, "upgrade: ", text);
         weir_log(keeper->log, WEIR_LOG_WARN, "upgrade: nothing was changed: what served serves on");
     }
@@ -116,8 +121,8 @@ void keeper_task_fail(struct keeper *keeper, int status, const char *format, ...
 
 static int exe_open(struct keeper *keeper)
 {
-    int fd = keeper->task == TASK_START ? fcntl(keeper->exe, F_DUPFD_CLOEXEC, KEEPER_FD_MIN)
-                                        : open(keeper->exe_path, O_RDONLY | O_CLOEXEC);
+    int fd = keeper->task != TASK_UPGRADE ? fcntl(keeper->exe, F_DUPFD_CLOEXEC, KEEPER_FD_MIN)
+                                          : open(keeper->exe_path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
         return -errno;
@@ -135,9 +140,10 @@ void keeper_task_begin(struct keeper *keeper, enum keeper_task task, struct keep
         struct keeper_child *other = keeper->asker;
 
         if (!asker) /* who asks by the admin is told, as often as it asks */
-            weir_log(keeper->log, WEIR_LOG_WARN, "upgrade: %s", why);
+            weir_log(keeper->log, WEIR_LOG_WARN, "%s: %s",
+                     task == TASK_RELOAD ? "reload" : "upgrade", why);
         keeper->asker = asker;
-        answer(keeper, false, why);
+        answer(keeper, task, false, why);
         keeper->asker = other;
         return;
     }
@@ -157,7 +163,12 @@ void keeper_task_begin(struct keeper *keeper, enum keeper_task task, struct keep
         keeper_task_fail(keeper, WEIR_EXIT_FAILED, "no process can be started");
         return;
     }
-    err = weir_manifest_send(keeper->candidate->channel, WEIR_SAYS_HAVE, &keeper->estate);
+    err = keeper->task == TASK_START
+              ? 0
+              : weir_manifest_set_number(&keeper->estate, WEIR_SET_FOR_RELOAD,
+                                         keeper->task == TASK_RELOAD);
+    if (!err)
+        err = weir_manifest_send(keeper->candidate->channel, WEIR_SAYS_HAVE, &keeper->estate);
     if (err && err != -EPIPE) /* then it ends, and says why */
         keeper_task_fail(keeper, WEIR_EXIT_FAILED, "%s does not listen: %s", keeper->exe_path,
                          strerror(-err));
@@ -179,6 +190,24 @@ static void strip(char *text)
         text[--len] = '\0';
 }
 
+/* All of it, which may be more than a socket holds: until it takes nothing for KEEPER_SEND_MS. */
+static void give_config(struct keeper *keeper)
+{
+    struct keeper_child *asker = keeper->asker;
+    int err = -EPIPE;
+
+    if (asker && asker->channel >= 0) {
+        (void)fcntl(asker->channel, F_SETFL, 0);
+        err = weir_manifest_send(asker->channel, WEIR_SAYS_CONFIG, &keeper->next);
+        (void)fcntl(asker->channel, F_SETFL, O_NONBLOCK);
+    }
+    if (!err)
+        return;
+    if (err == -EAGAIN)
+        keeper_child_kill(asker);
+    keeper_task_fail(keeper, WEIR_EXIT_FAILED, "the proxy does not listen: %s", strerror(-err));
+}
+
 static void reader_ended(struct keeper *keeper, int status, bool late)
 {
     int code = WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : WEIR_EXIT_FAILED;
@@ -186,6 +215,10 @@ static void reader_ended(struct keeper *keeper, int status, bool late)
                  weir_manifest_next(&keeper->next, NULL, WEIR_GIVEN_BUNDLE, NULL);
 
     strip(keeper->said);
+    if (status == 0 && whole && !keeper->stops && keeper->task == TASK_RELOAD) {
+        give_config(keeper);
+        return;
+    }
     if (status == 0 && whole && !keeper->stops) {
         keeper->candidate = keeper_spawn_proxy(keeper, keeper->next_exe, &keeper->next);
         if (!keeper->candidate)
@@ -221,6 +254,14 @@ void keeper_task_ended(struct keeper *keeper, int status, bool late)
                          keeper->opts->ready_ms);
     else
         keeper_task_fail(keeper, code, "the new proxy %s", keeper_how(status));
+}
+
+void keeper_task_deserted(struct keeper *keeper, const struct keeper_child *child)
+{
+    if (keeper->task != TASK_RELOAD || keeper->asker != child)
+        return;
+    keeper->asker = NULL;
+    keeper_task_fail(keeper, WEIR_EXIT_FAILED, "the proxy has ended");
 }
 
 static void in_force(struct keeper *keeper)
@@ -264,7 +305,7 @@ void keeper_task_ready(struct keeper *keeper)
     snprintf(text, sizeof(text), "weir %s serves now, pid %d",
              weir_manifest_get(&keeper->estate, WEIR_SET_VERSION), (int)fresh->pid);
     weir_log(keeper->log, WEIR_LOG_INFO, "upgrade: %s", text);
-    answer(keeper, true, text);
+    answer(keeper, TASK_UPGRADE, true, text);
     store(keeper, true);
     if (old) {
         old->state = PROXY_RETIRED;
@@ -273,4 +314,23 @@ void keeper_task_ready(struct keeper *keeper)
     }
     task_over(keeper);
     keeper_probe_begin(keeper);
+}
+
+void keeper_task_taken(struct keeper *keeper, bool ok)
+{
+    if (keeper->task != TASK_RELOAD)
+        return;
+    if (!ok) { /* who has asked knows why */
+        keeper->asker = NULL;
+        task_over(keeper);
+        return;
+    }
+    keeper_forget(&keeper->estate, &keeper->next);
+    weir_manifest_fini(&keeper->estate); /* what nobody listens on any more closes with it */
+    keeper->estate = keeper->next;
+    keeper->next = (struct weir_manifest){ 0 };
+    keeper_log_adopt(keeper);
+    answer(keeper, TASK_RELOAD, true, "");
+    store(keeper, true);
+    task_over(keeper);
 }

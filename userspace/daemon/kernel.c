@@ -154,6 +154,21 @@ int weir_kernel_give(const struct weir_kernel *kernel, struct weir_manifest *to)
     return err;
 }
 
+int weir_kernel_keep(const struct weir_manifest *have, struct weir_manifest *to)
+{
+    const struct weir_entry *entry = NULL;
+    int err = 0;
+
+    while (!err && (entry = weir_manifest_next(have, entry, WEIR_GIVEN_KERN, NULL)))
+        err = give(to, entry->name, entry->fd);
+    if (!err && weir_manifest_get(have, SET_RING_BASE))
+        err = weir_manifest_set_number(to, SET_RING_BASE,
+                                       weir_manifest_number(have, SET_RING_BASE, 0));
+    if (!err && weir_manifest_get(have, SET_CPUS))
+        err = weir_manifest_set_number(to, SET_CPUS, weir_manifest_number(have, SET_CPUS, 0));
+    return err;
+}
+
 static void fds_close(struct weir_splice_fds *fds)
 {
     for (size_t i = 0; i < PARTS_COUNT; i++) {

@@ -28,6 +28,8 @@ void weir_kernel_load(struct weir_kernel *kernel, const struct weir_proxy_conf *
                       struct weir_log *log);
 /** What was loaded, into a manifest; copies of its descriptors. 0 or -errno. */
 int weir_kernel_give(const struct weir_kernel *kernel, struct weir_manifest *to) WEIR_MUST_CHECK;
+/** What the proxy has that runs, for a reload: nothing is loaded, and nothing goes. 0 or -errno. */
+int weir_kernel_keep(const struct weir_manifest *have, struct weir_manifest *to) WEIR_MUST_CHECK;
 /** Out of a manifest, into kernel->fds. False: there is nothing of it, or not all. */
 bool weir_kernel_take(struct weir_kernel *kernel, struct weir_manifest *from);
 /** Makes the table of what was loaded or taken. Fills kernel->splice. */

@@ -77,7 +77,23 @@ int weir_link_log(void *arg, struct weir_str to)
 
 /* ---- the run ------------------------------------------------------------------------------ */
 
-static void hear(struct weir_link *link, unsigned word, const struct weir_manifest *body)
+/* What is given at a reload is kept as what was given at the start, until it is taken. */
+static void take_config(struct weir_link *link, struct weir_manifest *body)
+{
+    int bundle, err = 0;
+
+    weir_manifest_fini(&link->estate);
+    link->estate = *body;
+    *body = (struct weir_manifest){ 0 };
+    bundle = weir_link_take(link, WEIR_GIVEN_BUNDLE);
+    weir_files_free(link->files);
+    link->files = weir_files_load(bundle, &err);
+    if (bundle >= 0)
+        close(bundle);
+    link->sink->on_config(link->arg);
+}
+
+static void hear(struct weir_link *link, unsigned word, struct weir_manifest *body)
 {
     const struct weir_entry *entry = NULL;
     const char *text;
@@ -98,6 +114,14 @@ static void hear(struct weir_link *link, unsigned word, const struct weir_manife
         text = weir_manifest_get(body, WEIR_SET_TEXT);
         link->sink->on_done(link->arg, weir_manifest_number(body, WEIR_SET_OK, 0) == 1,
                             text ? text : "");
+        break;
+    case WEIR_SAYS_CONFIG:
+        take_config(link, body);
+        break;
+    case WEIR_SAYS_RELOADED:
+        text = weir_manifest_get(body, WEIR_SET_TEXT);
+        link->sink->on_reloaded(link->arg, weir_manifest_number(body, WEIR_SET_OK, 0) == 1,
+                                text ? text : "");
         break;
     default: /* a newer keeper may say more */
         break;
@@ -150,6 +174,20 @@ int weir_link_start(struct weir_link *link, struct weir_loop *loop,
 bool weir_link_say(struct weir_link *link, enum weir_word word)
 {
     return weir_link_alive(link) && weir_manifest_send(link->fd, word, NULL) == 0;
+}
+
+bool weir_link_say_taken(struct weir_link *link, bool ok)
+{
+    struct weir_manifest body = { 0 };
+    int err = weir_link_alive(link) ? weir_manifest_set_number(&body, WEIR_SET_OK, ok) : -EPIPE;
+
+    weir_files_free(link->files);
+    link->files = NULL;
+    weir_manifest_fini(&link->estate);
+    if (!err)
+        err = weir_manifest_send(link->fd, WEIR_SAYS_TAKEN, &body);
+    weir_manifest_fini(&body);
+    return err == 0;
 }
 
 static void on_poll_closed(uv_handle_t *handle)

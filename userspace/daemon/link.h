@@ -15,13 +15,15 @@ struct weir_link_sink {
     void (*on_log)(void *arg, const char *name, int fd); /* opened anew */
     void (*on_retire)(void *arg, int64_t successor);
     void (*on_done)(void *arg, bool ok, const char *text); /* what was asked for by the admin */
-    void (*on_orphan)(void *arg);                          /* the keeper is gone */
+    void (*on_config)(void *arg); /* the configuration, read anew: link->files, link->estate */
+    void (*on_reloaded)(void *arg, bool ok, const char *text);
+    void (*on_orphan)(void *arg); /* the keeper is gone */
 };
 
 struct weir_link {
     int fd; /* -1: the keeper is gone */
     struct weir_manifest estate;
-    struct weir_files *files; /* until the start is over */
+    struct weir_files *files; /* until the start, or a reload, is over */
     struct weir_inbox inbox;
     struct weir_loop *loop;
     uv_poll_t poll;
@@ -45,6 +47,8 @@ int weir_link_start(struct weir_link *link, struct weir_loop *loop,
                     const struct weir_link_sink *sink, void *arg) WEIR_MUST_CHECK;
 /** A word to the keeper. False: it is gone. */
 bool weir_link_say(struct weir_link *link, enum weir_word word);
+/** WEIR_SAYS_TAKEN; what on_config gave, and nobody has taken, goes. */
+bool weir_link_say_taken(struct weir_link *link, bool ok);
 static inline bool weir_link_alive(const struct weir_link *link)
 {
     return link->fd >= 0;

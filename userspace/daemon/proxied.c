@@ -10,34 +10,39 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+int weir_proxied_load(struct weir_link *link, const struct weir_conf *running,
+                      struct weir_conf **conf, struct weir_diags *diags)
+{
+    struct weir_conf_opts opts = {
+        .size = sizeof(opts),
+        .files = link->files,
+        .instance = weir_manifest_get(&link->estate, WEIR_SET_INSTANCE),
+        .socket = weir_manifest_get(&link->estate, WEIR_SET_ADMIN),
+        .before = running,
+    };
+    const char *path = weir_manifest_get(&link->estate, WEIR_SET_CONF);
+
+    *conf = NULL;
+    if (!link->files || !path || !opts.instance || !opts.socket)
+        return WEIR_EINVAL;
+    return weir_conf_load_opts(path, &opts, conf, diags);
+}
+
 /* What the reader has read parses to the same here. Warnings were told there. */
 static struct weir_conf *conf_load(struct weir_link *link)
 {
-    struct weir_conf_opts opts = { .size = sizeof(opts), .files = link->files };
-    const char *path = weir_manifest_get(&link->estate, WEIR_SET_CONF),
-               *instance = weir_manifest_get(&link->estate, WEIR_SET_INSTANCE),
-               *admin = weir_manifest_get(&link->estate, WEIR_SET_ADMIN);
     struct weir_diags diags;
     struct weir_conf *conf = NULL;
     int err;
 
-    if (!path || !instance || !admin) {
-        weir_log(NULL, WEIR_LOG_ERROR, "the keeper did not say what this process is");
-        return NULL;
-    }
     weir_diags_init(&diags);
-    err = weir_conf_load_opts(path, &opts, &conf, &diags);
-    if (err)
+    err = weir_proxied_load(link, NULL, &conf, &diags);
+    if (err == WEIR_EINVAL)
+        weir_log(NULL, WEIR_LOG_ERROR, "the keeper did not say what this process is");
+    else if (err)
         weir_diags_print(&diags, stderr, false);
     weir_diags_fini(&diags);
-    if (!err && weir_conf_set_instance(conf, weir_str(instance)) == 0) {
-        conf->admin.socket = weir_arena_copy(&conf->arena, weir_str(admin));
-        conf->admin.socket_said = true;
-        if (conf->admin.socket.ptr)
-            return conf;
-    }
-    weir_conf_free(conf);
-    return NULL;
+    return conf;
 }
 
 int weir_proxied_run(void)

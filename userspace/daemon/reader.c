@@ -256,6 +256,9 @@ static int kernel_load(struct reader *reader)
     struct weir_kernel kernel = { NULL };
     int err;
 
+    if (weir_manifest_number(&reader->have, WEIR_SET_FOR_RELOAD, 0))
+        return weir_kernel_keep(&reader->have, &reader->estate) ? out_of_memory(reader)
+                                                                : WEIR_EXIT_DONE;
     snprintf(instance, sizeof(instance), "%.*s", WEIR_FMT(reader->conf->instance));
     weir_kernel_load(&kernel, &reader->conf->proxy, reader->workers, instance, &reader->have,
                      reader->log);

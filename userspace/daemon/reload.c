@@ -23,9 +23,11 @@ struct weir_reload {
     struct weir_list served; /* of the one that is under way */
     struct weir_later begin;
     bool busy;
+    bool asked; /* for what is to be read */
     /* of the one that is under way: */
     struct weir_diags diags;
-    struct weir_conf *next;
+    struct weir_conf *next; /* prepared, and waits for weir_reload_go; else NULL */
+    struct weir_snapshot *snapshot;
     struct weir_reload_change *changes;
     size_t change_count;
     uint64_t began_us;
@@ -63,6 +65,7 @@ void weir_reload_free(struct weir_reload *reload)
         weir_diags_fini(&reload->diags);
         free(reload->changes);
     }
+    weir_conf_free(reload->next); /* its snapshot was freed with the service */
     weir_conf_free(reload->conf);
     free(reload);
 }
@@ -200,29 +203,91 @@ static void on_installed(void *arg, int err)
     finish(reload, true, NULL);
 }
 
-static void install(struct weir_reload *reload, struct weir_conf *next)
+static void install(struct weir_reload *reload)
 {
-    struct weir_tls_fault fault = { "" };
-    struct weir_snapshot *snapshot =
-        weir_service_prepare(reload->opts.service, &next->proxy, &fault);
-    struct weir_conf *before = reload->conf;
+    struct weir_conf *before = reload->conf, *next = weir_take(&reload->next);
 
-    if (!snapshot) {
-        weir_conf_free(next);
-        finish(reload, false, fault.text);
-        return;
-    }
     weir_conf_diff(before, next, on_change, reload);
     reload->conf = next;
     reload->opts.on_conf(reload->opts.arg, next, before);
-    weir_service_install(snapshot, on_old_free, before, on_installed, reload);
+    weir_service_install(weir_take(&reload->snapshot), on_old_free, before, on_installed, reload);
+}
+
+/* Read and checked: compiled and bound it is what nothing can be wrong with any more. */
+static void prepare(struct weir_reload *reload, struct weir_conf *next)
+{
+    struct weir_tls_fault fault = { "" };
+    bool waits;
+
+    reload->next = next;
+    reload->snapshot = weir_service_prepare(reload->opts.service, &next->proxy, &fault);
+    waits =
+        reload->opts.confirm && reload->opts.confirm(reload->opts.arg, reload->snapshot != NULL);
+    if (!reload->snapshot) {
+        weir_conf_free(weir_take(&reload->next));
+        finish(reload, false, fault.text);
+    } else if (!waits) {
+        install(reload);
+    }
+}
+
+static void refuse(struct weir_reload *reload, const char *otherwise)
+{
+    char why[64];
+
+    snprintf(why, sizeof(why), "%zu error%s in the configuration", reload->diags.errors,
+             reload->diags.errors == 1 ? "" : "s");
+    finish(reload, false, reload->diags.errors ? why : otherwise);
+}
+
+static void read_done(struct weir_reload *reload, int err, struct weir_conf *next)
+{
+    if (!err) {
+        prepare(reload, next);
+        return;
+    }
+    if (reload->opts.confirm)
+        (void)!reload->opts.confirm(reload->opts.arg, false);
+    refuse(reload, weir_err_text((enum weir_err)err));
+}
+
+void weir_reload_given(struct weir_reload *reload, int err, struct weir_conf *conf,
+                       struct weir_diags *diags, const char *why)
+{
+    if (!reload->asked) { /* nobody waits for it */
+        weir_conf_free(conf);
+        return;
+    }
+    reload->asked = false;
+    if (diags) {
+        weir_diags_fini(&reload->diags);
+        reload->diags = *diags;
+        weir_diags_init(diags);
+    }
+    if (!why) {
+        read_done(reload, err, conf);
+        return;
+    }
+    weir_diags_read(&reload->diags, weir_str(why));
+    refuse(reload, why);
+}
+
+void weir_reload_go(struct weir_reload *reload)
+{
+    if (reload->next)
+        install(reload);
+}
+
+void weir_reload_alone(struct weir_reload *reload)
+{
+    weir_reload_given(reload, WEIR_ECONFIG, NULL, NULL, "the keeper, which could read it, is gone");
+    weir_reload_go(reload);
 }
 
 static void on_begin(void *arg)
 {
     struct weir_reload *reload = arg;
     struct weir_conf *next = NULL;
-    char why[64];
     int err;
 
     reload->busy = true;
@@ -231,16 +296,16 @@ static void on_begin(void *arg)
     weir_log(reload->opts.log, WEIR_LOG_INFO, "%s: reading the configuration anew",
              weir_list_entry(reload->served.next, struct asker, link)->who);
     weir_diags_init(&reload->diags);
+    if (reload->opts.request) {
+        reload->asked = true;
+        if (!reload->opts.request(reload->opts.arg))
+            weir_reload_alone(reload);
+        return;
+    }
     if (!reload->opts.read) {
         finish(reload, false, "there is no file to read: weir was started without one");
         return;
     }
     err = reload->opts.read(reload->opts.read_arg, reload->conf, &next, &reload->diags);
-    if (!err) {
-        install(reload, next);
-        return;
-    }
-    snprintf(why, sizeof(why), "%zu error%s in the configuration", reload->diags.errors,
-             reload->diags.errors == 1 ? "" : "s");
-    finish(reload, false, reload->diags.errors ? why : weir_err_text((enum weir_err)err));
+    read_done(reload, err, next);
 }

@@ -3,21 +3,16 @@
 
 #include "base/clock.h"
 #include "base/logfile.h"
-#include "daemon/confine.h"
-#include "daemon/control.h"
-#include "daemon/kernel.h"
-#include "daemon/link.h"
-#include "daemon/lock.h"
-#include "daemon/log_target.h"
 #include "daemon/notify.h"
+#include "daemon/paths.h"
 #include "daemon/privilege.h"
+#include "daemon/service_internal.h"
 #include "weir/weir.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 enum {
@@ -30,32 +25,7 @@ enum {
     RETIRE_ANSWER_MS = 1000, /* for who has just connected to the admin and will ask */
 };
 
-static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
-enum { CAUGHT_COUNT = sizeof(caught) / sizeof(caught[0]) };
-
-enum daemon_state { DAEMON_RUNNING, DAEMON_ANNOUNCING, DAEMON_DRAINING, DAEMON_STOPPED };
-
-struct weir_daemon {
-    const struct weir_daemon_opts *opts;
-    const struct weir_conf *conf;
-    enum daemon_state state;
-    struct weir_log_target target;
-    struct weir_log *log;
-    struct weir_lock lock;
-    struct weir_loop loop;
-    struct weir_bind_source bind; /* of the keeper's sockets */
-    struct weir_service *service;
-    struct weir_control *control;
-    struct weir_kernel kernel;
-    struct weir_reload *reload;
-    struct weir_timer timer;
-    uv_signal_t signals[CAUGHT_COUNT];
-    unsigned signals_open;
-    uint64_t drain_ms; /* when draining began */
-    uint64_t asked_ms; /* when the end was asked for */
-    bool clean;
-    bool retired; /* another process serves: idle connections end in their own time */
-};
+static const int caught[DAEMON_SIGNALS] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
 
 /* ---- the end ------------------------------------------------------------------------------ */
 
@@ -117,7 +87,7 @@ static void on_announced(struct weir_timer *timer, void *arg)
     daemon_drain(arg);
 }
 
-static void daemon_end(struct weir_daemon *daemon, bool announce, const char *why)
+void daemon_end(struct weir_daemon *daemon, bool announce, const char *why)
 {
     int64_t ms = daemon->conf->proxy.announce_ms;
 
@@ -206,7 +176,7 @@ static void on_conf(void *arg, const struct weir_conf *conf, const struct weir_c
         weir_control_set_conf(daemon->control, conf);
 }
 
-static void daemon_signal(struct weir_daemon *daemon, int number)
+void daemon_signal(struct weir_daemon *daemon, int number)
 {
     switch (number) {
     case SIGTERM:
@@ -234,9 +204,9 @@ static void on_signal(uv_signal_t *handle, int number)
     daemon_signal(handle->data, number);
 }
 
-static int signals_open(struct weir_daemon *daemon)
+int daemon_signals_open(struct weir_daemon *daemon)
 {
-    for (unsigned i = 0; i < CAUGHT_COUNT; i++) {
+    for (unsigned i = 0; i < DAEMON_SIGNALS; i++) {
         uv_signal_t *handle = &daemon->signals[i];
 
         if (uv_signal_init(&daemon->loop.uv, handle) != 0)
@@ -254,68 +224,6 @@ static void signals_close(struct weir_daemon *daemon)
     for (unsigned i = 0; i < daemon->signals_open; i++)
         uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }
-
-/* ---- the keeper --------------------------------------------------------------------------- */
-
-static void on_keeper_signal(void *arg, int number)
-{
-    daemon_signal(arg, number);
-}
-
-static void on_keeper_log(void *arg, const char *name, int fd)
-{
-    struct weir_daemon *daemon = arg;
-    bool ours = daemon->target.path && strcmp(daemon->target.path, name) == 0;
-    int err = ours ? weir_log_target_replace(&daemon->target, fd) : 0,
-        more = weir_service_replace_log(daemon->service, name, fd);
-
-    if (err || more)
-        weir_log(daemon->log, WEIR_LOG_ERROR, "'%s' was opened anew, and cannot be taken: %s", name,
-                 strerror(-(err ? err : more)));
-}
-
-static void on_keeper_retire(void *arg, int64_t successor)
-{
-    struct weir_daemon *daemon = arg;
-    char why[64];
-
-    if (daemon->control)
-        weir_control_retire(daemon->control);
-    snprintf(why, sizeof(why), "another process serves now, pid %lld", (long long)successor);
-    daemon->retired = true;
-    if (daemon->state == DAEMON_RUNNING)
-        daemon_end(daemon, false, why);
-}
-
-static void on_keeper_done(void *arg, bool ok, const char *text)
-{
-    struct weir_daemon *daemon = arg;
-
-    if (daemon->control)
-        weir_control_changed(daemon->control, ok, text);
-}
-
-static void on_keeper_gone(void *arg)
-{
-    struct weir_daemon *daemon = arg;
-
-    weir_log(daemon->log, WEIR_LOG_ERROR,
-             "the keeper is gone: serving on by myself, pid %d; nobody restarts or upgrades this "
-             "process, and logs cannot be opened anew where its user may not; SIGTERM ends it",
-             (int)getpid());
-    if (daemon->control)
-        weir_control_changed(daemon->control, false, "the keeper is gone");
-    if (signals_open(daemon) != 0)
-        weir_log(daemon->log, WEIR_LOG_ERROR, "signals cannot be caught");
-}
-
-static const struct weir_link_sink link_sink = {
-    .on_signal = on_keeper_signal,
-    .on_log = on_keeper_log,
-    .on_retire = on_keeper_retire,
-    .on_done = on_keeper_done,
-    .on_orphan = on_keeper_gone,
-};
 
 /* ---- the start, one stage each ------------------------------------------------------------ */
 
@@ -434,6 +342,8 @@ static int reload_open(struct weir_daemon *daemon)
         .service = daemon->service,
         .read = daemon->opts->read,
         .read_arg = daemon->opts->read_arg,
+        .request = daemon->opts->link ? daemon_ask_keeper : NULL,
+        .confirm = daemon->opts->link ? daemon_tell_keeper : NULL,
         .on_conf = on_conf,
         .arg = daemon,
     };
@@ -490,62 +400,6 @@ static void kernel_open(struct weir_daemon *daemon)
         weir_log(daemon->log, WEIR_LOG_WARN, "splice: sockmap: not every worker can have it");
 }
 
-struct log_warning {
-    struct weir_log *log;
-    const char *user;
-};
-
-/* Said at the start, rather than when the first rotation fails. */
-static void warn_of_log(void *arg, const char *path)
-{
-    const struct log_warning *warning = arg;
-
-    if (!weir_logfile_renewable(path))
-        weir_log(warning->log, WEIR_LOG_WARN,
-                 "'%s': user '%s' may not make files in its folder: when it was renamed, SIGUSR1 "
-                 "cannot open it anew; give the folder to that user, or rotate by copying",
-                 path, warning->user);
-}
-
-static int rights_drop(struct weir_daemon *daemon)
-{
-    struct weir_user user;
-    const char *what = "";
-    int err;
-
-    if (daemon->opts->link)
-        return WEIR_EXIT_DONE;
-    if (weir_user_find(&user, daemon->conf->user, daemon->log) != 0) {
-        weir_log(daemon->log, WEIR_LOG_ERROR, "there is no user 'nobody' either; set `user`");
-        return WEIR_EXIT_HOST;
-    }
-    if (user.change) {
-        char dir[WEIR_PATH_BYTES];
-
-        weir_log_target_give(&daemon->target, user.uid, user.gid);
-        weir_service_give_logs(daemon->service, user.uid, user.gid);
-        /* so that lock and socket can be removed at the end; `nobody` is shared by others */
-        if (!user.nobody && !daemon->opts->no_admin &&
-            weir_instance_dir(daemon->conf->instance, dir))
-            (void)!chown(dir, user.uid, user.gid);
-    }
-    err = weir_user_become(&user, &what);
-    if (err) {
-        weir_log(daemon->log, WEIR_LOG_ERROR,
-                 "becoming user '%s': %s: %s; start weir as that user, or set `user: root`",
-                 user.name, what, strerror(-err));
-        return WEIR_EXIT_HOST;
-    }
-    if (user.change) {
-        struct log_warning warning = { daemon->log, user.name };
-
-        if (daemon->target.path)
-            warn_of_log(&warning, daemon->target.path);
-        weir_service_each_log(daemon->service, warn_of_log, &warning);
-    }
-    return WEIR_EXIT_DONE;
-}
-
 static void say_listening(const struct weir_daemon *daemon)
 {
     const struct weir_proxy_conf *conf = &daemon->conf->proxy;
@@ -563,24 +417,7 @@ static void say_listening(const struct weir_daemon *daemon)
 
 static int listen_to_owner(struct weir_daemon *daemon)
 {
-    struct weir_link *link = daemon->opts->link;
-
-    return link ? weir_link_start(link, &daemon->loop, &link_sink, daemon) : signals_open(daemon);
-}
-
-/* Everything is read and open; nothing of the network was read. */
-static int confine(struct weir_daemon *daemon)
-{
-    struct weir_confinement done = { 0 };
-    int how = daemon->conf->confine;
-
-    if (!daemon->opts->link || how == WEIR_CONFINE_OFF)
-        return WEIR_EXIT_DONE;
-    /* nor may others of its user look into it: it has keys */
-    if (weir_manifest_get(&daemon->opts->link->estate, WEIR_SET_USER))
-        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    weir_confine(&done);
-    return weir_confine_told(&done, how, daemon->log) ? WEIR_EXIT_DONE : WEIR_EXIT_HOST;
+    return daemon->opts->link ? daemon_hear_keeper(daemon) : daemon_signals_open(daemon);
 }
 
 static int daemon_start(struct weir_daemon *daemon)
@@ -596,10 +433,10 @@ static int daemon_start(struct weir_daemon *daemon)
     if (!status)
         status = control_open(daemon);
     if (!status)
-        status = rights_drop(daemon);
+        status = daemon_rights_drop(daemon);
     if (status)
         return status;
-    status = confine(daemon);
+    status = daemon_confine(daemon);
     if (status)
         return status;
     if (listen_to_owner(daemon) != 0 || weir_service_start(daemon->service) != 0) {

@@ -99,8 +99,7 @@ static void follow_splice(struct weir_service *service, const struct weir_snapsh
 {
     int was = before->conf->kernel.splice + 1;
 
-    (void)atomic_compare_exchange_strong(&service->splice, &was,
-                                         snapshot->conf->kernel.splice + 1);
+    (void)atomic_compare_exchange_strong(&service->splice, &was, snapshot->conf->kernel.splice + 1);
 }
 
 void weir_snapshot_in_force(struct weir_snapshot *snapshot)

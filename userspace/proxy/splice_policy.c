@@ -45,6 +45,7 @@ void weir_sessions_splice(struct weir_wlistener *wl)
     {
         struct weir_light *light = &weir_list_entry(link, struct weir_session, link)->light;
 
-        weir_splice_set_policy(&light->splice, policy_of(wl->worker, light->more->listener, light->more->route));
+        weir_splice_set_policy(&light->splice,
+                               policy_of(wl->worker, light->more->listener, light->more->route));
     }
 }

@@ -170,8 +170,8 @@ static void light_end(struct weir_session *session, const struct weir_error *err
     weir_splice_sync(splice);
     weir_splice_stop(splice);
     light_log(session, error, took_us);
-    weir_req_stats(session->light.more->listener, worker_of(session), session->light.more->route, 200,
-                   took_us, error);
+    weir_req_stats(session->light.more->listener, worker_of(session), session->light.more->route,
+                   200, took_us, error);
     weir_stream_close(splice->stream[WEIR_SPLICE_UP], error->code || session->closed);
     weir_session_close(session, error->code != WEIR_OK);
 }

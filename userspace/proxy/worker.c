@@ -273,7 +273,9 @@ static void tell_moves(const struct weir_session *session, struct weir_session_s
 static void tell_session(struct weir_session *session,
                          void (*fn)(void *arg, const struct weir_session_status *status), void *arg)
 {
-    static const char *const states[] = { "handshake", "head", "idle", "active", "closing", "tunnel" };
+    static const char *const states[] = {
+        "handshake", "head", "idle", "active", "closing", "tunnel"
+    };
     const struct weir_tls_info *tls = session->closed ? NULL : weir_stream_tls(session->stream);
     const struct weir_worker *worker = session->wl->worker;
     const struct weir_splice *splice = splice_of(session);

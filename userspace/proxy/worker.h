@@ -63,7 +63,7 @@ struct weir_service {
     struct weir_resolver *resolver; /* on worker 0 */
     struct weir_gate gate;          /* of all listeners together */
     struct weir_splice_budget splice_budget;
-    _Atomic int splice; /* enum weir_splice_policy: of the top, as it is now */
+    _Atomic int splice;     /* enum weir_splice_policy: of the top, as it is now */
     bool sockmap;           /* some tunnels are moved by it */
     int64_t fds_fit;        /* connections that file descriptors allow; 0: as many as may be */
     _Atomic bool fds_bound; /* gate: as many as file descriptors allow, not as limits.connections */

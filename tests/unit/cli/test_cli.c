@@ -77,7 +77,7 @@ static void misuse(void **state)
     static const struct {
         const char *words, *said;
     } cases[] = {
-        { "upgrade", "there is no verb 'upgrade'" },  { "staus", "did you mean 'status'?" },
+        { "relaod", "did you mean 'reload'?" },       { "staus", "did you mean 'status'?" },
         { "run --singel", "did you mean --single?" }, { "run -x", "unknown option -x" },
         { "run -c", "--config needs a FILE" },        { "run --single=1", "takes no value" },
         { "run now", "'now' is one word too many" },  { "show", "needs more words" },

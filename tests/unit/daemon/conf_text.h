@@ -34,6 +34,26 @@ static inline char *conf_test_print(const struct weir_diags *diags, bool json)
     return text;
 }
 
+/* What was printed reads to the same. */
+static inline void conf_test_reads(const struct conf_test *test)
+{
+    struct weir_diags again;
+    char *said;
+
+    weir_diags_init(&again);
+    weir_diags_read(&again, weir_str(test->said));
+    said = conf_test_print(&again, false);
+    for (size_t i = 0; i < test->diags.count; i++)
+        if (test->diags.at[i].column > 120 || test->diags.errors > test->diags.count)
+            goto out; /* a part of the line is not there */
+    assert_string_equal(said, test->said);
+    assert_int_equal(again.errors, test->diags.errors);
+    assert_int_equal(again.warnings, test->diags.warnings);
+out:
+    free(said);
+    weir_diags_fini(&again);
+}
+
 /* `path` NULL: of the text, which opens no file. */
 static inline int conf_test_load(struct conf_test *test, const char *path, const char *text)
 {
@@ -48,6 +68,7 @@ static inline int conf_test_load(struct conf_test *test, const char *path, const
                                   &test->diags);
     assert_true(err == 0 ? test->conf != NULL : test->conf == NULL && test->diags.errors > 0);
     test->said = conf_test_print(&test->diags, false);
+    conf_test_reads(test);
     return err;
 }
 
