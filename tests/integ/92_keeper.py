@@ -50,6 +50,14 @@ def killed(w):
 
 
 @story
+def children_of_others_are_reaped(lab):
+    # Of the script that executed weir, and every orphan of a container whose first process weir is.
+    w = lab.weir(lab.upstream(), wrap=["sh", "-c", 'sleep 0.3 & exec "$@"', "sh"])
+    wait(lambda: len(w.children()) == 1, "the proxy alone is left")
+    served(w)
+
+
+@story
 def two_processes(lab):
     w = lab.weir(lab.upstream())
     status = w.status()

@@ -25,6 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { LOOK_MS = 1000 };
+
 uint64_t keeper_now_ms(void)
 {
     return weir_clock_us() / 1000;
@@ -210,15 +212,21 @@ static void child_ended(struct keeper *keeper, struct keeper_child *child, int s
                  "the proxy that served before, pid %d, %s", (int)ended.pid, keeper_how(status));
 }
 
+/* Also those that are not in the table: of who executed weir, and orphans where it is the first process of a container. */
 static void children_reap(struct keeper *keeper)
 {
-    for (int i = 0; i < KEEPER_CHILDREN_MAX; i++) {
-        struct keeper_child *child = &keeper->children[i];
-        int status;
+    int status;
+    pid_t pid;
 
-        if (child->role && waitpid(child->pid, &status, WNOHANG) == child->pid)
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (int i = 0; i < KEEPER_CHILDREN_MAX; i++) {
+            struct keeper_child *child = &keeper->children[i];
+
+            if (!child->role || child->pid != pid)
+                continue;
             child_ended(keeper, child, status);
-    }
+            break;
+        }
 }
 
 /* ---- the loop ----------------------------------------------------------------------------- */
@@ -256,7 +264,7 @@ static void signals_take(struct keeper *keeper)
         on_signal(keeper, (int)info.ssi_signo);
 }
 
-/* Milliseconds until something is due, at most what poll takes; -1: nothing is. */
+/* Milliseconds until something is due; at most LOOK_MS, when children are looked after though no signal told of one. */
 static int until_due(const struct keeper *keeper)
 {
     uint64_t now = keeper_now_ms(), first = keeper->restart_ms;
@@ -267,7 +275,9 @@ static int until_due(const struct keeper *keeper)
         if (one && (!first || one < first))
             first = one;
     }
-    return !first ? -1 : first <= now ? 0 : first - now > 60000 ? 60000 : (int)(first - now);
+    if (!first || first > now + LOOK_MS)
+        return LOOK_MS;
+    return first <= now ? 0 : (int)(first - now);
 }
 
 static void do_what_is_due(struct keeper *keeper)
@@ -313,6 +323,7 @@ static void turn(struct keeper *keeper)
     }
     if (fds[0].revents)
         signals_take(keeper);
+    children_reap(keeper);
     do_what_is_due(keeper);
 }
 
