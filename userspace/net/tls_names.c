@@ -71,13 +71,13 @@ static int names_add_dir(struct tls_names *names, struct weir_files *files, stru
                          struct weir_tls_fault *fault)
 {
     char *path = weir_str_dup(dir);
-    int err = path ? 0 : tls_fault(fault, false, "out of memory"), seen, count = 0;
+    int err = 0, seen, count = 0;
     struct weir_file entries;
     const char *entry;
     size_t at = 0;
 
-    if (err)
-        return err;
+    if (!path)
+        return tls_fault(fault, false, "out of memory");
     seen = weir_files_list(files, path, &entries);
     if (seen)
         err =
