@@ -383,6 +383,46 @@ def in_flight_ends_as_it_began(lab):
 
 
 @story
+def a_tunnel_without_a_request(lab):
+    # A TCP tunnel that has lasted a moment keeps the snapshot that it began with, also when its listener and upstream are gone.
+    echo = socket.create_server((HOST, 0), backlog=64)
+
+    def serve():
+        while True:
+            conn, _ = echo.accept()
+            threading.Thread(target=copy_back, args=(conn,), daemon=True).start()
+
+    def copy_back(conn):
+        with conn:
+            while data := conn.recv(65536):
+                conn.sendall(data)
+    threading.Thread(target=serve, daemon=True).start()
+    upstream = {"servers": ["%s:%d" % echo.getsockname()]}
+    where = address()
+    w = lab.weir(routes=replying("x"), upstreams={"raw": upstream}, listeners={"raw": {"bind": where, "protocol": "tcp", "routes": [{"name": "r", "to": "raw"}]}})
+    conns = [dial(where) for _ in range(20)]
+
+    def all_ask(text):
+        for conn in conns:
+            conn.send(text)
+        for conn in conns:
+            eq(conn.take(len(text)), text, "echo")
+    all_ask(b"a")
+    time.sleep(1)  # their requests go after 250 ms
+    for i in range(3):
+        w.config["listeners"]["raw"]["routes"][0]["name"] = "r%d" % i
+        w.reload()
+        all_ask(b"b%d" % i)
+    eq(w.status()["snapshots"], 2, "the first one is held")
+    del w.config["listeners"]["raw"], w.config["upstreams"]["raw"]
+    w.reload()
+    all_ask(b"c")
+    for conn in conns:
+        conn.close()
+    alone(w)
+
+
+@story
 def a_retry_stays_where_it_began(lab):
     # The server of a request in flight dies after the upstream was changed: the next of the old ones is tried.
     def dies(conn, request):
