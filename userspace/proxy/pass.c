@@ -105,7 +105,8 @@ void weir_pass_try(struct weir_req *req, unsigned dir)
         note(req, pass, WEIR_WHY_filter);
         return;
     }
-    if (!at_the_socket(req, dir) || weir_hstream_pass_out(hstream_of(req, !dir), 0) != left)
+    /* A codec of many exchanges takes none, and its connection is no stream of this request. */
+    if (weir_hstream_pass_out(hstream_of(req, !dir), 0) != left || !at_the_socket(req, dir))
         return;
     why = why_not(req, dir);
     if (why) {
