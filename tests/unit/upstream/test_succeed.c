@@ -186,6 +186,7 @@ static void test_knowledge(void **state)
     weir_cluster_retire(old);
     assert_null(last->before);
     kit_view_end(last_view, &loop);
+    weir_loop_turn(&loop, 0); /* what was sent to the view is read */
     weir_cluster_free(last);
 }
 
