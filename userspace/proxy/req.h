@@ -156,10 +156,8 @@ bool weir_req_unpin(struct weir_req *req);
 /** What it was for goes on without it: only its memory goes, nothing is counted or logged. It is parted from its session, and
  * has no connection. */
 void weir_req_drop(struct weir_req *req);
-/** One that is over is counted: by status, duration, error. */
-void weir_req_stats(const struct weir_listener *listener, struct weir_worker *worker,
-                    const struct weir_route *route, int status, uint64_t took_us,
-                    const struct weir_error *error);
+/** Has it done nothing but to find out which other listener the connection is for? Then that one logs it. */
+bool weir_req_handed_over(const struct weir_req *req);
 /** The client has gone: everything is let go. */
 void weir_req_client_gone(struct weir_req *req, enum weir_err why);
 /** Remembers the first error. */
@@ -241,6 +239,14 @@ int weir_forward_answer(struct weir_req *req, struct weir_message *answer)
 /** Gives an answer that has none a Date (RFC 9110 6.6.1: an origin and whoever forwards has to). */
 int weir_forward_date(struct weir_req *req, struct weir_message *answer)
     __attribute__((warn_unused_result));
+
+/* record.c */
+/** One that is over is counted: by status, duration, error. */
+void weir_req_stats(const struct weir_listener *listener, struct weir_worker *worker,
+                    const struct weir_route *route, int status, uint64_t took_us,
+                    const struct weir_error *error);
+/** It is over: counters, and its line in the access log. `took_us`: since its head came. */
+void weir_req_record(struct weir_req *req, int status, uint64_t took_us);
 
 /* told.c */
 /** The PROXY header for a connection to the chosen upstream, in the request's arena; absent: none is wanted. 0 or
