@@ -5,6 +5,8 @@
  */
 #include "base/files_bundle.h"
 
+#include "base/write_all.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -25,23 +27,6 @@ _Static_assert(sizeof(struct head) == 40, "the head of an entry has no hidden pa
 
 /* ---- out ---- */
 
-static int write_all(int fd, const void *data, size_t len)
-{
-    const char *at = data;
-
-    while (len > 0) {
-        ssize_t n = write(fd, at, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 static int save_entry(int fd, const struct files_entry *entry)
 {
     struct head head = {
@@ -52,11 +37,11 @@ static int save_entry(int fd, const struct files_entry *entry)
         .len = entry->seen.len,
         .name_len = (uint32_t)strlen(entry->name),
     };
-    int err = write_all(fd, &head, sizeof(head));
+    int err = weir_write_all(fd, &head, sizeof(head));
 
     if (!err)
-        err = write_all(fd, entry->name, head.name_len);
-    return err ?: write_all(fd, entry->seen.data, entry->seen.len);
+        err = weir_write_all(fd, entry->name, head.name_len);
+    return err ?: weir_write_all(fd, entry->seen.data, entry->seen.len);
 }
 
 int weir_files_save(const struct weir_files *files)
@@ -66,7 +51,7 @@ int weir_files_save(const struct weir_files *files)
 
     if (fd < 0)
         return -errno;
-    err = write_all(fd, magic, sizeof(magic));
+    err = weir_write_all(fd, magic, sizeof(magic));
     for (size_t i = 0; i < files->count && !err; i++)
         err = save_entry(fd, &files->at[i]);
     if (!err &&

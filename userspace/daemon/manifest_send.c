@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** manifest_send.c: a manifest through a socket, frame by frame, and across an exec. */
+#include "base/write_all.h"
 #include "daemon/manifest_wire.h"
 
 #include <errno.h>
@@ -169,28 +170,13 @@ void weir_inbox_fini(struct weir_inbox *inbox)
 
 /* ---- across an exec ---- */
 
-static int write_all(int fd, const char *at, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, at, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 static int save_entry(int to, const struct weir_entry *entry, char *room)
 {
     size_t len = manifest_put(room, entry, entry->fd);
 
     if (entry->fd >= 0 && fcntl(entry->fd, F_SETFD, 0) != 0)
         return -errno;
-    return write_all(to, room, len);
+    return weir_write_all(to, room, len);
 }
 
 int weir_manifest_save(const struct weir_manifest *manifest)
@@ -207,7 +193,7 @@ int weir_manifest_save(const struct weir_manifest *manifest)
     for (size_t i = 0; i < manifest->count; i++)
         bytes += manifest_entry_bytes(&manifest->at[i]);
     head.bytes = (uint32_t)bytes;
-    err = fd < 0 ? -errno : !room ? -ENOMEM : write_all(fd, (const char *)&head, sizeof(head));
+    err = fd < 0 ? -errno : !room ? -ENOMEM : weir_write_all(fd, &head, sizeof(head));
     for (size_t i = 0; i < manifest->count && !err; i++)
         err = save_entry(fd, &manifest->at[i], room);
     free(room);
