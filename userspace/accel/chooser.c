@@ -13,6 +13,18 @@ enum {
     SMALL_BYTES = 4 * 1024,
 };
 
+static enum weir_splice_why unplain(const struct weir_stream *stream)
+{
+    return weir_stream_plain(stream)     ? WEIR_WHY_none
+           : weir_stream_fd(stream) >= 0 ? WEIR_WHY_tls
+                                         : WEIR_WHY_shared;
+}
+
+enum weir_splice_why weir_splice_unplain(const struct weir_splice *splice)
+{
+    return unplain(splice->stream[0]) ?: unplain(splice->stream[1]);
+}
+
 /* Reasons that do not pass. */
 static bool lasts(enum weir_splice_why why)
 {

@@ -22,16 +22,9 @@ static struct weir_pump pump_of(const struct weir_splice *splice, unsigned dir)
                                .left = UINT64_MAX };
 }
 
-static enum weir_splice_why plain(const struct weir_stream *stream)
-{
-    return weir_stream_plain(stream)     ? WEIR_WHY_none
-           : weir_stream_fd(stream) >= 0 ? WEIR_WHY_tls
-                                         : WEIR_WHY_shared;
-}
-
 static enum weir_splice_why can(const struct weir_splice *splice, unsigned dir)
 {
-    enum weir_splice_why why = plain(splice->stream[0]) ?: plain(splice->stream[1]);
+    enum weir_splice_why why = weir_splice_unplain(splice);
 
     if (why)
         return why;

@@ -185,6 +185,8 @@ struct weir_mover_ops {
 };
 extern const struct weir_mover_ops weir_mover_copy, weir_mover_pipe;
 
+/** Why its sides are not two sockets of which the kernel may move the bytes as they are; WEIR_WHY_none: they are. */
+enum weir_splice_why weir_splice_unplain(const struct weir_splice *splice);
 /** So many bytes were taken from the source: counts, and it is not idle. */
 void weir_splice_moved(struct weir_splice *splice, unsigned dir, size_t bytes);
 /** The direction is free: whoever is next gets it. Events of it go there from now on. */
