@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import HOST, MOVER, SLOW, Upstream, Wrong, address, dial, eq, free_port, has, main, ok, story, wait  # noqa: E402
+from weirlab import HOST, MOVER, SLOW, Upstream, Wrong, address, dial, eq, free_port, has, main, mirror, ok, story, wait  # noqa: E402
 
 TCP = {"protocol": "tcp"}
 
@@ -292,12 +292,7 @@ def back_pressure(lab):
 @story
 def both_ways_at_once(lab):
     # Each direction has its own pressure: an echo of 16 MiB, written and read at the same time, on several connections.
-    def echo(c):
-        while c.more():
-            data, c.buffer = c.buffer, b""
-            c.send(data)
-        c.half()
-    w = lab.weir(lab.upstream(script=echo), listener=TCP)
+    w = lab.weir(lab.upstream(script=mirror), listener=TCP)
     block = os.urandom(1 << 16)
     want, seen = hashlib.sha256(block * 256).hexdigest(), []
 

@@ -9,17 +9,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import SLOW, answer, eq, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import SLOW, answer, eq, main, mirror, ok, story, text_of, wait  # noqa: E402
 
 TCP = {"protocol": "tcp"}
 BLOCK = os.urandom(1 << 16)
-
-
-def echo(c):
-    while c.more():
-        data, c.buffer = c.buffer, b""
-        c.send(data)
-    c.half()
 
 
 def pour(c, blocks):
@@ -44,7 +37,7 @@ def pour(c, blocks):
 @story
 def by_each(lab):
     # Both ways at once: the same bytes, whoever moves them; and they are counted as moved by him.
-    up = lab.upstream(script=echo)
+    up = lab.upstream(script=mirror)
     for policy, mover in (("off", "copy"), ("copy", "copy"), ("pipe", "pipe"), ("auto", "pipe")):
         w = lab.weir(up, listener=TCP, kernel={"splice": policy})
         with w.client() as c:
@@ -63,7 +56,7 @@ def by_each(lab):
 
 @story
 def what_is_small_is_copied(lab):
-    w = lab.weir(lab.upstream(script=echo), listener=TCP)
+    w = lab.weir(lab.upstream(script=mirror), listener=TCP)
     with w.client() as c:
         for _ in range(2000):
             c.send(b"x" * 100)
@@ -91,7 +84,7 @@ def what_cannot_be(lab):
     # TLS on one side is enough: copied, and said why; also where a pipe is asked for.
     ca = Authority(lab)
     pair = ca.issue("a.test")
-    w = lab.weir(lab.upstream(script=echo), listener={**TCP, "tls": {"cert": pair[0], "key": pair[1]}}, kernel={"splice": "pipe"})
+    w = lab.weir(lab.upstream(script=mirror), listener={**TCP, "tls": {"cert": pair[0], "key": pair[1]}}, kernel={"splice": "pipe"})
     with w.client(tls=ca.client(), sni="a.test") as c:
         c.send(BLOCK * 8)
         eq(c.take(len(BLOCK) * 8), BLOCK * 8, "what comes back")
@@ -102,7 +95,7 @@ def what_cannot_be(lab):
 @story
 def shown(lab):
     # Who moves each connection's bytes, and why: the admin and the command.
-    w = lab.weir(lab.upstream(script=echo), listener=TCP)
+    w = lab.weir(lab.upstream(script=mirror), listener=TCP)
     with w.client() as c:
         c.send(b"hello")
         c.take(5)
@@ -127,7 +120,7 @@ def shown(lab):
 @story
 def changed_under_load(lab):
     # The mover changes again and again while bytes go both ways: nothing is lost, doubled or overtaken.
-    w = lab.weir(lab.upstream(script=echo), listener=TCP)
+    w = lab.weir(lab.upstream(script=mirror), listener=TCP)
     done, seen = threading.Event(), []
 
     def client():
@@ -256,7 +249,7 @@ def swallow(fn):
 @story
 def levels(lab):
     # A listener and a route may say otherwise; off at the top is off everywhere.
-    up = lab.upstream(script=echo)
+    up = lab.upstream(script=mirror)
     for top, listener, route, mover in (("copy", "pipe", None, "pipe"), ("pipe", "pipe", "copy", "copy"), ("auto", None, "pipe", "pipe"),
                                         ("off", "pipe", "pipe", "copy")):
         says = lambda value: {"splice": value} if value else {}

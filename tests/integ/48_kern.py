@@ -11,19 +11,12 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import SLOW, eq, has, main, may_use_bpf, ok, story, wait  # noqa: E402
+from weirlab import SLOW, eq, has, main, may_use_bpf, mirror, ok, story, wait  # noqa: E402
 
 TCP = {"protocol": "tcp"}
 SOCKMAP = {"splice": "sockmap"}
 AT_ONCE = {"splice": "sockmap", "sockmap_after": 0}
 BLOCK = os.urandom(1 << 16)
-
-
-def echo(c):
-    while c.more():
-        data, c.buffer = c.buffer, b""
-        c.send(data)
-    c.half()
 
 
 def moving(w, count):
@@ -38,7 +31,7 @@ def say(c, text):
 @story
 def rule_14_only_what_lasts(lab):
     # A short connection is copied; one that stays goes into the kernel, and is told as such.
-    w = lab.weir(lab.upstream(script=echo), listener=TCP, kernel=SOCKMAP)
+    w = lab.weir(lab.upstream(script=mirror), listener=TCP, kernel=SOCKMAP)
     has(w.log(), "splice: sockmap: loaded", "the log")
     with w.client() as c:
         say(c, b"short")
@@ -106,7 +99,7 @@ def hashed_both_ways_and_a_slow_reader(lab):
 
 @story
 def per_listener_and_route(lab):
-    up = lab.upstream(script=echo)
+    up = lab.upstream(script=mirror)
     w = lab.weir(up, listener={**TCP, "splice": "sockmap"}, kernel={"sockmap_after": 0})
     with w.client() as c:
         say(c, b"by the listener")
@@ -123,7 +116,7 @@ def per_listener_and_route(lab):
 def tls_is_not_moved(lab):
     ca = Authority(lab)
     pair = ca.issue("a.test")
-    w = lab.weir(lab.upstream(script=echo), listener={**TCP, "tls": {"cert": pair[0], "key": pair[1]}}, kernel=AT_ONCE)
+    w = lab.weir(lab.upstream(script=mirror), listener={**TCP, "tls": {"cert": pair[0], "key": pair[1]}}, kernel=AT_ONCE)
     with w.client(tls=ca.client(), sni="a.test") as c:
         say(c, b"secret")
     eq(w.access(1)[0]["mover"], "copy", "TLS")
@@ -133,7 +126,7 @@ def tls_is_not_moved(lab):
 @story
 def ends_that_are_waited_for(lab):
     # Idle ones end by timeouts.tunnel, in the kernel as elsewhere; bytes that the kernel moves are no idleness.
-    w = lab.weir(lab.upstream(script=echo), listener=TCP, kernel=AT_ONCE, timeouts={"tunnel": "%dms" % (900 * SLOW)})
+    w = lab.weir(lab.upstream(script=mirror), listener=TCP, kernel=AT_ONCE, timeouts={"tunnel": "%dms" % (900 * SLOW)})
     with w.client() as c:
         for _ in range(12):
             time.sleep(0.2 * SLOW)
@@ -151,7 +144,7 @@ def ends_that_are_waited_for(lab):
 @story
 def many_and_a_stop(lab):
     # A stop in the middle ends them by RST, and nothing is left in the kernel (stop() of the lab looks at bugs).
-    up = lab.upstream(script=echo)
+    up = lab.upstream(script=mirror)
     w = lab.weir(up, listener=TCP, kernel=AT_ONCE, shutdown={"tunnels": "200ms", "drain": "200ms"})
     clients = [w.client() for _ in range(40)]
     for c in clients:
@@ -173,7 +166,7 @@ def pins_and_who_comes_after(lab):
     # The keeper holds it: a proxy that died is followed by one that has it too, an upgrade's has rings of its own, and a
     # stop leaves nothing. In a mount namespace with a BPF filesystem that nobody else sees.
     mount = ("unshare", "--mount", "--propagation", "private", "sh", "-c", 'mount -t bpf bpf /sys/fs/bpf && exec "$0" "$@"')
-    w = lab.weir(lab.upstream(script=echo), listener=TCP, kernel=AT_ONCE, wrap=mount)
+    w = lab.weir(lab.upstream(script=mirror), listener=TCP, kernel=AT_ONCE, wrap=mount)
     has(w.log(), "pins are in /sys/fs/bpf/weir/", "the log")
     space = os.open("/proc/%d/ns/mnt" % w.process.pid, os.O_RDONLY)
 
@@ -216,7 +209,7 @@ def without_rights(lab):
     # It says what it does without, and does it.
     if os.geteuid() != 0:
         return
-    up = lab.upstream(script=echo)
+    up = lab.upstream(script=mirror)
     w = lab.weir(up, listener=TCP, kernel=AT_ONCE,
                  wrap=("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--inh-caps=-bpf,-perfmon,-sys_admin"))
     has(w.log(), "splice: sockmap: the sockmap program is not loaded", "why")

@@ -320,6 +320,14 @@ def chunk(data):
 
 # --- peers -----------------------------------------------------------------------------------------------------------
 
+def mirror(conn):
+    """A script of an upstream without a protocol: every byte back, and the end."""
+    while conn.more():
+        data, conn.buffer = conn.buffer, b""
+        conn.send(data)
+    conn.half()
+
+
 def echo(conn, request):
     """Answers by what came."""
     told = {"method": request.method, "target": request.target, "version": request.version, "fields": request.fields,

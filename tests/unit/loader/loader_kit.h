@@ -9,6 +9,7 @@
 #include "loader/loader.h"
 #include "loader/selftest_lab.h"
 
+#include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
 #include <net/if.h>
@@ -89,6 +90,18 @@ static inline int kit_bpf_fds(void)
     }
     closedir(dir);
     return count;
+}
+
+/* No direction holds anything, and in no map is an entry. */
+static inline void kit_nothing_left(const struct weir_kern *kern, struct weir_splice_kern *table)
+{
+    const struct weir_splice_fds *fds = weir_kern_splice_fds(kern);
+    const int maps[] = { fds->pair, fds->flow, fds->src, fds->dst };
+    struct weir_sp_key key;
+
+    assert_int_equal(table->ops->held(table), 0);
+    for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
+        assert_int_equal(bpf_map_get_next_key(maps[i], NULL, &key), -ENOENT);
 }
 
 /* Names of the kernel's own aside: how many entries has this folder? */
