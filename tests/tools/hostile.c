@@ -78,8 +78,8 @@ static void act(const char *what)
         int fd = lingering();
 
         say(SAYS_WHAT, fd);
-        close(fd);
         fputs("given\n", stderr);
+        close(fd); /* lasts as long when the keeper has closed it already */
     }
     for (int fd = CHANNEL + 1; fd < 256 && strcmp(what, "closed") == 0; fd++)
         shutdown(fd, SHUT_RDWR);
