@@ -58,6 +58,14 @@ def children_of_others_are_reaped(lab):
 
 
 @story
+def signals_that_were_ignored(lab):
+    # By who started weir: the ends of its children are told all the same.
+    w = lab.weir(lab.upstream(), wrap=["env", "--ignore-signal=CHLD"])
+    killed(w)
+    served(w)
+
+
+@story
 def two_processes(lab):
     w = lab.weir(lab.upstream())
     status = w.status()

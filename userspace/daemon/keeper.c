@@ -334,6 +334,7 @@ static int signals_open(struct keeper *keeper)
     static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
     sigset_t set;
 
+    signal(SIGCHLD, SIG_DFL); /* who started us may ignore it: then no child's end is told */
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
         sigaddset(&set, caught[i]);
