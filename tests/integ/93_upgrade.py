@@ -17,6 +17,7 @@ from weirlab import BINARY, PATIENCE, SLOW, Cut, address, dial, end_of, eq, has,
 FOLDER = os.path.dirname(os.path.abspath(BINARY))
 NEXT = os.environ.get("WEIR_NEXT", os.path.join(FOLDER, "tools/weir_next"))
 STUCK = os.environ.get("WEIR_STUCK", os.path.join(FOLDER, "tools/weir_stuck"))
+TARRIES = os.environ.get("WEIR_TARRIES_BINARY", os.path.join(FOLDER, "tools/weir_tarries"))
 TIMES = 20 if os.environ.get("WEIR_LONG") else 6
 DRAIN = {"announce": 0, "drain": "20s", "tunnels": "20s"}
 
@@ -298,6 +299,44 @@ def a_new_configuration(lab):
         eq(w.status()["workers"], 3, "workers")
     finally:
         load.end()
+
+
+def tarrying(lab):
+    """One that is upgraded to a binary which its keeper tries still, until the file of that name is gone."""
+    file = lab.path("tarries")
+    open(file, "w", encoding="ascii").close()
+    w = start(lab, lab.upstream(right), wrap=["env", "WEIR_TARRIES=" + file], run=["--ready-timeout", "%ds" % (4 * SLOW)])
+    old = w.pid
+    put(lab, TARRIES)
+    w.cli("upgrade", check=0)
+    wait(lambda: not lives(old) and len(w.children()) == 2, "a proxy, and who tries the binary")
+    return w, file
+
+
+@story
+def who_tries_an_earlier_binary(lab):
+    # The keeper becomes what was tried, and nobody is left who tries what is not in force any more.
+    w, file = tarrying(lab)
+    put(lab, NEXT)
+    w.cli("upgrade", check=0)
+    upgraded(w, NEXT, 1)
+    wait(lambda: len(w.children()) == 1, "the proxy alone is left")
+    os.unlink(file)
+    ok("the keeper stays" not in w.log(), "it is no news that it was given up", w.log()[-2000:])
+
+
+@story
+def tried_while_another_one_is_under_way(lab):
+    # And that one fails: the keeper becomes the binary of the proxy all the same.
+    w, file = tarrying(lab)
+    put(lab, STUCK)
+    w.kick(signal.SIGUSR2)
+    wait(lambda: len(w.children()) == 3, "one is under way")
+    os.unlink(file)
+    wait(lambda: len(w.children()) == 2, "it was tried")
+    wait(lambda: "what served serves on" in w.log(), "the other one fails")
+    wait(lambda: "the keeper is weir" in w.log(), "the keeper is of the binary that serves")
+    eq(os.readlink("/proc/%d/exe" % w.process.pid), os.readlink("/proc/%d/exe" % w.pid), "both are of one binary")
 
 
 @story

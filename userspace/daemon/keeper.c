@@ -25,8 +25,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 1000 };
-
 uint64_t keeper_now_ms(void)
 {
     return weir_clock_us() / 1000;
@@ -204,7 +202,7 @@ static void child_ended(struct keeper *keeper, struct keeper_child *child, int s
     if (child == keeper->candidate)
         keeper_task_ended(keeper, status, ended.late);
     else if (ended.role == CHILD_PROBE)
-        keeper_probe_ended(keeper, status, ended.late);
+        keeper_probe_ended(keeper, child, status, ended.late);
     else if (child == keeper->current)
         current_died(keeper, &ended, status);
     else if (!ended.given_up)
@@ -212,7 +210,8 @@ static void child_ended(struct keeper *keeper, struct keeper_child *child, int s
                  "the proxy that served before, pid %d, %s", (int)ended.pid, keeper_how(status));
 }
 
-/* Also those that are not in the table: of who executed weir, and orphans where it is the first process of a container. */
+/* Also those that are not in the table: of who executed weir, orphans where it is the first process of a container, and who
+ * was given up and had not ended yet when the keeper became another binary. */
 static void children_reap(struct keeper *keeper)
 {
     int status;
@@ -264,7 +263,7 @@ static void signals_take(struct keeper *keeper)
         on_signal(keeper, (int)info.ssi_signo);
 }
 
-/* Milliseconds until something is due; at most LOOK_MS, when children are looked after though no signal told of one. */
+/* Milliseconds until something is due, at most what poll takes; -1: nothing is. */
 static int until_due(const struct keeper *keeper)
 {
     uint64_t now = keeper_now_ms(), first = keeper->restart_ms;
@@ -275,9 +274,7 @@ static int until_due(const struct keeper *keeper)
         if (one && (!first || one < first))
             first = one;
     }
-    if (!first || first > now + LOOK_MS)
-        return LOOK_MS;
-    return first <= now ? 0 : (int)(first - now);
+    return !first ? -1 : first <= now ? 0 : first - now > 60000 ? 60000 : (int)(first - now);
 }
 
 static void do_what_is_due(struct keeper *keeper)
@@ -293,6 +290,8 @@ static void do_what_is_due(struct keeper *keeper)
         child->late = true;
         keeper_child_kill(child);
     }
+    if (keeper->probe_due && keeper->task == TASK_NONE && !keeper->stops)
+        keeper_probe_begin(keeper);
     if (!keeper->restart_ms || keeper->restart_ms > now)
         return;
     keeper->restart_ms = 0;
@@ -323,7 +322,6 @@ static void turn(struct keeper *keeper)
     }
     if (fds[0].revents)
         signals_take(keeper);
-    children_reap(keeper);
     do_what_is_due(keeper);
 }
 

@@ -20,6 +20,7 @@
 
 /* ---- what is left ------------------------------------------------------------------------- */
 
+/* The others are given up, and reaped without a name. */
 static int leave_children(struct keeper *keeper, struct weir_manifest *all)
 {
     int err = 0;
@@ -87,21 +88,31 @@ int keeper_leave(struct keeper *keeper, struct weir_manifest *left)
 
 /* ---- trying, then doing ------------------------------------------------------------------- */
 
+/* One of an earlier binary says nothing about this one: by its word the keeper would become what nobody has tried. */
 void keeper_probe_begin(struct keeper *keeper)
 {
-    if (!keeper_spawn(keeper, CHILD_PROBE, keeper->exe, NULL))
+    keeper->probe_due = false;
+    if (keeper->probe)
+        keeper_child_kill(keeper->probe);
+    keeper->probe = keeper_spawn(keeper, CHILD_PROBE, keeper->exe, NULL);
+    if (!keeper->probe)
         weir_log(keeper->log, WEIR_LOG_WARN,
                  "the keeper stays weir %s: no process can be started to try the new one",
                  weir_version());
 }
 
-void keeper_probe_ended(struct keeper *keeper, int status, bool late)
+void keeper_probe_ended(struct keeper *keeper, const struct keeper_child *child, int status,
+                        bool late)
 {
     char *const *argv = keeper->opts->argv;
     struct weir_manifest left = { 0 };
     int err;
 
-    if (keeper->stops || keeper->task != TASK_NONE)
+    if (child != keeper->probe)
+        return;
+    keeper->probe = NULL;
+    keeper->probe_due = keeper->task != TASK_NONE;
+    if (keeper->stops || keeper->probe_due)
         return;
     if (status != 0) {
         weir_log(keeper->log, WEIR_LOG_WARN,

@@ -66,6 +66,8 @@ struct keeper {
     struct keeper_child *asker; /* NULL: a signal */
     struct weir_manifest next;  /* what the reader gave */
     int next_exe;
+    struct keeper_child *probe; /* of the binary that runs; NULL: none */
+    bool probe_due;             /* it ended in the middle of a task: anew, after that */
     char said[KEEPER_SAID_BYTES_MAX];
     size_t said_len;
 };
@@ -113,7 +115,8 @@ void keeper_forget(const struct weir_manifest *gone, const struct weir_manifest 
 
 /* keeper_exec.c */
 void keeper_probe_begin(struct keeper *keeper);
-void keeper_probe_ended(struct keeper *keeper, int status, bool late);
+void keeper_probe_ended(struct keeper *keeper, const struct keeper_child *child, int status,
+                        bool late);
 /* All of it into `left`, descriptors open across an exec, and the environment says where. 0 or -errno. */
 int keeper_leave(struct keeper *keeper, struct weir_manifest *left);
 /* What the last binary has left; 0: nothing, 1: taken, or -errno. */
