@@ -18,6 +18,7 @@ FOLDER = os.path.dirname(os.path.abspath(BINARY))
 NEXT = os.environ.get("WEIR_NEXT", os.path.join(FOLDER, "tools/weir_next"))
 STUCK = os.environ.get("WEIR_STUCK", os.path.join(FOLDER, "tools/weir_stuck"))
 TARRIES = os.environ.get("WEIR_TARRIES_BINARY", os.path.join(FOLDER, "tools/weir_tarries"))
+CHILDREN = 64  # of a keeper, at most
 TIMES = 20 if os.environ.get("WEIR_LONG") else 6
 DRAIN = {"announce": 0, "drain": "20s", "tunnels": "20s"}
 
@@ -299,6 +300,32 @@ def a_new_configuration(lab):
         eq(w.status()["workers"], 3, "workers")
     finally:
         load.end()
+
+
+@story
+def each_leaves_a_tunnel(lab):
+    # An old process lives as long as its tunnel. That stands in the way of an upgrade only when there are very many of them, and
+    # who is refused one is told so. Who was told that one is done may ask for the next at once.
+    def echo(c):
+        while c.more():
+            c.send(c.take(len(c.buffer)))
+    w = start(lab, lab.upstream(script=echo), listener={"protocol": "tcp", "to": "app"})
+    tunnels = []
+    status = 0
+    while status == 0 and len(tunnels) < 2 * CHILDREN:  # some are taken by the one before, as it lets go
+        tunnels.append(w.client().send(b"a"))
+        eq(tunnels[-1].take(1), b"a", "a tunnel")
+        status, _, err = w.cli("upgrade")
+    has(err, "too many processes of earlier upgrades have tunnels", "why")
+    eq(status, 1, "one too many")
+    ok(len(tunnels) >= CHILDREN - 4, "and no sooner: a few places are of those that try binaries, or end", len(tunnels))
+    eq([c.send(b"b").take(1) for c in tunnels], [b"b"] * len(tunnels), "all of them live")
+    for c in tunnels:
+        c.close()
+    wait(lambda: len(w.children()) == 1, "the old processes have ended", PATIENCE * 3)
+    count = w.log().count("the keeper is weir")
+    w.cli("upgrade", check=0)
+    upgraded(w, BINARY, count + 1)
 
 
 def tarrying(lab):

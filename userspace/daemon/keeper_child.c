@@ -159,8 +159,15 @@ static struct keeper_child *child_place(struct keeper *keeper)
     for (int i = 0; i < KEEPER_CHILDREN_MAX; i++)
         if (!keeper->children[i].role)
             return &keeper->children[i];
-    errno = EAGAIN;
+    errno = EUSERS;
     return NULL;
+}
+
+const char *keeper_spawn_fault(int err)
+{
+    return err == EUSERS ? "too many processes of earlier upgrades have tunnels still: end those, "
+                           "or lower shutdown.tunnels"
+                         : strerror(err);
 }
 
 struct keeper_child *keeper_spawn(struct keeper *keeper, enum keeper_role role, int exe,
@@ -171,14 +178,17 @@ struct keeper_child *keeper_spawn(struct keeper *keeper, enum keeper_role role, 
     struct keeper_child *child = child_place(keeper);
     int ends[2] = { -1, -1 }, pipes[2] = { -1, -1 };
     pid_t pid = -1;
+    int err;
 
     if (child && channel_make(ends) == 0 &&
         (!overhear || pipe2(pipes, O_CLOEXEC | O_NONBLOCK) == 0))
         pid = fork();
+    err = errno;
     if (pid == 0)
         child_main(keeper, role, exe, ends[1], pipes[1], estate);
     if (pid < 0)
-        weir_log(keeper->log, WEIR_LOG_ERROR, "a process cannot be started: %s", strerror(errno));
+        weir_log(keeper->log, WEIR_LOG_ERROR, "a process cannot be started: %s",
+                 keeper_spawn_fault(err));
     if (ends[1] >= 0)
         close(ends[1]);
     if (pipes[1] >= 0)
@@ -188,6 +198,7 @@ struct keeper_child *keeper_spawn(struct keeper *keeper, enum keeper_role role, 
             close(ends[0]);
         if (pipes[0] >= 0)
             close(pipes[0]);
+        errno = err;
         return NULL;
     }
     *child = (struct keeper_child){ .role = role, .pid = pid, .channel = ends[0], .err = pipes[0] };

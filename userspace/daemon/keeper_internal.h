@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 enum {
-    KEEPER_CHILDREN_MAX = 16,
+    KEEPER_CHILDREN_MAX = 64,          /* mostly those that end their last tunnels */
     KEEPER_SAID_BYTES_MAX = 12 * 1024, /* of what a reader has to say, for who asked */
     KEEPER_SEND_MS = 5 * 1000,         /* a child that takes nothing for so long is given up */
     KEEPER_HEAR_MAX = 64,              /* messages of one child in a turn: the others have theirs */
@@ -83,9 +83,11 @@ void keeper_end(struct keeper *keeper, int status);
 void keeper_stop(struct keeper *keeper, int number);
 
 /* keeper_child.c */
-/* Starts one; NULL: why was said. `estate` is sent to it (NULL: nothing). */
+/* Starts one; NULL: why was said, and is in errno. `estate` is sent to it (NULL: nothing). */
 struct keeper_child *keeper_spawn(struct keeper *keeper, enum keeper_role role, int exe,
                                   const struct weir_manifest *estate);
+/* That errno in words. */
+const char *keeper_spawn_fault(int err);
 struct keeper_child *keeper_spawn_proxy(struct keeper *keeper, int exe,
                                         struct weir_manifest *estate);
 void keeper_child_kill(struct keeper_child *child);

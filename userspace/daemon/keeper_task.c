@@ -160,7 +160,8 @@ void keeper_task_begin(struct keeper *keeper, enum keeper_task task, struct keep
     keeper->candidate = keeper_spawn(keeper, CHILD_READER, keeper->next_exe, NULL);
     keeper->candidate_reads = true;
     if (!keeper->candidate) {
-        keeper_task_fail(keeper, WEIR_EXIT_FAILED, "no process can be started");
+        keeper_task_fail(keeper, WEIR_EXIT_FAILED, "no process can be started: %s",
+                         keeper_spawn_fault(errno));
         return;
     }
     err = keeper->task == TASK_START
@@ -222,7 +223,8 @@ static void reader_ended(struct keeper *keeper, int status, bool late)
     if (status == 0 && whole && !keeper->stops) {
         keeper->candidate = keeper_spawn_proxy(keeper, keeper->next_exe, &keeper->next);
         if (!keeper->candidate)
-            keeper_task_fail(keeper, WEIR_EXIT_FAILED, "no process can be started");
+            keeper_task_fail(keeper, WEIR_EXIT_FAILED, "no process can be started: %s",
+                             keeper_spawn_fault(errno));
         return;
     }
     if (keeper->task == TASK_START && status && WIFEXITED(status)) { /* it has said why */
@@ -305,13 +307,14 @@ void keeper_task_ready(struct keeper *keeper)
     snprintf(text, sizeof(text), "weir %s serves now, pid %d",
              weir_manifest_get(&keeper->estate, WEIR_SET_VERSION), (int)fresh->pid);
     weir_log(keeper->log, WEIR_LOG_INFO, "upgrade: %s", text);
-    answer(keeper, TASK_UPGRADE, true, text);
     store(keeper, true);
     if (old) {
         old->state = PROXY_RETIRED;
         old->deadline_ms = 0;
         keeper_tell(keeper, old, WEIR_SAYS_RETIRE, WEIR_SET_BY, fresh->pid);
     }
+    answer(keeper, TASK_UPGRADE, true,
+           text); /* then who is told of it meets the new one's admin, and no other */
     task_over(keeper);
     keeper_probe_begin(keeper);
 }
