@@ -300,25 +300,41 @@ static void do_what_is_due(struct keeper *keeper)
         keeper->restart_ms = now + KEEPER_BACKOFF_MAX_MS;
 }
 
-static void turn(struct keeper *keeper)
+enum { KEEPER_POLL_MAX = 1 + 2 * KEEPER_CHILDREN_MAX };
+
+/* Only what is open: poll takes no more entries than the process may have descriptors. */
+static nfds_t listen_to(struct keeper *keeper, struct pollfd *fds, struct keeper_child **whose)
 {
-    struct pollfd fds[1 + 2 * KEEPER_CHILDREN_MAX] = { { keeper->signals, POLLIN, 0 } };
+    nfds_t n = 0;
 
-    for (int i = 0; i < KEEPER_CHILDREN_MAX; i++) {
-        const struct keeper_child *child = &keeper->children[i];
-
-        fds[1 + 2 * i] = (struct pollfd){ child->role ? child->channel : -1, POLLIN, 0 };
-        fds[2 + 2 * i] = (struct pollfd){ child->role ? child->err : -1, POLLIN, 0 };
-    }
-    if (poll(fds, 1 + 2 * KEEPER_CHILDREN_MAX, until_due(keeper)) < 0)
-        return;
+    fds[n++] = (struct pollfd){ keeper->signals, POLLIN, 0 };
     for (int i = 0; i < KEEPER_CHILDREN_MAX; i++) {
         struct keeper_child *child = &keeper->children[i];
+        const int open[] = { child->channel, child->err };
 
-        if (fds[1 + 2 * i].revents && child->channel == fds[1 + 2 * i].fd)
-            keeper_hear(keeper, child);
-        if (fds[2 + 2 * i].revents && child->err == fds[2 + 2 * i].fd)
-            keeper_overhear(keeper, child);
+        for (int j = 0; j < 2; j++) {
+            if (!child->role || open[j] < 0)
+                continue;
+            whose[n] = child;
+            fds[n++] = (struct pollfd){ open[j], POLLIN, 0 };
+        }
+    }
+    return n;
+}
+
+static void turn(struct keeper *keeper)
+{
+    struct pollfd fds[KEEPER_POLL_MAX];
+    struct keeper_child *whose[KEEPER_POLL_MAX];
+    nfds_t n = listen_to(keeper, fds, whose);
+
+    if (poll(fds, n, until_due(keeper)) < 0)
+        return;
+    for (nfds_t i = 1; i < n; i++) {
+        if (fds[i].revents && whose[i]->channel == fds[i].fd)
+            keeper_hear(keeper, whose[i]);
+        else if (fds[i].revents && whose[i]->err == fds[i].fd)
+            keeper_overhear(keeper, whose[i]);
     }
     if (fds[0].revents)
         signals_take(keeper);
