@@ -72,19 +72,19 @@ static int find_target(struct weir_listener *listener, struct weir_route *route,
 }
 
 /* Which of several of its name it is. */
-static unsigned nth_of(const struct weir_listener *listener, struct weir_str name)
+static unsigned nth_of(const struct weir_conf_list *routes, const struct weir_route_conf *conf)
 {
     unsigned n = 0;
 
-    for (unsigned i = 0; i < listener->routes.count; i++)
-        n += weir_str_eq(listener->routes.at[i].conf->name, name);
+    for (const struct weir_route_conf *other = routes->at; other != conf; other++)
+        n += weir_str_eq(other->name, conf->name);
     return n;
 }
 
 static int compile_route(struct weir_listener *listener, const struct weir_route_conf *conf,
                          struct weir_route *route, struct weir_tls_fault *fault)
 {
-    unsigned nth = nth_of(listener, conf->name);
+    unsigned nth = nth_of(&listener->conf->routes, conf);
     int err;
 
     route->conf = conf;
