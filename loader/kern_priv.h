@@ -75,6 +75,8 @@ uint64_t kern_sock_cookie(int fd);
 int kern_sock_kick(int fd);
 int kern_sock_freeze(int fd, struct weir_splice_frost *frost);
 int kern_sock_thaw(int fd, const struct weir_splice_frost *frost);
+int kern_sock_narrow(int fd);
+int kern_sock_widen(int fd, int bytes);
 int kern_sock_path(int fd, struct weir_splice_path *path);
 
 #endif

@@ -81,6 +81,24 @@ int kern_sock_thaw(int fd, const struct weir_splice_frost *frost)
     return kern_sock_kick(fd);
 }
 
+int kern_sock_widen(int fd, int bytes)
+{
+    return setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof(bytes)) == 0 ? 0 : -errno;
+}
+
+/* What was announced stays so: TCP takes no window back (RFC 9293 3.8.6). */
+int kern_sock_narrow(int fd)
+{
+    int bytes = 0;
+    socklen_t len = sizeof(bytes);
+    int err;
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, &len) != 0)
+        return -errno;
+    err = kern_sock_widen(fd, 1); /* the least that the kernel takes */
+    return err ? err : bytes;
+}
+
 /*
  * Bytes acknowledged first, bytes in the queue then: what is acknowledged in between is counted by neither, and so the sum
  * may be too small for a moment, but never too large: it decides whether a FIN may go.

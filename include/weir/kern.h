@@ -68,6 +68,10 @@ struct weir_splice_ops {
     int (*freeze)(int fd, struct weir_splice_frost *frost);
     /** The receive buffer is as it was before (rule 16). */
     int (*thaw)(int fd, const struct weir_splice_frost *frost);
+    /** The source lets in no more than a few hundred bytes, beyond what its sender may send already: not even a segment. Returns
+     * the bound of before, for widen, or -errno. */
+    int (*narrow)(int fd);
+    int (*widen)(int fd, int bytes);
     int (*path)(int fd, struct weir_splice_path *path);
 
     /** A descriptor to wait on for this ring, readable when there are events; -ENOENT: there is no such ring. */

@@ -37,12 +37,17 @@ static bool in_kernel(const struct weir_splice *splice, unsigned dir)
     return way && (way->state == WAY_MOVING || way->state == WAY_PASSING);
 }
 
+/* Only the kernel writes to its target, nothing stands in our queue. */
+static bool fills(const struct weir_splice *splice, unsigned dir)
+{
+    return in_kernel(splice, dir) && !way_of(splice, dir)->leaving;
+}
+
 /* A socket is deaf for what the kernel does with it, as source and as target. */
 static void mute(struct weir_splice *splice)
 {
     for (unsigned side = 0; side < 2; side++)
-        (void)weir_stream_mute(splice->stream[side], in_kernel(splice, side),
-                               in_kernel(splice, !side));
+        (void)weir_stream_mute(splice->stream[side], in_kernel(splice, side), fills(splice, !side));
 }
 
 static void on_timer(struct weir_timer *timer, void *arg);
@@ -108,22 +113,24 @@ static void drain(struct way *way)
     wait(way);
 }
 
-/* What was passed is sent on, and then: the end, or out, or on again. */
+/* What was passed is sent on, and then: the end, or on again. Or out. */
 static void tend(struct way *way)
 {
     struct weir_splice *splice = way->splice;
     struct weir_sp_flow flow = { 0 };
     uint64_t read = way->read, moved = way->counted;
-    enum way_end end = weir_way_pass(way, &flow);
+    enum way_end end = way->leaving ? weir_way_leave(way) : weir_way_pass(way, &flow);
     uint8_t byte;
 
     if (end == WAY_FAILED)
         return;
-    if (way->read != read || way->counted != moved)
+    if (way->leaving && end == WAY_DONE) {
+        let_go(way);
+        return;
+    }
+    if (!way->leaving && (way->read != read || way->counted != moved))
         way->wait_ms = 1;
-    if (end == WAY_DONE && way->leaving)
-        end = weir_way_leave(way);
-    else if (end == WAY_DONE && way->ending)
+    if (end == WAY_DONE && way->ending)
         end = weir_way_ended(way, &flow);
     else if (end == WAY_DONE && flow.latched)
         end = weir_way_renew(way);
@@ -133,9 +140,7 @@ static void tend(struct way *way)
         wait(way);
         return;
     }
-    if (way->leaving) {
-        let_go(way);
-    } else if (way->ending) { /* the backend meets the FIN now, and says on_eof */
+    if (way->ending) { /* the backend meets the FIN now, and says on_eof */
         if (!way->told)
             (void)weir_stream_take(splice->stream[way->dir], &byte, sizeof(byte), 0);
         way->told = true;
@@ -211,6 +216,7 @@ static void leave(struct weir_splice *splice, unsigned dir)
         return;
     }
     weir_way_ask(way);
+    mute(splice);
     pass(way);
 }
 

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { ENDING_MS = 10 * 1000, PIECES_MAX = 16 };
+enum { ENDING_MS = 10 * 1000, PIECES_MAX = 16, TAKEN_MAX = 16 << 20, TRIES_WIDE = 4 };
 
 static int source_of(const struct way *way)
 {
@@ -221,13 +221,14 @@ bool weir_way_count(struct way *way, struct weir_sp_flow *flow)
     return true;
 }
 
-/* Is all that was redirected, and all that we have sent on, with the target's socket (9)? */
+/* Is all that was redirected, and all that we have sent on, with the target's socket (9), or behind that in our own queue? */
 static bool all_taken(const struct way *way, const struct weir_sp_flow *flow)
 {
+    size_t queued = weir_stream_pending(way->splice->stream[!way->dir]);
     struct weir_splice_path out;
 
     return ops_of(way)->path(target_of(way), &out) == 0 &&
-           out.written - way->pair.out_base == flow->moved_bytes + way->read;
+           out.written - way->pair.out_base + queued == flow->moved_bytes + way->read;
 }
 
 /* Peeked, sent, consumed: who is killed in between has sent a byte twice at most as the next owner can tell, and lost none. */
@@ -302,23 +303,83 @@ void weir_way_ask(struct way *way)
     (void)ops_of(way)->source_set(way->map->kern, way->cookie, &way->pair);
 }
 
-/* FREEZE, look again, DELETE (8). What was passed at the last moment would be lost with the entry: it is looked at once
- * more, and a stream that is short ends by RST. */
+/*
+ * What was passed, by one recv: it is what the source's window has let in, and goes to the target's own queue here, so that
+ * a sender which never pauses is caught up with, and a slow reader waits for nothing but itself. In pieces, each would open
+ * the window for more. While it is frozen: what comes now waits behind, and then the kernel says EAGAIN.
+ */
+static enum weir_err take(struct way *way, size_t left)
+{
+    struct weir_stream *to = way->splice->stream[!way->dir];
+    uint8_t *room = left > WEIR_READ_BUFFER_BYTES ? malloc(left) : NULL,
+            *bytes = room ? room : way->map->splicer->loop->read_buffer;
+    size_t max = room || left < WEIR_READ_BUFFER_BYTES ? left : WEIR_READ_BUFFER_BYTES;
+    ssize_t n = recv(source_of(way), bytes, max, MSG_DONTWAIT);
+    struct iovec iov = { bytes, n > 0 ? (size_t)n : 0 };
+    enum weir_err err = WEIR_OK;
+
+    if (n > 0) {
+        way->read += iov.iov_len;
+        weir_splice_moved(way->splice, way->dir, iov.iov_len);
+        err = weir_stream_write(to, &iov, 1) ? WEIR_ENOMEM : WEIR_OK;
+    } else if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        err = weir_err_from_errno(errno);
+    }
+    free(room);
+    return err;
+}
+
+/* Frozen: read empty, DELETE (8). What is passed at the last moment would be lost with the entry: it is looked at once more,
+ * and a stream that is short ends by RST. */
+static enum weir_err take_out(struct way *way, bool *out)
+{
+    struct weir_sp_flow flow;
+    enum weir_err err;
+
+    if (!weir_way_count(way, &flow))
+        return WEIR_EINTERNAL;
+    if (!all_taken(way, &flow) || weir_stream_pending(way->splice->stream[!way->dir]) > TAKEN_MAX)
+        return WEIR_OK;
+    err = flow.passed_bytes == way->read ? WEIR_OK : take(way, flow.passed_bytes - way->read);
+    if (err || !weir_way_count(way, &flow) || flow.passed_bytes != way->read)
+        return err;
+    *out = ops_of(way)->source_del(way->map->kern, way->cookie, &flow) == 0;
+    if (flow.broken) /* the kernel's own count of what it has is wrong from here on (19) */
+        return WEIR_ETWICE;
+    return flow.passed_bytes == way->read ? WEIR_OK : WEIR_EINTERNAL;
+}
+
+/* A sender on this host fills what a recv has let it send before that recv returns: no freeze holds against a window that is
+ * full. So in the end it may send no segment, waits (its probe comes after 200 ms), and this is that moment. */
+static void narrow(struct way *way)
+{
+    int was;
+
+    if (way->tries < TRIES_WIDE) {
+        way->tries++;
+        return;
+    }
+    was = ops_of(way)->narrow(source_of(way));
+    if (was > 0 && !way->window)
+        way->window = was;
+}
+
 enum way_end weir_way_leave(struct way *way)
 {
     struct weir_splice_frost frost;
-    struct weir_sp_flow flow;
-    bool out = false, whole = true;
+    enum weir_err err;
+    bool out = false;
 
     if (ops_of(way)->freeze(source_of(way), &frost))
         return failed(way, WEIR_ESYS, WEIR_SPLICE_US);
-    if (weir_way_count(way, &flow) && flow.passed_bytes == way->read && all_taken(way, &flow)) {
-        out = ops_of(way)->source_del(way->map->kern, way->cookie, &flow) == 0;
-        whole = !out || (flow.passed_bytes == way->read && !flow.broken);
-    }
+    narrow(way);
+    err = take_out(way, &out);
+    if (out && way->window)
+        (void)ops_of(way)->widen(source_of(way), way->window);
     (void)ops_of(way)->thaw(source_of(way), &frost);
-    if (!whole)
-        return failed(way, WEIR_EINTERNAL, WEIR_SPLICE_US);
+    if (err)
+        return failed(way, err,
+                      err == WEIR_ENOMEM || err == WEIR_EINTERNAL ? WEIR_SPLICE_US : way->dir);
     if (!out)
         return WAY_BLOCKED;
     ops_of(way)->target_del(way->map->kern, way->pair.peer);

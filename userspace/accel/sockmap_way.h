@@ -25,7 +25,8 @@ struct way {
     uint64_t counted;  /* of those that the kernel has moved */
     uint64_t since_ms; /* ending: when something has changed last */
     uint32_t slot;
-    uint8_t state, dir, wait_ms;
+    int window; /* of the source, before it was made narrow; 0: it was not */
+    uint8_t state, dir, wait_ms, tries;
     bool leaving, ending, told;
 };
 
@@ -66,7 +67,7 @@ enum way_end weir_way_enter(struct way *way, enum weir_splice_why *why);
 enum way_end weir_way_pass(struct way *way, struct weir_sp_flow *flow);
 /* All was sent on: the kernel moves it again. */
 enum way_end weir_way_renew(struct way *way);
-/* All was sent on: it is ours again. */
+/* What was passed goes into the target's queue: the direction is ours again. */
 enum way_end weir_way_leave(struct way *way);
 /* At once: it was no source yet, or gives nothing any more. */
 void weir_way_quit(struct way *way);

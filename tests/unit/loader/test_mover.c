@@ -177,6 +177,45 @@ static void test_a_reader_that_stands(void **state)
     lab_close(&lab);
 }
 
+/* One turn in which the other end reads a little, if at all. */
+static void turn_slowly(struct lab *lab, unsigned turn)
+{
+    lab->end[1].read_max = turn % 64 ? 0 : UINT64_MAX;
+    lab_turn(lab);
+}
+
+/* A sender that never pauses, before a reader that is slower: the direction leaves all the same, and a FIN of the reader
+ * gets through, which waits for that. */
+static void test_a_sender_that_never_pauses(void **state)
+{
+    struct lab lab;
+    unsigned turn;
+
+    (void)state;
+    for (unsigned fin = 0; fin < 2; fin++) {
+        lab_open(&lab, WEIR_SPLICE_SOCKMAP, false);
+        LAB_UNTIL(&lab, both_moved(&lab));
+        lab.end[0].to_send = UINT64_MAX;
+        for (turn = 0; turn < 2000 || lab.end[1].received < 8 * MIB; turn++)
+            turn_slowly(&lab, turn);
+        if (fin)
+            end_shut(&lab.end[1]);
+        else
+            weir_splice_set_policy(&lab.splice, WEIR_SPLICE_COPY);
+        for (turn = 0; turn < TURNS_MAX &&
+                       (fin ? !lab.end[0].eof : lab.splice.dir[0].mover != WEIR_MOVER_COPY);
+             turn++)
+            turn_slowly(&lab, turn);
+        assert_true(turn < TURNS_MAX);
+        lab.end[0].to_send = lab.end[0].sent;
+        lab.end[1].read_max = UINT64_MAX;
+        LAB_UNTIL(&lab, lab.end[1].received == lab.end[0].sent);
+        end_shut(&lab.end[0]);
+        LAB_UNTIL(&lab, lab.end[1].eof);
+        lab_close(&lab);
+    }
+}
+
 /* To and fro between this process and the kernel, while bytes go both ways (6, 8). */
 static void test_changes_under_load(void **state)
 {
@@ -280,6 +319,7 @@ int main(void)
         TEST(test_half_close),
         TEST(test_reset),
         TEST(test_a_reader_that_stands),
+        TEST(test_a_sender_that_never_pauses),
         TEST(test_changes_under_load),
         TEST(test_reasons),
         TEST(test_not_beside_a_pipe),
