@@ -369,14 +369,14 @@ static int submit_settings(struct weir_h2 *h2)
 {
     const nghttp2_settings_entry server[] = {
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, streams_max(h2) },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_WINDOW_BYTES },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, weir_h2_window_first(h2) },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, list_size(h2) },
         { NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 },
         { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },
     };
     const nghttp2_settings_entry client[] = {
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_WINDOW_BYTES },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, weir_h2_window_first(h2) },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, list_size(h2) },
     };
     bool is_server = h2->role == H2_SERVER;

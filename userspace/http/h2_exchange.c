@@ -14,7 +14,7 @@ struct weir_h2_stream *weir_h2_stream_new(struct weir_h2 *h2)
     if (!s)
         return NULL;
     s->h2 = h2;
-    s->window = s->bound = H2_WINDOW_BYTES;
+    s->window = s->bound = weir_h2_window_first(h2);
     weir_buf_init(&s->queue, h2->shared->bufs);
     weir_buf_init(&s->held, h2->shared->bufs);
     weir_list_init(&s->due_link);

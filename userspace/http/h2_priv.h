@@ -21,8 +21,8 @@ enum {
     H2_FRAME_ASKED_MIN = 16384, /* so large is nothing else that a session allocates at its begin */
     H2_COPY_BYTES_MAX = 2048,   /* DATA up to this is copied behind its frame header */
     H2_LEND_BYTES_MIN = 4096,   /* a body from this on is framed at once, and not copied */
-    H2_WINDOW_BYTES = 48 * 1024,   /* of a stream, at first: what waits of it for a side that stands
-                                    still, and what goes with it, is less than 64 KiB */
+    H2_WINDOW_BYTES = 48 * 1024,   /* of a stream to a server, at first: what waits of it for a side
+                                    that stands still, and what goes with it, is less than 64 KiB */
     H2_WINDOW_BYTES_LEAST = 16384, /* while memory is short: one frame */
     H2_CONN_WINDOW_BYTES = 64 << 20,
     H2_STREAM_WINDOW_BYTES_MAX = 16 << 20, /* of the only stream that brings a body */
@@ -392,6 +392,8 @@ int weir_h2_on_priority_end(nghttp2_session *session, void **payload, const nght
                             void *arg);
 
 /* h2_window.c: what the peer may send */
+/** Of a stream: what the peer may send before it is given more. */
+uint32_t weir_h2_window_first(const struct weir_h2 *h2);
 /** Body has come, and is about to be handed out. `s` may be NULL: nobody takes it. */
 int weir_h2_window_received(struct weir_h2 *h2, struct weir_h2_stream *s, size_t bytes);
 /** The holder has taken so many (0: the window is merely made to fit what memory there is). */

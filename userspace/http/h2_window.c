@@ -4,8 +4,9 @@
  * nobody reads holds no other back; a stream's window follows what its holder consumes.
  *
  * What a stream may cost is its window: bytes that wait for its holder, and those that the peer may still send. It begins
- * with 48 KiB, and half of that, or an eighth of a window that has grown, is given back as soon as it is consumed: over a
- * long way larger steps would leave the line empty between them.
+ * with 48 KiB, from a client with the 65,535 bytes of RFC 9113 6.9.2 (some send that much whatever SETTINGS say), and half
+ * of that, or an eighth of a window that has grown, is given back as soon as it is consumed: over a long way larger steps
+ * would leave the line empty between them.
  *
  * When the holder took half of the window within a round trip, it is the window that holds the peer back: then the stream
  * gets at once its share of what a fast line carries in a round trip, since over a long way each step of a slow growth
@@ -85,16 +86,21 @@ static bool is_far(const struct weir_h2 *h2)
 
 /* ---- credit ---- */
 
-static uint32_t extra_of(uint32_t bytes)
+uint32_t weir_h2_window_first(const struct weir_h2 *h2)
 {
-    return bytes > H2_WINDOW_BYTES ? bytes - H2_WINDOW_BYTES : 0;
+    return h2->role == H2_SERVER ? NGHTTP2_INITIAL_WINDOW_SIZE : H2_WINDOW_BYTES;
+}
+
+static uint32_t extra_of(const struct weir_h2 *h2, uint32_t bytes)
+{
+    return bytes > weir_h2_window_first(h2) ? bytes - weir_h2_window_first(h2) : 0;
 }
 
 static void set_bound(struct weir_h2_stream *s, int64_t bytes)
 {
     uint32_t bound = bytes > s->window ? (uint32_t)bytes : s->window;
 
-    s->h2->extra = s->h2->extra - extra_of(s->bound) + extra_of(bound);
+    s->h2->extra = s->h2->extra - extra_of(s->h2, s->bound) + extra_of(s->h2, bound);
     s->bound = bound;
 }
 
@@ -106,8 +112,8 @@ static size_t waiting(const struct weir_h2_stream *s)
 
 static uint32_t step_of(const struct weir_h2_stream *s)
 {
-    uint32_t step = s->window / STEPS,
-             least = (s->window < H2_WINDOW_BYTES ? s->window : H2_WINDOW_BYTES) / 2;
+    uint32_t step = s->window / STEPS, first = weir_h2_window_first(s->h2),
+             least = (s->window < first ? s->window : first) / 2;
 
     return step > least ? step : least;
 }
@@ -127,7 +133,7 @@ static int64_t coming(const struct weir_h2_stream *s)
         return 0;
     bytes = nghttp2_session_get_stream_local_window_size(s->h2->session, s->id);
     if (s->h2->settings_ms)
-        bytes -= NGHTTP2_INITIAL_WINDOW_SIZE - H2_WINDOW_BYTES;
+        bytes -= NGHTTP2_INITIAL_WINDOW_SIZE - (int32_t)weir_h2_window_first(s->h2);
     return (int64_t)bytes - s->ungiven;
 }
 
@@ -169,7 +175,8 @@ static uint32_t share_of(const struct weir_h2_stream *s)
 {
     const struct weir_h2 *h2 = s->h2;
     uint64_t line = (uint64_t)h2->rtt_ms * LINE_BYTES_PER_MS, all = H2_STREAM_WINDOW_BYTES_MAX;
-    uint64_t others = h2->extra - extra_of(s->bound), share;
+    uint64_t others = h2->extra - extra_of(h2, s->bound), share;
+    uint32_t first = weir_h2_window_first(h2);
     unsigned movers = 1;
 
     weir_list_each(link, next, &h2->streams)
@@ -180,21 +187,21 @@ static uint32_t share_of(const struct weir_h2_stream *s)
             !(moves(other) || waiting(other)))
             continue;
         all = H2_STREAMS_WINDOW_BYTES_MAX;
-        others += H2_WINDOW_BYTES;
+        others += first;
         movers += moves(other);
-        if ((line < all ? line : all) / movers < 2 * H2_WINDOW_BYTES)
-            return H2_WINDOW_BYTES;
+        if ((line < all ? line : all) / movers < 2 * first)
+            return first;
     }
     share = (line < all ? line : all) / movers;
     if (share + others > all)
         share = others < all ? all - others : 0;
-    return share < 2 * H2_WINDOW_BYTES ? H2_WINDOW_BYTES : (uint32_t)share;
+    return share < 2 * first ? first : (uint32_t)share;
 }
 
 /* There are more than there were, or they have more. */
 static void fit_share(struct weir_h2_stream *s)
 {
-    uint32_t share = s->window > H2_WINDOW_BYTES ? share_of(s) : s->window;
+    uint32_t share = s->window > weir_h2_window_first(s->h2) ? share_of(s) : s->window;
 
     if (share < s->window)
         s->window = share;
@@ -241,15 +248,16 @@ static void weigh(struct weir_h2_stream *s, size_t bytes)
 {
     uint64_t now_ms = weir_h2_now(s->h2), took_ms = now_ms - s->waits_ms;
     uint64_t rtt_ms = s->h2->rtt_ms, fit;
+    uint32_t first = weir_h2_window_first(s->h2);
 
     s->waits_bytes += (uint32_t)bytes;
     if (!waiting(s) || took_ms < SLOW_MS || took_ms <= 2 * rtt_ms)
         return;
     fit = 2 * s->waits_bytes * rtt_ms / took_ms;
     begin_to_wait(s, now_ms);
-    if (s->window <= H2_WINDOW_BYTES || fit >= s->window)
+    if (s->window <= first || fit >= s->window)
         return;
-    s->window = fit > H2_WINDOW_BYTES ? (uint32_t)fit : H2_WINDOW_BYTES;
+    s->window = fit > first ? (uint32_t)fit : first;
     s->slowed = true;
     s->halves = 0;
 }
@@ -260,8 +268,8 @@ static void fit_memory(struct weir_h2_stream *s)
 
     if (tight && s->window > H2_WINDOW_BYTES_LEAST)
         s->window = H2_WINDOW_BYTES_LEAST;
-    else if (!tight && s->window < H2_WINDOW_BYTES)
-        s->window = H2_WINDOW_BYTES;
+    else if (!tight && s->window < weir_h2_window_first(s->h2))
+        s->window = weir_h2_window_first(s->h2);
 }
 
 /* ---- what happens to streams ---- */
@@ -305,12 +313,12 @@ void weir_h2_window_pad(struct weir_h2_stream *s, size_t bytes)
 
 void weir_h2_window_whole(struct weir_h2_stream *s)
 {
-    s->window = H2_WINDOW_BYTES;
+    s->window = weir_h2_window_first(s->h2);
     set_bound(s, (int64_t)waiting(s));
 }
 
 void weir_h2_window_forget(struct weir_h2_stream *s)
 {
-    s->window = H2_WINDOW_BYTES;
+    s->window = weir_h2_window_first(s->h2);
     set_bound(s, 0);
 }

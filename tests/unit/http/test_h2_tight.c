@@ -41,7 +41,7 @@ static void test_windows_shrink(void **state)
     struct h2_log *log = h2_server_new(NULL);
     struct weir_hstream *hs;
     struct h2_wire wire;
-    size_t window = H2_WINDOW_BYTES;
+    size_t window = NGHTTP2_INITIAL_WINDOW_SIZE;
 
     log->manual = log->slow = true;
     h2_wire_init(&wire);
@@ -65,11 +65,11 @@ static void test_windows_shrink(void **state)
     log->shared.tight = false;
     assert_int_equal(granted(log), 0);
     weir_hstream_hold(hs, false);
-    assert_int_equal(granted(log), H2_WINDOW_BYTES - window);
+    assert_int_equal(granted(log), NGHTTP2_INITIAL_WINDOW_SIZE - window);
     weir_hstream_consume(hs, window);
-    send_zeros(log, H2_WINDOW_BYTES - window);
-    weir_hstream_consume(hs, H2_WINDOW_BYTES - window);
-    assert_in_range(granted(log), H2_WINDOW_BYTES / 2, H2_WINDOW_BYTES);
+    send_zeros(log, NGHTTP2_INITIAL_WINDOW_SIZE - window);
+    weir_hstream_consume(hs, NGHTTP2_INITIAL_WINDOW_SIZE - window);
+    assert_in_range(granted(log), NGHTTP2_INITIAL_WINDOW_SIZE / 2, NGHTTP2_INITIAL_WINDOW_SIZE);
     assert_int_equal(h2_count_frames(&log->out, NGHTTP2_GOAWAY, 0, NULL), 0);
     h2_wire_fini(&wire);
     h2_log_free(log);
