@@ -3,13 +3,15 @@
 """Who moves the bytes of tunnels: copy and pipes, which is chosen when, and what is told of it."""
 import hashlib
 import os
+import resource
+import subprocess
 import sys
 import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import SLOW, answer, eq, main, mirror, ok, story, text_of, wait  # noqa: E402
+from weirlab import SLOW, Skip, answer, eq, has, main, mirror, ok, story, text_of, wait  # noqa: E402
 
 TCP = {"protocol": "tcp"}
 BLOCK = os.urandom(1 << 16)
@@ -287,6 +289,47 @@ def stopped_readers(lab):
         eq(hashlib.sha256(c.rest()).hexdigest(), want, "all of it")
         c.close()
     wait(lambda: w.fds() <= before, "descriptors are back")
+
+
+HOARD = """import os, time
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+pipes = [os.pipe() for _ in range(%d)]
+print("full", flush=True)
+time.sleep(120)"""
+
+
+@story
+def rule_18_a_user_with_too_many_pipes(lab):
+    # Beyond fs.pipe-user-pages-soft a user gets pipes of 8 KiB, which would cost more than they save: copied, and said why.
+    with open("/proc/sys/fs/pipe-user-pages-soft", encoding="ascii") as f:
+        pages = int(f.read())
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    pipes = pages // 16 + 8
+    if os.geteuid() != 0 or not pages or 2 * pipes + 16 > hard:
+        raise Skip("needs root, and room for %d descriptors" % (2 * pipes))
+    resource.prlimit(0, resource.RLIMIT_NOFILE, (hard, hard))
+    hoard = subprocess.Popen([sys.executable, "-c", HOARD % pipes], stdout=subprocess.PIPE)
+    try:
+        eq(hoard.stdout.readline(), b"full\n", "the user has as many as it may")
+        w = lab.weir(lab.upstream(script=mirror), listener=TCP, user="nobody", kernel={"splice": "pipe"})
+        with w.client() as c:
+            sent, got = pour(c, 64)
+            eq(got, sent, "what comes back")
+        eq(w.access(1)[0]["mover"], "copy", "the log")
+        ok(w.metric("weir_splice_fallback_total", reason="pipe_size") > 0, "why")
+    finally:
+        hoard.kill()
+        hoard.wait()
+
+
+@story
+def the_doctor_tries_a_pipe(lab):
+    def line(*args):
+        return next(text for text in lab.cli("doctor", *args)[1].splitlines() if "splice: pipe" in text)
+    has(line(), "good here, by pipes of 64 KiB", "the doctor's finding")
+    path = lab.write("much.yaml", "listeners: { a: { bind: '127.0.0.1:1', to: b } }\nupstreams: { b: { servers: ['127.0.0.1:1'] } }\n"
+                                  "kernel: { splice_memory: 1TiB }\n")
+    has(line("-c", path), "beyond that it is copied", "more than a user may have")
 
 
 main()

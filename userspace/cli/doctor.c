@@ -343,13 +343,21 @@ static const struct {
     const char *name;
     void (*check)(const struct doctor *doctor, struct finding *finding);
 } checks[] = {
-    { "kernel", check_kernel },           { "BTF", check_btf },
-    { "privileges", check_privileges },   { "user", check_user },
-    { "file descriptors", check_nofile }, { "accept queue", check_somaxconn },
-    { "local ports", check_ports },       { "memory", check_memory },
-    { "workers", check_workers },         { "io: epoll", check_epoll },
-    { "io: io-uring", check_uring },      { "splice: sockmap", weir_doctor_sockmap },
-    { "confinement", check_confinement }, { "libraries", check_libraries },
+    { "kernel", check_kernel },
+    { "BTF", check_btf },
+    { "privileges", check_privileges },
+    { "user", check_user },
+    { "file descriptors", check_nofile },
+    { "accept queue", check_somaxconn },
+    { "local ports", check_ports },
+    { "memory", check_memory },
+    { "workers", check_workers },
+    { "io: epoll", check_epoll },
+    { "io: io-uring", check_uring },
+    { "splice: pipe", weir_doctor_pipe },
+    { "splice: sockmap", weir_doctor_sockmap },
+    { "confinement", check_confinement },
+    { "libraries", check_libraries },
 };
 enum { CHECKS_COUNT = sizeof(checks) / sizeof(checks[0]) };
 

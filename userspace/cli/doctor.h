@@ -20,6 +20,9 @@ void doctor_say(struct finding *f, enum finding_state state, const char *format,
     WEIR_PRINTF(3, 4);
 void doctor_todo(struct finding *f, const char *text);
 
+/* doctor_pipe.c */
+void weir_doctor_pipe(const struct doctor *doctor, struct finding *f);
+
 /* doctor_kern.c */
 void weir_doctor_sockmap(const struct doctor *doctor, struct finding *f);
 
