@@ -20,8 +20,7 @@
 
 #define SOCKETS_MAX (2 * WEIR_SP_PAIRS_MAX)
 
-/* Settings, before the load. */
-const volatile bool weir_looks = true; /* may read the target's write_seq */
+/* A setting, before the load. */
 const volatile __u64 weir_bound = WEIR_SP_BOUND_BYTES;
 
 struct {
@@ -125,14 +124,14 @@ static __always_inline void give_back(struct weir_sp_flow *flow, struct weir_sp_
 }
 
 /* Where the first piece is to begin: behind what was read. Without looking, where it does begin. */
-static __always_inline void first_seq(struct __sk_buff *skb, struct weir_sp_flow *flow)
+static __always_inline void first_seq(struct __sk_buff *skb, struct weir_sp_flow *flow, bool looks)
 {
     struct bpf_sock *sk = skb->sk;
     struct tcp_sock *tcp;
 
     flow->next = skb->cb[0];
     flow->known = 1;
-    if (!weir_looks || !sk)
+    if (!looks || !sk)
         return;
     tcp = bpf_skc_to_tcp_sock(sk);
     if (tcp)
@@ -140,12 +139,12 @@ static __always_inline void first_seq(struct __sk_buff *skb, struct weir_sp_flow
 }
 
 /* Does it begin where the one before has ended? */
-static __always_inline bool follows(struct __sk_buff *skb, struct weir_sp_flow *flow)
+static __always_inline bool follows(struct __sk_buff *skb, struct weir_sp_flow *flow, bool looks)
 {
     __u32 seq = skb->cb[0];
 
     if (!flow->known)
-        first_seq(skb, flow);
+        first_seq(skb, flow, looks);
     if (seq != flow->next)
         flow->broken = 1;
     flow->next = seq + skb->len;
@@ -154,23 +153,23 @@ static __always_inline bool follows(struct __sk_buff *skb, struct weir_sp_flow *
 
 /* User space has sent on all that it was passed, and the target has taken all: nothing is held. */
 static __always_inline void begin_anew(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
-                                       struct weir_sp_held *all)
+                                       struct weir_sp_held *all, bool looks)
 {
     give_back(flow, all, flow->held_bytes);
     flow->epoch = pair->epoch;
     flow->latched = 0;
     flow->told = 0;
-    if (weir_looks && !target_seq(pair->peer, &flow->seq))
+    if (looks && !target_seq(pair->peer, &flow->seq))
         flow->latched = WEIR_SP_GONE;
 }
 
 /* What the target has taken since the last look is held no more. */
 static __always_inline bool look(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
-                                 struct weir_sp_held *all)
+                                 struct weir_sp_held *all, bool looks)
 {
     __u32 seq;
 
-    if (weir_looks) {
+    if (looks) {
         if (!target_seq(pair->peer, &seq))
             return false;
         give_back(flow, all, (__u32)(seq - flow->seq));
@@ -183,7 +182,7 @@ static __always_inline bool look(struct weir_sp_flow *flow, const struct weir_sp
 
 static __always_inline enum weir_sp_why judge(struct weir_sp_flow *flow,
                                               const struct weir_sp_pair *pair,
-                                              struct weir_sp_held *all, __u32 len)
+                                              struct weir_sp_held *all, __u32 len, bool looks)
 {
     if (flow->latched)
         return WEIR_SP_LATCHED;
@@ -191,7 +190,7 @@ static __always_inline enum weir_sp_why judge(struct weir_sp_flow *flow,
         return WEIR_SP_ASKED;
     if (flow->moved_bytes + len > pair->limit_bytes)
         return WEIR_SP_LIMIT;
-    if (!look(flow, pair, all))
+    if (!look(flow, pair, all, looks))
         return WEIR_SP_GONE;
     if (flow->held_bytes && flow->held_bytes + len > weir_bound)
         return WEIR_SP_BOUND;
@@ -203,16 +202,20 @@ static __always_inline enum weir_sp_why judge(struct weir_sp_flow *flow,
     return WEIR_SP_MOVED;
 }
 
-/* Its owner is told once; when the ring is full, with the next piece, or the owner looks by itself. */
+/* Its owner is told once; when the ring is full, with the next piece, or the owner looks by itself. The event is not made on
+ * the stack: before 6.8 halves of a slot may not be written one after the other without CAP_PERFMON. */
 static __always_inline void tell(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
                                  __u64 cookie)
 {
-    struct weir_sp_event event = { pair->token, cookie, flow->latched, pair->epoch };
     __u32 index = pair->ring;
     void *ring = bpf_map_lookup_elem(&weir_sp_ring, &index);
+    struct weir_sp_event *event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
 
-    if (ring && !bpf_ringbuf_output(ring, &event, sizeof(event), BPF_RB_FORCE_WAKEUP))
-        flow->told = 1;
+    if (!event)
+        return;
+    *event = (struct weir_sp_event){ pair->token, cookie, flow->latched, pair->epoch };
+    bpf_ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
+    flow->told = 1;
 }
 
 static __always_inline void pass(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
@@ -242,8 +245,7 @@ static __always_inline enum weir_sp_why move(struct __sk_buff *skb, struct weir_
     return WEIR_SP_MOVED;
 }
 
-SEC("sk_skb/stream_verdict")
-int weir_splice(struct __sk_buff *skb)
+static __always_inline int splice(struct __sk_buff *skb, bool looks)
 {
     struct weir_sp_key key = { bpf_get_socket_cookie(skb) };
     __u32 zero = 0, len = skb->len;
@@ -264,12 +266,12 @@ int weir_splice(struct __sk_buff *skb)
     }
     if (flow->epoch != pair->epoch) {
         if (flow->passed_bytes == pair->read_bytes)
-            begin_anew(flow, pair, all);
+            begin_anew(flow, pair, all, looks);
         else
             flow->told = 0; /* something was passed at the last moment: its owner does not know */
     }
-    if (follows(skb, flow) || flow->latched)
-        why = judge(flow, pair, all, len);
+    if (follows(skb, flow, looks) || flow->latched)
+        why = judge(flow, pair, all, len, looks);
     else
         why = WEIR_SP_DOUBLED;
     if (why == WEIR_SP_MOVED)
@@ -278,6 +280,20 @@ int weir_splice(struct __sk_buff *skb)
     if (why != WEIR_SP_MOVED)
         pass(flow, pair, key.cookie, why, len);
     return SK_PASS;
+}
+
+SEC("sk_skb/stream_verdict")
+int weir_splice(struct __sk_buff *skb)
+{
+    return splice(skb, true);
+}
+
+/* Without CAP_PERFMON. A program of its own: with one that is told by a setting, kernels before 6.16 look also at the branch
+ * that is never taken, as a processor might, and refuse it. */
+SEC("sk_skb/stream_verdict")
+int weir_credit(struct __sk_buff *skb)
+{
+    return splice(skb, false);
 }
 
 char weir_licence[] SEC("license") = "Dual BSD/GPL";

@@ -2,8 +2,8 @@
 /**
  * kern.c: open ─▶ rodata ─▶ load ─▶ pins ─▶ rings ─▶ attach, and all of it backwards.
  *
- * The program reads the progress of the target where it may (CAP_PERFMON). Where the kernel refuses that, it is loaded
- * again without: rodata decides, and the verifier never sees the branch.
+ * The program reads the progress of the target where it may (CAP_PERFMON). Where the kernel refuses that, the one that
+ * does without is loaded.
  */
 #include "kern_priv.h"
 #include "weir_sockmap.skel.h"
@@ -17,6 +17,7 @@ enum { RING_BYTES = 64 * 1024, MEMORY_BYTES = 256 << 20 };
 
 struct weir_kern {
     struct weir_sockmap *skel;
+    struct bpf_program *program; /* of the skeleton's two */
     struct kern_pins pins;
     struct weir_splice_fds fds;
     int link; /* -1: attached without one */
@@ -34,7 +35,9 @@ static int load_once(struct weir_kern *kern, const struct weir_kern_opts *opts, 
     kern->skel = weir_sockmap__open();
     if (!kern->skel)
         return -errno;
-    kern->skel->rodata->weir_looks = looks;
+    kern->program = looks ? kern->skel->progs.weir_splice : kern->skel->progs.weir_credit;
+    (void)bpf_program__set_autoload(
+        looks ? kern->skel->progs.weir_credit : kern->skel->progs.weir_splice, false);
     if (opts->bound_bytes)
         kern->skel->rodata->weir_bound = opts->bound_bytes;
     err = kern_pins_adopt(&kern->pins, kern->skel->obj, opts->replace, fault);
@@ -178,8 +181,8 @@ int weir_kern_open(struct weir_kern **out, const struct weir_kern_opts *opts,
         err = rings_make(kern, opts, fault);
     if (err)
         goto unload;
-    err = kern_attach(&kern->pins, bpf_program__fd(kern->skel->progs.weir_splice), kern->fds.src,
-                      opts->no_link, &kern->link, fault);
+    err = kern_attach(&kern->pins, bpf_program__fd(kern->program), kern->fds.src, opts->no_link,
+                      &kern->link, fault);
     if (err)
         goto unring;
     kern->fds.link = kern->link;
@@ -207,7 +210,7 @@ void weir_kern_close(struct weir_kern **kernp, bool detach)
         return;
     rings_drop(kern, !detach);
     if (detach && kern->link < 0)
-        (void)bpf_prog_detach2(bpf_program__fd(kern->skel->progs.weir_splice), kern->fds.src,
+        (void)bpf_prog_detach2(bpf_program__fd(kern->program), kern->fds.src,
                                BPF_SK_SKB_STREAM_VERDICT);
     if (detach && kern->pins.on)
         kern_pins_remove(kern->pins.dir);
