@@ -9,10 +9,7 @@ Each reload changes an answer of weir's own, adds a listener and takes away the 
 upstream and the certificate; a client then sees each of them. Memory is the resident set when all snapshots but one are gone.
 """
 import argparse
-import multiprocessing
 import os
-import socket
-import ssl
 import sys
 import time
 
@@ -25,64 +22,8 @@ options.add_argument("binary", nargs="?", default=os.path.join(TOP, "build/relea
 args = options.parse_args()
 os.environ["WEIR"] = args.binary
 from certs import Authority  # noqa: E402
-from weirlab import Cut, Lab, address, dial, text_of, wait  # noqa: E402
-
-
-def upstream(port):
-    """Answers everything by `up`, on a kept connection."""
-    import selectors
-    chooser, listener = selectors.DefaultSelector(), socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(port)
-    listener.listen(1024)
-    chooser.register(listener, selectors.EVENT_READ)
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup"
-    while True:
-        for key, _ in chooser.select():
-            if key.fileobj is listener:
-                conn, _ = listener.accept()
-                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                chooser.register(conn, selectors.EVENT_READ)
-                continue
-            try:
-                data = key.fileobj.recv(65536)
-                if data:
-                    key.fileobj.sendall(answer * data.count(b"\r\n\r\n"))
-            except OSError:
-                data = b""
-            if not data:
-                chooser.unregister(key.fileobj)
-                key.fileobj.close()
-
-
-def client(where, tls, keep, stop, out):
-    """Asks until it is stopped; every fault is one."""
-    context = None
-    if tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    count, faults, conn, text = 0, [], None, text_of("GET /")
-    while not stop.is_set():
-        try:
-            conn = conn or dial(where, tls=context, sni="a.test" if tls else None)
-            conn.send(text)
-            r = conn.response()
-            if r.status != 200 or r.body != b"up":
-                faults.append("%d %r" % (r.status, r.body[:80]))
-            count += 1
-            if not keep or r.get("connection") == "close":
-                conn.close()
-                conn = None
-        except (OSError, Cut) as e:
-            faults.append(repr(e))
-            conn = None
-    out.put((count, faults[:3], len(faults)))
-
-
-def spawn(target, *rest):
-    process = multiprocessing.Process(target=target, args=rest, daemon=True)
-    process.start()
-    return process
+from load import Load, spawn, upstream  # noqa: E402
+from weirlab import Lab, address, dial, text_of, wait  # noqa: E402
 
 
 def seen(lab_ca, w, i, reply, extra, secure):
@@ -113,10 +54,8 @@ def run(lab):
     w = lab.weir(servers=ups[:2], access_log="off", listeners={
         "secure": {"bind": secure, "tls": {"cert": pairs[0][0], "key": pairs[0][1]}, "to": "app"},
         "reply": {"bind": reply, "routes": own("r0")}})
-    stop, out = multiprocessing.Event(), multiprocessing.Queue()
-    kinds = [(w.address, False, True), (w.address, False, False), (secure, True, True), (secure, True, False)]
-    clients = [spawn(client, *kinds[i % 4], stop, out) for i in range(args.clients * 4)]
-    took, memory, started = [], {}, time.monotonic()
+    load = Load([(w.address, False, True), (w.address, False, False), (secure, True, True), (secure, True, False)] * args.clients)
+    took, memory = [], {}
     for i in range(1, args.n + 1):
         extra = address()
         w.config["listeners"]["reply"]["routes"] = own("r%d" % i)
@@ -128,21 +67,15 @@ def run(lab):
         seen(ca, w, i, reply, extra, secure)
         if i in (args.n // 5, args.n):
             memory[i] = rest(w)
-    seconds = time.monotonic() - started
-    stop.set()
-    ends = [out.get(timeout=30) for _ in clients]
-    for process in clients + workers:
+    load.end()
+    for process in workers:
         process.terminate()
-    count, faults = sum(e[0] for e in ends), sum(e[2] for e in ends)
-    for _, first, _ in ends:
-        for fault in first:
-            print("fault:", fault)
     took.sort()
     first, last = memory[args.n // 5] / 1024, memory[args.n] / 1024
     print("%d reloads, %d requests (%d/s) meanwhile: %d failed; a reload %d ms (median), %d ms (slowest); resident %.0f KiB after %d, "
-          "%.0f KiB after %d (%+.1f %%)" % (args.n, count, count / seconds, faults, took[len(took) // 2], took[-1], first, args.n // 5,
+          "%.0f KiB after %d (%+.1f %%)" % (args.n, load.count, load.rate, load.faults, took[len(took) // 2], took[-1], first, args.n // 5,
                                            last, args.n, (last / first - 1) * 100))
-    return faults == 0
+    return load.faults == 0
 
 
 def main():
