@@ -226,7 +226,6 @@ def after_a_crash(lab):
     config = dict(w.config)
     from weirlab import Weir
     again = Weir(lab, config)
-    lab.weirs.append(again)
     eq(again.ask("GET /").status, 200, "served")
     eq(again.admin("/healthz").status, 200, "the admin answers")
 
@@ -401,7 +400,6 @@ def includes_secrets_environment(lab):
                      "      - { to: app }\n" % (os.getpid(), lab.path("inc.sock")))
     from weirlab import Weir
     w = Weir(lab, {"instance": "lab-inc-%d" % os.getpid(), "admin": {"socket": lab.path("inc.sock")}, "listeners": {"web": {"bind": bind}}}, path=path)
-    lab.weirs.append(w)
     eq((w.ask("GET /").status, w.ask("GET /s").body.strip()), (200, b"hush"), "all three")
     eq(w.ask("GET /h", [("X-Key", "other")]).status, 403, "another key than the file's")
     eq(w.ask("GET /h", [("X-Key", "hush")]).status, 200, "the file's key")

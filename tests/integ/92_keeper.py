@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
-from weirlab import HOST, PATIENCE, SLOW, Cut, Weir, address, dial, end_of, eq, free_port, has, lives, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import HOST, PATIENCE, SLOW, Cut, Weir, address, dial, end_of, eq, folders, free_port, has, lives, main, ok, story, text_of, wait  # noqa: E402
 
 ROOT = os.geteuid() == 0
 
@@ -81,7 +81,7 @@ def two_processes(lab):
     w.stop()
     ok(not lives(proxy), "it has ended before its keeper")
     ok(not os.path.exists(w.socket), "the admin socket is gone")
-    ok(not any(os.path.exists("%s/%s" % (base, w.instance)) for base in ("/run/weir", "/tmp/weir-%d" % os.geteuid())), "and the lock")
+    ok(not any(map(os.path.exists, folders(w.instance))), "and the lock")
 
 
 @story
@@ -234,7 +234,6 @@ def a_keeper_that_is_killed(lab):
         if lives(proxy):
             end_of(proxy)
     again = Weir(lab, w.config)
-    lab.weirs.append(again)
     served(again, "the next daemon")
 
 
@@ -335,7 +334,6 @@ def systemd_keeps_the_sockets(lab):
         again = Weir(lab, w.config, wrap=wrap, close_fds=False)
         for fd in fds:
             os.close(fd)
-        lab.weirs.append(again)
         eq([c.response().status for c in waiting], [200] * 5, "those who waited")
         has(again.log(), "systemd has kept the listening sockets", "it says so")
         eq((again.admin("/healthz").status, again.ask("GET /").status), (200, 200), "and the others")

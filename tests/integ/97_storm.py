@@ -191,7 +191,6 @@ def tls(lab):
     cfg["upstreams"]["app"]["tls"] = {"ca": ca.cert, "sni": "up.test"}
     from weirlab import Weir
     w = Weir(lab, cfg)
-    lab.weirs.append(w)
     before = w.fds()
     storm(lab, lambda: w.client(tls=context, sni="weir.test"), w, ups, seed)
     wait(lambda: w.fds() <= before + 2, "descriptors are back", 5 * SLOW)

@@ -494,6 +494,7 @@ class Weir:
         with open(os.path.join(self.dir, "err"), "wb") as err, open(os.path.join(self.dir, "out"), "wb") as out:
             self.process = subprocess.Popen([*wrap, binary, "run", *run, "-c", self.file], stdout=out, stderr=err, env=self.env,
                                             stdin=subprocess.DEVNULL, close_fds=close_fds)
+        lab.weirs.append(self)  # before it is waited for: one that is never ready is ended as well
         binds = [b for l in config["listeners"].values() for b in ([l["bind"]] if isinstance(l["bind"], str) else l["bind"])]
         self.address = binds[0]
         if wait_ready:
@@ -657,6 +658,12 @@ class Weir:
                 end_of(pid)
 
 
+def folders(instance):
+    """Where its lock may be, and its admin."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
+    return [os.path.join(base, instance) for base in ("/run/weir", os.path.join(runtime, "weir"), "/tmp/weir-%d" % os.geteuid())]
+
+
 def end_of(pid):
     """Kills a process that is not our child, and waits until it is gone."""
     try:
@@ -735,9 +742,7 @@ class Lab:
     def weir(self, *ups, wait_ready=True, path=None, wrap=(), run=(), binary=BINARY, **kw):
         """A running weir in front of these upstreams; see `config`. `wrap`: what starts it, as in `nice weir run`; `run`:
         options of that verb."""
-        w = Weir(self, self.config(*ups, **kw), wait_ready, path, wrap, run, binary)
-        self.weirs.append(w)
-        return w
+        return Weir(self, self.config(*ups, **kw), wait_ready, path, wrap, run, binary)
 
     def cli(self, *args, check=None, stdin=None, before=None):
         """Runs `weir ARGS`: (status, stdout, stderr). `before` is called in its process before it is weir."""
@@ -767,9 +772,8 @@ class Lab:
         for peer in self.peers:
             peer.close()
         for w in self.weirs:
-            for base in ("/run/weir", os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "weir"),
-                         "/tmp/weir-%d" % os.geteuid()):
-                shutil.rmtree(os.path.join(base, w.instance), ignore_errors=True)
+            for folder in folders(w.instance):
+                shutil.rmtree(folder, ignore_errors=True)
         if failed:
             for w in self.weirs:
                 print("    --- log of %s (exit %s)\n%s" % (w.instance, w.process.returncode, indent(w.log()[-3000:])))
