@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
 from h2lab import h2_client  # noqa: E402
-from weirlab import HOST, SLOW, Conn, Cut, address, answer, dial, eq, has, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import HOST, SLOW, Conn, Cut, address, answer, dial, eq, folders, has, main, ok, story, text_of, wait  # noqa: E402
 
 ASK = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]
 YES = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -126,6 +126,7 @@ def what_needs_a_restart(lab):
         told = w.reload(config, status=422)
         if key == "instance":  # the keeper's reader has said it before
             has(json.dumps(told), "stays while it runs", key)
+            ok(not any(map(os.path.exists, folders(value))), "no folder is made for it")
         else:
             has(json.dumps(told["errors"]), "'%s' is another one in what runs" % names.get(key, key), key)
         ok(all(e["line"] for e in told["errors"] if "another one" in e["message"]), "with its place", told["errors"])

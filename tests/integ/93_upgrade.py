@@ -12,7 +12,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
 from certs import Authority  # noqa: E402
 from h2lab import h2_client  # noqa: E402
-from weirlab import BINARY, PATIENCE, SLOW, Cut, address, dial, end_of, eq, has, lives, main, ok, story, text_of, wait  # noqa: E402
+from weirlab import BINARY, PATIENCE, SLOW, Cut, address, dial, end_of, eq, folders, has, lives, main, ok, story, text_of, wait  # noqa: E402
 
 FOLDER = os.path.dirname(os.path.abspath(BINARY))
 NEXT = os.environ.get("WEIR_NEXT", os.path.join(FOLDER, "tools/weir_next"))
@@ -245,6 +245,7 @@ def broken_ones(lab):
             with open(w.file, "w", encoding="utf-8") as f:
                 f.write(text)
             unchanged(w, pid, load, why, why)
+        ok(not any(map(os.path.exists, folders("another"))), "no folder is made for another instance")
         with open(w.file, "w", encoding="utf-8") as f:
             f.write(good)
         w.cli("upgrade", check=0)  # and when all is right it is done

@@ -66,14 +66,15 @@ static int lock_take(struct reader *reader)
                  WEIR_FMT(instance), WEIR_INSTANCE_BYTES_MAX);
         return WEIR_EXIT_USAGE;
     }
-    err =
-        weir_instance_path(instance, "lock", path) ? weir_instance_mkdir(instance) : -ENAMETOOLONG;
+    err = weir_instance_path(instance, "lock", path) ? 0 : -ENAMETOOLONG;
     if (held && strcmp(held->name, path) != 0) {
         weir_log(reader->log, WEIR_LOG_ERROR,
                  "the name of an instance stays while it runs: stop it, and start it as '%.*s'",
                  WEIR_FMT(instance));
         return WEIR_EXIT_USAGE;
     }
+    if (!err)
+        err = weir_instance_mkdir(instance);
     if (!err && !held)
         err = weir_lock_take(&lock, path, &holder);
     if (!err && !held)
