@@ -72,6 +72,16 @@ def does_not_end(lab):
 
 
 @story
+def lets_go_of_its_channel(lab):
+    # And lives on: no signal would reach it, so it is ended.
+    recovers(*taken(lab, "silent"), ends=False)
+    w, _ = taken(lab, "silent")
+    w.kick(signal.SIGTERM)
+    eq(w.join(), 1, "the keeper ends all the same")
+    w.stopped = True
+
+
+@story
 def listening_that_was_ended(lab):
     recovers(*taken(lab, "closed"), ends=False)
 

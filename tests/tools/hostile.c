@@ -8,6 +8,7 @@
  *   linger   gives sockets away, each of which takes an hour to close
  *   deaf     hears nothing, and does not end
  *   closed   ends the listening of its sockets, and dies
+ *   silent   closes its channel, and does not end
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -85,6 +86,8 @@ static void act(const char *what)
         shutdown(fd, SHUT_RDWR);
     if (strcmp(what, "closed") == 0)
         _exit(7);
+    if (strcmp(what, "silent") == 0)
+        close(CHANNEL);
     for (;;) {
         if (strcmp(what, "flood") == 0)
             say(SAYS_WHAT, -1);

@@ -165,6 +165,7 @@ static uint64_t delay_of(unsigned crashes)
 static void current_died(struct keeper *keeper, const struct keeper_child *child, int status)
 {
     uint64_t now = keeper_now_ms(), delay;
+    const char *why;
 
     keeper->current = NULL;
     if (keeper->stops) {
@@ -177,14 +178,16 @@ static void current_died(struct keeper *keeper, const struct keeper_child *child
     }
     if (child->ready_ms && now - child->ready_ms >= KEEPER_STEADY_MS)
         keeper->crashes = 0;
+    why = !child->late      ? ""
+          : child->ready_ms ? " for it heard us no more"
+                            : " for it was not ready in time";
     delay = delay_of(++keeper->crashes);
     if (delay > KEEPER_BACKOFF_MAX_MS)
         delay = KEEPER_BACKOFF_MAX_MS;
     keeper->restart_ms = now + delay ?: 1;
     weir_log(keeper->log, WEIR_LOG_ERROR,
              "the proxy, pid %d, %s%s: starting another one in %llu ms; listeners stay open",
-             (int)child->pid, keeper_how(status),
-             child->late ? " for it was not ready in time" : "", (unsigned long long)delay);
+             (int)child->pid, keeper_how(status), why, (unsigned long long)delay);
 }
 
 static void child_ended(struct keeper *keeper, struct keeper_child *child, int status)

@@ -353,6 +353,8 @@ void keeper_hear(struct keeper *keeper, struct keeper_child *child)
                  (int)pid, strerror(-n));
         keeper_child_kill(child);
     }
+    if (child->role == CHILD_PROXY) /* it ends; were it to live on, no signal would reach it */
+        child->deadline_ms = keeper_now_ms() + KEEPER_END_MS;
     channel_close(child);
 }
 
