@@ -137,6 +137,16 @@ def what_needs_a_restart(lab):
 
 
 @story
+def more_sockets_than_the_soft_limit(lab):
+    # `ulimit -Sn` is no bound: neither for who binds them, nor for who keeps them.
+    binds = [address() for _ in range(40)]
+    w = lab.weir(routes=replying("one"), listener={"bind": binds}, wrap=["prlimit", "--nofile=64:4096"])
+    w.reload()
+    w.cli("upgrade", check=0)
+    eq([dial(at).send(text_of("GET /")).response().body for at in binds], [b"one"] * 40, "all of them serve")
+
+
+@story
 def a_port_that_is_taken(lab):
     # What cannot be bound is refused whole: what could be is let go again.
     taken = socket.socket()

@@ -13,6 +13,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/notify.h"
 #include "daemon/paths.h"
+#include "daemon/privilege.h"
 #include "weir/weir.h"
 
 #include <errno.h>
@@ -399,6 +400,7 @@ int weir_keeper_run(const struct weir_keeper_opts *opts)
     for (int i = 0; i < KEEPER_CHILDREN_MAX; i++)
         keeper.children[i].channel = keeper.children[i].err = -1;
     signal(SIGPIPE, SIG_IGN);
+    (void)weir_nofile_try(WEIR_MANIFEST_ENTRIES_MAX); /* each may be a socket */
     err = signals_open(&keeper);
     if (!err)
         err = keeper_closes_soon();
