@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -137,6 +138,22 @@ def what_needs_a_restart(lab):
 
 
 @story
+def no_descriptor_is_free(lab):
+    # For what the keeper has read: it is refused, and both go on.
+    w = lab.weir(routes=replying("one"))
+    w.config["listeners"]["web"]["routes"] = replying("two")
+    before = resource.prlimit(w.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (w.fds() + 3, before[1]))
+    for _ in range(3):
+        has(w.reload(status=422)["error"], "no file descriptor free", "why")
+    w.kick(signal.SIGUSR1)
+    eq((w.ask("GET /").body, w.metric("weir_keeper_up")), (b"one", 1), "nothing has changed")
+    resource.prlimit(w.pid, resource.RLIMIT_NOFILE, before)
+    w.reload()
+    eq(w.ask("GET /").body, b"two", "with more of them")
+
+
+@story
 def more_sockets_than_the_soft_limit(lab):
     # `ulimit -Sn` is no bound: neither for who binds them, nor for who keeps them.
     binds = [address() for _ in range(40)]
@@ -144,6 +161,25 @@ def more_sockets_than_the_soft_limit(lab):
     w.reload()
     w.cli("upgrade", check=0)
     eq([dial(at).send(text_of("GET /")).response().body for at in binds], [b"one"] * 40, "all of them serve")
+
+
+@story
+def all_connections_that_fit(lab):
+    # What a reload comes with, its sockets above all, has room beside them.
+    wrap = ["prlimit", "--nofile=256:256"]
+    if os.geteuid() == 0:  # which could raise it again
+        wrap = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", *wrap]
+    up = lab.upstream(lambda c, r: c.server.go.wait(20) and c.send(answer(200, "x")))
+    up.go = threading.Event()
+    w = lab.weir(up, listener={"bind": [address() for _ in range(20)]}, wrap=wrap)
+    crowd = [w.client().send(text_of("GET /")) for _ in range(120)]
+    wait(lambda: w.metric("weir_connections_refused_total", reason="descriptors") > 10, "more came than fit")
+    wait(lambda: len(up.requests) == w.status()["in_flight"] > 10, "all that fit have their request at the server")
+    w.config["timeouts"] = {"idle": "50s"}
+    w.reload()
+    up.go.set()
+    w.settle()
+    ok(len(crowd) > len(up.requests), "some were refused")
 
 
 @story

@@ -128,6 +128,15 @@ static void hear(struct weir_link *link, unsigned word, struct weir_manifest *bo
     }
 }
 
+/* Of what is told with descriptors there was no room for them: the keeper knows, and goes on. */
+static int missed(struct weir_link *link, unsigned word)
+{
+    if (word == WEIR_SAYS_CONFIG)
+        (void)!weir_link_say_taken(link, false);
+    link->sink->on_missed(link->arg, word);
+    return 0;
+}
+
 static void orphaned(struct weir_link *link)
 {
     weir_link_close(link);
@@ -149,6 +158,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         n = weir_manifest_recv(link->fd, MSG_DONTWAIT, &link->inbox, &word, &body);
         if (n > 0)
             hear(link, word, &body);
+        else if (n == -EMFILE)
+            n = missed(link, word);
         weir_manifest_fini(&body);
     }
     if (n < 0 && n != -EAGAIN && weir_link_alive(link))

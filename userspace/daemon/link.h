@@ -17,7 +17,9 @@ struct weir_link_sink {
     void (*on_done)(void *arg, bool ok, const char *text); /* what was asked for by the admin */
     void (*on_config)(void *arg); /* the configuration, read anew: link->files, link->estate */
     void (*on_reloaded)(void *arg, bool ok, const char *text);
-    void (*on_orphan)(void *arg); /* the keeper is gone */
+    void (*on_missed)(void *arg,
+                      unsigned word); /* no room for the descriptors of WEIR_SAYS_CONFIG, LOGS */
+    void (*on_orphan)(void *arg);     /* the keeper is gone */
 };
 
 struct weir_link {

@@ -200,19 +200,28 @@ static int parse_entries(const char *at, size_t left, unsigned entries, int **fd
     return left || *fds != fds_end ? -EBADMSG : 0;
 }
 
+int manifest_head(struct frame_head *head, const void *data, size_t len)
+{
+    *head = (struct frame_head){ 0 };
+    if (len < sizeof(*head))
+        return -EBADMSG;
+    memcpy(head, data, sizeof(*head));
+    if (head->magic == MANIFEST_MAGIC && head->version != WEIR_MANIFEST_VERSION)
+        return -EPROTO;
+    return head->magic == MANIFEST_MAGIC && head->word && head->flags <= FRAME_LAST &&
+                   !head->zero && head->bytes == len - sizeof(*head)
+               ? 0
+               : -EBADMSG;
+}
+
 int weir_manifest_parse(const void *data, size_t len, int *fds, size_t fds_count, unsigned *word,
                         bool *last, struct weir_manifest *manifest)
 {
     int *next = fds, *end = fds + fds_count;
-    struct frame_head head = { 0 };
-    int err = -EBADMSG;
+    struct frame_head head;
+    int err = manifest_head(&head, data, len);
 
-    if (len >= sizeof(head))
-        memcpy(&head, data, sizeof(head));
-    if (head.magic == MANIFEST_MAGIC && head.version != WEIR_MANIFEST_VERSION)
-        err = -EPROTO;
-    else if (head.magic == MANIFEST_MAGIC && head.word && head.flags <= FRAME_LAST && !head.zero &&
-             head.bytes == len - sizeof(head))
+    if (!err)
         err = parse_entries((const char *)data + sizeof(head), head.bytes, head.entries, &next, end,
                             manifest);
     while (next < end)

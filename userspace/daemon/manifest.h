@@ -81,11 +81,13 @@ int weir_manifest_send(int channel, unsigned word,
 struct weir_inbox {
     struct weir_manifest body;
     unsigned word; /* 0: nothing yet */
+    bool lost;     /* there was no room here for a descriptor of it */
 };
 /**
  * Takes one frame. 1: a message is whole: *word, and *body, which becomes the caller's; 0: not yet; -EAGAIN (with
- * MSG_DONTWAIT in `flags`): nothing is there. Otherwise the channel is of no use any more: -EPIPE: the other side has
- * closed; -EBADMSG, -EPROTO (another version) …
+ * MSG_DONTWAIT in `flags`): nothing is there; -EMFILE: a message was whole, *word, but this process had no room for its
+ * descriptors: all of it is dropped, and the next may be taken. Otherwise the channel is of no use any more: -EPIPE: the
+ * other side has closed; -EBADMSG, -EPROTO (another version) …
  */
 int weir_manifest_recv(int channel, int flags, struct weir_inbox *inbox, unsigned *word,
                        struct weir_manifest *body) WEIR_MUST_CHECK;

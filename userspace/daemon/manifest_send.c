@@ -112,11 +112,28 @@ static size_t rights_take(struct msghdr *msg, int fds[WEIR_FRAME_FDS_MAX])
     return count;
 }
 
+/* Of a message whose descriptors are not all here: which it is, and when it is over. */
+static int frame_drop(struct weir_inbox *inbox, const char *bytes, size_t len, const int *fds,
+                      size_t fds_count, unsigned *word, bool *last)
+{
+    struct frame_head head;
+    int err = manifest_head(&head, bytes, len);
+
+    while (fds_count > 0)
+        close(fds[--fds_count]);
+    weir_manifest_fini(&inbox->body);
+    *word = head.word;
+    *last = head.flags & FRAME_LAST;
+    return err;
+}
+
 static int frame_take(struct weir_inbox *inbox, const char *bytes, size_t len, int *fds,
                       size_t fds_count, bool *last)
 {
     unsigned word;
-    int err = weir_manifest_parse(bytes, len, fds, fds_count, &word, last, &inbox->body);
+    int err = inbox->lost
+                  ? frame_drop(inbox, bytes, len, fds, fds_count, &word, last)
+                  : weir_manifest_parse(bytes, len, fds, fds_count, &word, last, &inbox->body);
 
     if (!err && inbox->word && word != inbox->word)
         err = -EBADMSG; /* the frames of a message follow each other */
@@ -147,8 +164,9 @@ int weir_manifest_recv(int channel, int flags, struct weir_inbox *inbox, unsigne
     count = rights_take(&msg, fds);
     if (n == 0 && count == 0)
         return -EPIPE;
+    inbox->lost |= msg.msg_flags & MSG_CTRUNC;
     err = frame_take(inbox, bytes, (size_t)n, fds, count, &last);
-    if (!err && (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+    if (!err && (msg.msg_flags & MSG_TRUNC))
         err = -EBADMSG;
     if (err) {
         weir_inbox_fini(inbox);
@@ -158,14 +176,15 @@ int weir_manifest_recv(int channel, int flags, struct weir_inbox *inbox, unsigne
         return 0;
     *word = inbox->word;
     *body = inbox->body;
+    n = inbox->lost ? -EMFILE : 1;
     *inbox = (struct weir_inbox){ 0 };
-    return 1;
+    return (int)n;
 }
 
 void weir_inbox_fini(struct weir_inbox *inbox)
 {
     weir_manifest_fini(&inbox->body);
-    inbox->word = 0;
+    *inbox = (struct weir_inbox){ 0 };
 }
 
 /* ---- across an exec ---- */

@@ -24,6 +24,8 @@ struct entry_head {
 };
 _Static_assert(sizeof(struct entry_head) == 12, "the head of an entry has no hidden padding");
 
+/* What is in front of a frame's entries, checked. 0 or -errno. */
+int manifest_head(struct frame_head *head, const void *data, size_t len);
 size_t manifest_entry_bytes(const struct weir_entry *entry);
 /* Writes an entry, with that in place of its descriptor; how many bytes. */
 size_t manifest_put(char *to, const struct weir_entry *entry, int fd);

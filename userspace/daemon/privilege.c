@@ -44,12 +44,13 @@ uint64_t weir_nofile_raise(uint64_t needed, struct weir_log *log)
 
     if (have >= needed || have == 0)
         return have;
-    weir_log(log, WEIR_LOG_WARN,
-             "limits.connections needs %llu file descriptors and this process may have %llu: "
-             "about %llu connections fit; raise the limit (LimitNOFILE= of the unit, `ulimit -n`) "
-             "or lower limits.connections",
-             (unsigned long long)needed, (unsigned long long)have,
-             (unsigned long long)(have > NOFILE_RESERVE ? (have - NOFILE_RESERVE) / 2 : 0));
+    weir_log(
+        log, WEIR_LOG_WARN,
+        "limits.connections needs %llu file descriptors and this process may have %llu: "
+        "at most %llu connections fit; raise the limit (LimitNOFILE= of the unit, `ulimit -n`) "
+        "or lower limits.connections",
+        (unsigned long long)needed, (unsigned long long)have,
+        (unsigned long long)(have > NOFILE_RESERVE ? have - NOFILE_RESERVE : have) / 2);
     return have;
 }
 

@@ -82,6 +82,21 @@ bool daemon_tell_keeper(void *arg, bool good)
     return weir_link_say_taken(daemon->opts->link, good) && good;
 }
 
+/* No descriptor was free for those that came with it. */
+static void on_keeper_missed(void *arg, unsigned word)
+{
+    struct weir_daemon *daemon = arg;
+
+    if (word == WEIR_SAYS_CONFIG)
+        weir_reload_given(daemon->reload, WEIR_ECONFIG, NULL, NULL,
+                          "this process has no file descriptor free for it; raise the limit "
+                          "(LimitNOFILE= of the unit, `ulimit -n`) or lower limits.connections");
+    else
+        weir_log(daemon->log, WEIR_LOG_ERROR,
+                 "logs were opened anew, and this process has no file descriptor free for them: "
+                 "the old files are kept");
+}
+
 static void on_keeper_gone(void *arg)
 {
     struct weir_daemon *daemon = arg;
@@ -104,6 +119,7 @@ static const struct weir_link_sink link_sink = {
     .on_done = on_keeper_done,
     .on_config = on_keeper_config,
     .on_reloaded = on_keeper_reloaded,
+    .on_missed = on_keeper_missed,
     .on_orphan = on_keeper_gone,
 };
 

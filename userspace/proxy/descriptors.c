@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/descriptors.h"
 
+#include "proxy/snapshot.h"
+
 #include <dirent.h>
 #include <sys/resource.h>
 
@@ -22,10 +24,22 @@ static uint64_t open_now(void)
     return count;
 }
 
+/* A reload comes with all of them once more, for a moment. */
+static uint64_t listening(const struct weir_service *service)
+{
+    const struct weir_proxy_conf *conf = service->snapshot->conf;
+    const struct weir_listener_conf *listeners = conf->listeners.at;
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < conf->listeners.count; i++)
+        count += listeners[i].bind.count;
+    return count * service->worker_count;
+}
+
 void weir_descriptors_count(struct weir_service *service)
 {
     struct rlimit limit;
-    uint64_t taken = open_now() + SPARE;
+    uint64_t taken = open_now() + listening(service) + SPARE;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY)
         return;

@@ -114,6 +114,41 @@ static void any_number(void **state)
     free(large);
 }
 
+/* Of a message in several frames, in the second of which they do not fit any more. */
+static void no_room_for_descriptors(void **state)
+{
+    enum { COUNT = 400, ROOM = 300 };
+    struct weir_manifest sent = { 0 }, got = { 0 };
+    struct weir_inbox inbox = { 0 };
+    struct rlimit before, tight;
+    unsigned word = 0, open;
+    int ends[2], n = 0;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    tight = before;
+    channel(ends);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(weir_manifest_add(&sent, WEIR_GIVEN_SOCKET, "s", WEIR_STR(""), null_fd()),
+                         0);
+    assert_int_equal(weir_manifest_send(ends[1], 7, &sent), 0);
+    assert_int_equal(weir_manifest_send(ends[1], 8, NULL), 0);
+    weir_manifest_fini(&sent);
+    open = open_fds();
+    tight.rlim_cur = (rlim_t)ends[1] + ROOM;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    while (n == 0)
+        n = weir_manifest_recv(ends[0], 0, &inbox, &word, &got);
+    assert_int_equal(n, -EMFILE);
+    assert_int_equal(word, 7);
+    assert_int_equal(got.count, 0);
+    assert_int_equal(open_fds(), open);
+    assert_int_equal(weir_manifest_recv(ends[0], 0, &inbox, &word, &got), 1); /* it goes on */
+    assert_int_equal(word, 8);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void nothing_there(void **state)
 {
     struct weir_manifest got = { 0 };
@@ -288,7 +323,7 @@ int main(void)
         cmocka_unit_test(settings),         cmocka_unit_test(any_number),
         cmocka_unit_test(nothing_there),    cmocka_unit_test(too_long),
         cmocka_unit_test(believes_nothing), cmocka_unit_test(words_do_not_mix),
-        cmocka_unit_test(across_an_exec),
+        cmocka_unit_test(across_an_exec),   cmocka_unit_test(no_room_for_descriptors),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
