@@ -108,9 +108,9 @@ def uploads(lab):
     return up, {"upstream": {"protocol": "h2"}}, begin
 
 
-def grow(w, begin, allowed=PIECES):
-    """Lets all bodies begin and fill the windows of who does not read; then piece after piece, slowly. The resident memory
-    at first and in the end, and what takes the bodies."""
+def grow(w, begin, ceiling=1 << 40):
+    """Lets all bodies begin and fill the windows of who does not read; then piece after piece, slowly: once they are above
+    `ceiling`, when the proxy has seen that. The resident memory at first and in the end, and what takes the bodies."""
     senders, streams, take = begin(w)
     senders.step(FILLED)
     wait(lambda: min(s.size for s in streams) == FILLED * PIECE, "the windows are almost full, and nothing waits", 30)
@@ -119,6 +119,9 @@ def grow(w, begin, allowed=PIECES):
     for n in range(FILLED + 3, PIECES, 3):
         senders.step(n)
         time.sleep(TICK)
+        if w.rss() > ceiling:
+            wait(lambda: w.status()["memory_over"], "it is seen that memory is short")
+            time.sleep(TICK)
     senders.step(PIECES)
     time.sleep(TICK)
     return first, w.rss(), take
@@ -137,7 +140,7 @@ def bounded(lab, make):
     ok(free > COUNT * 6000, "bodies that wait take memory", free)
     ceiling = max(first + free // 4, 16 << 20) >> 10  # no less is allowed
     w = lab.weir(up, workers=1, timeouts=timeouts, limits={"memory": "%dKiB" % ceiling, **limits}, **options)
-    first, last, take = grow(w, begin)
+    first, last, take = grow(w, begin, ceiling << 10)
     print("      ceiling %d KiB: %d KiB, then %d KiB more" % (ceiling, first >> 10, (last - first) >> 10))
     ok(w.status()["memory_over"], "the ceiling is passed")
     ok(last - (ceiling << 10) < free // 2, "and not by much", (last >> 10, ceiling))

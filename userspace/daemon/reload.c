@@ -50,8 +50,10 @@ struct weir_reload *weir_reload_new(const struct weir_reload_opts *opts, struct 
 
 static void askers_free(struct weir_list *askers)
 {
-    while (!weir_list_empty(askers))
-        free(weir_list_entry(weir_list_pop_front(askers), struct asker, link));
+    weir_list_each(link, next, askers)
+    {
+        free(weir_list_entry(link, struct asker, link));
+    }
 }
 
 void weir_reload_free(struct weir_reload *reload)
@@ -155,10 +157,11 @@ static void finish(struct weir_reload *reload, bool done, const char *why)
         weir_log(reload->opts.log, WEIR_LOG_ERROR,
                  "reload: refused: %s; the configuration that runs goes on", why);
     weir_service_count_reload(reload->opts.service, done);
-    while (!weir_list_empty(&reload->served)) {
-        struct asker *asker =
-            weir_list_entry(weir_list_pop_front(&reload->served), struct asker, link);
+    weir_list_each(link, next, &reload->served)
+    {
+        struct asker *asker = weir_list_entry(link, struct asker, link);
 
+        weir_list_remove(link);
         if (asker->fn)
             asker->fn(asker->arg, &result);
         free(asker);
