@@ -107,5 +107,8 @@ const char *weir_kern_libbpf(void);
 int weir_kern_each(const char *bpffs, int (*fn)(void *arg, const char *instance), void *arg);
 /** Detaches and unpins all that is pinned of an instance, of every ABI. The number of things taken away, or -errno with *what. */
 int weir_kern_unload(const char *bpffs, const char *instance, char *what, size_t size);
+/** The same of every ABI but this one, whose programs and maps are in use. */
+int weir_kern_unload_others(const char *bpffs, const char *instance, int abi, char *what,
+                            size_t size);
 
 #endif

@@ -38,6 +38,7 @@ struct removal {
     int count;
     char *what;
     size_t size;
+    const char *stays; /* "v1"; NULL: nothing does */
 };
 
 static int remove_pin(void *arg, const char *path, const char *name)
@@ -59,7 +60,8 @@ static int remove_version(void *arg, const char *dir, const char *name)
     char path[PATH_MAX];
     int err = 0;
 
-    (void)name;
+    if (removal->stays && strcmp(name, removal->stays) == 0)
+        return 0;
     kern_detach(dir);
     for (size_t i = 0; !err && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", dir, kinds[i]);
@@ -92,7 +94,7 @@ static void remove_parents(const char *dir, int levels)
 void kern_pins_remove(const char *dir)
 {
     char what[200] = "", parent[PATH_MAX];
-    struct removal removal = { 0, what, sizeof(what) };
+    struct removal removal = { 0, what, sizeof(what), NULL };
     char *slash;
 
     (void)remove_version(&removal, dir, "");
@@ -104,21 +106,37 @@ void kern_pins_remove(const char *dir)
     }
 }
 
-int weir_kern_unload(const char *bpffs, const char *instance, char *what, size_t size)
+static int unload(const char *bpffs, const char *instance, struct removal *removal)
 {
-    struct removal removal = { 0, what, size };
     char dir[PATH_MAX / 4];
     int err;
 
-    what[0] = '\0';
+    removal->what[0] = '\0';
     kern_instance_dir(dir, sizeof(dir), bpffs, instance);
     if (access(dir, F_OK) != 0)
         return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
-    err = visit(dir, remove_version, &removal);
+    err = visit(dir, remove_version, removal);
     if (err)
         return err;
     remove_parents(dir, 2);
-    return removal.count;
+    return removal->count;
+}
+
+int weir_kern_unload(const char *bpffs, const char *instance, char *what, size_t size)
+{
+    struct removal removal = { 0, what, size, NULL };
+
+    return unload(bpffs, instance, &removal);
+}
+
+int weir_kern_unload_others(const char *bpffs, const char *instance, int abi, char *what,
+                            size_t size)
+{
+    char stays[16];
+    struct removal removal = { 0, what, size, stays };
+
+    snprintf(stays, sizeof(stays), "v%d", abi);
+    return unload(bpffs, instance, &removal);
 }
 
 /* ---- telling ------------------------------------------------------------------------------ */

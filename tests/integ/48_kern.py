@@ -170,10 +170,13 @@ def pins_and_who_comes_after(lab):
     has(w.log(), "pins are in /sys/fs/bpf/weir/", "the log")
     space = os.open("/proc/%d/ns/mnt" % w.process.pid, os.O_RDONLY)
 
-    def pinned():
-        out = subprocess.run(["nsenter", "--mount=/proc/self/fd/%d" % space, "find", "/sys/fs/bpf/weir", "-type", "f"], pass_fds=[space],
-                             capture_output=True, text=True, check=False)
-        return sorted(path.split("/v1/")[1] for path in out.stdout.split())
+    def there(*command):
+        return subprocess.run(["nsenter", "--mount=/proc/self/fd/%d" % space, *command], pass_fds=[space], capture_output=True, text=True,
+                              check=False)
+
+    def pinned(version="v1"):
+        found = there("find", "/sys/fs/bpf/weir", "-type", "f").stdout.split()
+        return sorted(path.split("/%s/" % version)[1] for path in found if "/%s/" % version in path)
 
     def moves(what):
         with w.client() as c:
@@ -189,6 +192,9 @@ def pins_and_who_comes_after(lab):
         os.kill(old, signal.SIGKILL)
         wait(lambda: w.pid not in (old, w.process.pid), "another proxy")
         moves(b"the second proxy")
+        of_another_abi = "/sys/fs/bpf/weir/%s/v0" % w.instance  # as if what is upgraded were of another version
+        there("mkdir", "-p", of_another_abi + "/maps")
+        there("bpftool", "map", "create", of_another_abi + "/maps/old", "type", "hash", "key", "4", "value", "4", "entries", "1", "name", "old")
         with w.client() as c:
             say(c, b"before the upgrade")
             moving(w, 2)
@@ -197,7 +203,9 @@ def pins_and_who_comes_after(lab):
             wait(lambda: w.pid not in (before, w.process.pid) and "serves now" in w.log(), "the upgrade")
             say(c, b"the old proxy's tunnel goes on")
             moves(b"the new proxy's")
-            eq(len(pinned()), 9, "the pins stay")
+            eq((len(pinned()), pinned("v0")), (9, ["maps/old"]), "the pins stay, those of its ABI too")
+        wait(lambda: not pinned("v0"), "they go with the last process that may need them")
+        eq(len(pinned()), 9, "and no others")
         w.stop()
         eq(pinned(), [], "and go with the end")
     finally:

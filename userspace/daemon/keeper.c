@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/logfile.h"
 #include "daemon/fdstore.h"
+#include "daemon/kernel.h"
 #include "daemon/notify.h"
 #include "daemon/paths.h"
 #include "daemon/privilege.h"
@@ -191,6 +192,15 @@ static void current_died(struct keeper *keeper, const struct keeper_child *child
              (int)child->pid, keeper_how(status), why, (unsigned long long)delay);
 }
 
+/* Is there a process that ends what an earlier configuration or binary began? */
+static bool any_of_before(const struct keeper *keeper)
+{
+    for (int i = 0; i < KEEPER_CHILDREN_MAX; i++)
+        if (keeper->children[i].role == CHILD_PROXY && keeper->children[i].state == PROXY_RETIRED)
+            return true;
+    return false;
+}
+
 static void child_ended(struct keeper *keeper, struct keeper_child *child, int status)
 {
     struct keeper_child ended;
@@ -212,6 +222,9 @@ static void child_ended(struct keeper *keeper, struct keeper_child *child, int s
     else if (!ended.given_up)
         weir_log(keeper->log, status ? WEIR_LOG_WARN : WEIR_LOG_INFO,
                  "the proxy that served before, pid %d, %s", (int)ended.pid, keeper_how(status));
+    if (ended.state == PROXY_RETIRED && !any_of_before(keeper))
+        weir_kernel_forget_others(
+            &keeper->estate, weir_manifest_get(&keeper->estate, WEIR_SET_INSTANCE), keeper->log);
 }
 
 /* Also those that are not in the table: of who executed weir, orphans where it is the first process of a container, and who

@@ -11,6 +11,7 @@
 
 #define SET_RING_BASE "kern.ring_base"
 #define SET_CPUS      "kern.cpus"
+#define SET_ABI       "kern.abi"
 #define WITHOUT       "splice: sockmap: %s%s%s; tunnels are moved as by `auto`"
 
 static bool asks(int policy)
@@ -145,6 +146,8 @@ int weir_kernel_give(const struct weir_kernel *kernel, struct weir_manifest *to)
     err = weir_manifest_set_number(to, SET_RING_BASE, fds->ring_base);
     if (!err)
         err = weir_manifest_set_number(to, SET_CPUS, fds->cpus);
+    if (!err)
+        err = weir_manifest_set_number(to, SET_ABI, WEIR_ABI);
     for (size_t i = 0; i < PARTS_COUNT && !err; i++)
         err = give(to, parts[i].name, *(const int *)((const char *)fds + parts[i].at));
     if (!err && fds->link >= 0)
@@ -156,16 +159,16 @@ int weir_kernel_give(const struct weir_kernel *kernel, struct weir_manifest *to)
 
 int weir_kernel_keep(const struct weir_manifest *have, struct weir_manifest *to)
 {
+    static const char *const numbers[] = { SET_RING_BASE, SET_CPUS, SET_ABI };
     const struct weir_entry *entry = NULL;
     int err = 0;
 
     while (!err && (entry = weir_manifest_next(have, entry, WEIR_GIVEN_KERN, NULL)))
         err = give(to, entry->name, entry->fd);
-    if (!err && weir_manifest_get(have, SET_RING_BASE))
-        err = weir_manifest_set_number(to, SET_RING_BASE,
-                                       weir_manifest_number(have, SET_RING_BASE, 0));
-    if (!err && weir_manifest_get(have, SET_CPUS))
-        err = weir_manifest_set_number(to, SET_CPUS, weir_manifest_number(have, SET_CPUS, 0));
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && !err; i++)
+        if (weir_manifest_get(have, numbers[i]))
+            err =
+                weir_manifest_set_number(to, numbers[i], weir_manifest_number(have, numbers[i], 0));
     return err;
 }
 
@@ -216,6 +219,23 @@ void weir_kernel_forget(const struct weir_manifest *gone, const struct weir_mani
     if (instance && weir_manifest_next(gone, NULL, WEIR_GIVEN_KERN, NULL) &&
         !weir_manifest_next(stays, NULL, WEIR_GIVEN_KERN, NULL))
         (void)weir_kern_unload(NULL, instance, what, sizeof(what));
+}
+
+void weir_kernel_forget_others(const struct weir_manifest *have, const char *instance,
+                               struct weir_log *log)
+{
+    int64_t abi = weir_manifest_number(have, SET_ABI, 0);
+    char what[200];
+    int count;
+
+    if (!instance || !abi)
+        return;
+    count = weir_kern_unload_others(NULL, instance, (int)abi, what, sizeof(what));
+    if (count > 0)
+        weir_log(log, WEIR_LOG_INFO, "splice: sockmap: %d pins of another version are taken away",
+                 count);
+    else if (count < 0)
+        weir_log(log, WEIR_LOG_WARN, "splice: sockmap: pins of another version stay: %s", what);
 }
 
 /* ---- using -------------------------------------------------------------------------------- */

@@ -40,5 +40,8 @@ void weir_kernel_close(struct weir_kernel *kernel, bool detach);
 /** `gone` is not in force any more, `stays` is: pins that it has not are taken away. */
 void weir_kernel_forget(const struct weir_manifest *gone, const struct weir_manifest *stays,
                         const char *instance);
+/** No process of an earlier binary is left: what it pinned under another ABI than that of `have` is taken away. */
+void weir_kernel_forget_others(const struct weir_manifest *have, const char *instance,
+                               struct weir_log *log);
 
 #endif
