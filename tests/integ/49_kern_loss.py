@@ -29,6 +29,7 @@ char licence[] SEC("license") = "GPL";
 
 
 def echo(c):
+    c.sock.settimeout(60 * SLOW)  # what is lost again and again comes late
     try:
         while c.more():
             data, c.buffer = c.buffer, b""

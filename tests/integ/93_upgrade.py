@@ -241,11 +241,11 @@ def broken_ones(lab):
         unchanged(w, pid, load, "No such file", "a binary that is gone")
         put(lab, NEXT)
         for text, why in ((good.replace('"workers"', '"wrokers"'), "did you mean 'workers'?"), ("listeners: [", "weir.yaml:2:1: error: YAML"),
-                          (good.replace(w.address, taken), "in use"), (good.replace(w.instance, "another"), "the name of an instance stays")):
+                          (good.replace(w.address, taken), "in use"), (good.replace(w.instance, w.instance + "-other"), "the name of an instance stays")):
             with open(w.file, "w", encoding="utf-8") as f:
                 f.write(text)
             unchanged(w, pid, load, why, why)
-        ok(not any(map(os.path.exists, folders("another"))), "no folder is made for another instance")
+        ok(not any(map(os.path.exists, folders(w.instance + "-other"))), "no folder is made for another instance")
         with open(w.file, "w", encoding="utf-8") as f:
             f.write(good)
         w.cli("upgrade", check=0)  # and when all is right it is done

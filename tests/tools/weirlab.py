@@ -89,10 +89,18 @@ def may_use_bpf():
     return all(caps >> cap & 1 for cap in (12, 39)) and os.path.exists("/sys/kernel/btf/vmlinux")
 
 
+GIVEN = set()
+
+
 def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind((HOST, 0))
-        return s.getsockname()[1]
+    """One that is free, and was not given before: who got it may not have bound it yet."""
+    while True:
+        with socket.socket(socket.AF_INET, kind) as s:
+            s.bind((HOST, 0))
+            port = s.getsockname()[1]
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 def address():
