@@ -61,6 +61,23 @@ def upstream_cuts_the_body(lab):
 
 
 @story
+def bytes_behind_an_answer(lab):
+    # What a server sends behind the end of a body is the answer to no request: not to the next of this client, nor to
+    # another's who has waited for the connection.
+    def reply(c, r):
+        size = int(r.target[1:])
+        c.send(answer(200, b"x" * size) + answer(200, "stray"))
+    w = lab.weir(lab.upstream(reply), workers=1, upstream={"connections_max": 1}, timeouts={"queue": "10s"})
+    for size in (100, 65536, 131072, 300000, 1000000):
+        first = w.client().send(text_of("GET /%d" % size) * 3)
+        others = [w.client().send(text_of("GET /%d" % size)) for _ in range(3)]
+        for c in (first, first, first, *others):
+            r = c.response()
+            eq((r.status, len(r.body)), (200, size), "the answer of %d bytes: %r" % (size, r.body[:9]))
+    w.settle()
+
+
+@story
 def cut_for_a_10_client(lab):
     # A body until close can show a cut only by RST.
     for head in (b"Content-Length: 100\r\n", b"Transfer-Encoding: chunked\r\n"):

@@ -64,6 +64,7 @@ struct weir_stream_ops {
     const struct weir_tls_info *(*tls_info)(struct weir_stream *stream);
     int (*fd)(const struct weir_stream *stream);
     /* All or none: a stream whose bytes are those of its socket. */
+    bool (*unread)(struct weir_stream *stream);
     void (*hand)(struct weir_stream *stream, bool on);
     ssize_t (*take)(struct weir_stream *stream, void *data, size_t len, int flags);
     ssize_t (*splice_in)(struct weir_stream *stream, int pipe, size_t len);
@@ -158,6 +159,14 @@ static inline bool weir_stream_release(struct weir_stream *stream, struct weir_p
 static inline bool weir_stream_plain(const struct weir_stream *stream)
 {
     return stream->ops->hand != NULL;
+}
+/**
+ * Is there something that on_data has not brought, bytes or an end? Of a plain stream; others say no. A system call where the
+ * last read took all that it asked for: else there was nothing.
+ */
+static inline bool weir_stream_unread(struct weir_stream *stream)
+{
+    return stream->ops->unread && stream->ops->unread(stream);
 }
 /**
  * By hand, or not any more; of a plain stream. While weir_stream_read is on, on_readable comes instead of on_data when there

@@ -350,6 +350,15 @@ static bool tcp_release(struct weir_stream *stream, struct weir_parcel *parcel)
     return true;
 }
 
+static bool tcp_unread(struct weir_stream *stream)
+{
+    const struct weir_sock *sock = &tcp_of(stream)->sock;
+    char byte;
+
+    return sock->readable &&
+           (recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN);
+}
+
 static int tcp_fd(const struct weir_stream *stream)
 {
     return tcp_of(stream)->sock.fd;
@@ -402,6 +411,7 @@ static const struct weir_stream_ops tcp_ops = {
     .close = tcp_close,
     .release = tcp_release,
     .fd = tcp_fd,
+    .unread = tcp_unread,
     .hand = tcp_hand,
     .take = tcp_take,
     .splice_in = tcp_splice_in,

@@ -143,12 +143,13 @@ static void pool_keep(struct weir_upconn *conn)
     }
 }
 
-/* May it serve another exchange? */
+/* May it serve another exchange? What was read up to the end of an answer, and no further, may have bytes behind it: they would
+ * be the answer to the next request, whoever asks. */
 static bool upconn_is_clean(const struct weir_upconn *conn)
 {
     return !conn->own && !conn->no_pool && !conn->http1 && !conn->eof && !conn->dead &&
            !conn->rest.len && weir_codec_idle(&conn->h1.codec) &&
-           !weir_stream_pending(conn->stream);
+           !weir_stream_pending(conn->stream) && !weir_stream_unread(conn->stream);
 }
 
 bool weir_server_is_wanted(const struct weir_server_view *sv, const struct weir_addr *addr,
