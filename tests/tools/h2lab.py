@@ -210,8 +210,8 @@ class Stream:
             try:
                 self.peer.h2.increment_flow_control_window(self.owed, self.id)
                 self.owed = 0
-            except h2.exceptions.StreamClosedError:
-                pass
+            except (h2.exceptions.StreamClosedError, KeyError):
+                pass  # its end came with it; python3-h2 may have forgotten it already
 
     # what is sent
     def headers(self, headers, end=False):
