@@ -28,6 +28,13 @@ static struct table *table_of(struct weir_splice_kern *kern)
 
 /* ---- sockets ------------------------------------------------------------------------------ */
 
+static bool in_map(int map, const struct weir_sp_key *key)
+{
+    __u64 value;
+
+    return bpf_map_lookup_elem(map, key, &value) == 0;
+}
+
 static int socket_add(int map, uint64_t cookie, int fd)
 {
     struct weir_sp_key key = { cookie };
@@ -117,6 +124,21 @@ static int source_get(struct weir_splice_kern *kern, uint64_t cookie, struct wei
     return err;
 }
 
+static bool source_is(struct weir_splice_kern *kern, uint64_t cookie)
+{
+    struct weir_sp_key key = { cookie };
+
+    return in_map(table_of(kern)->fds.src, &key);
+}
+
+static uint32_t id(struct weir_splice_kern *kern)
+{
+    struct bpf_map_info info = { 0 };
+    __u32 len = sizeof(info);
+
+    return bpf_obj_get_info_by_fd(table_of(kern)->fds.pair, &info, &len) == 0 ? info.id : 0;
+}
+
 /* ---- rings -------------------------------------------------------------------------------- */
 
 static int on_event(void *arg, void *data, size_t size)
@@ -194,6 +216,7 @@ const struct weir_splice_ops kern_splice_ops = {
     .source_set = source_set,
     .source_del = source_del,
     .source_forget = source_forget,
+    .source_is = source_is,
     .source_get = source_get,
     .cookie = kern_sock_cookie,
     .kick = kern_sock_kick,
@@ -206,6 +229,7 @@ const struct weir_splice_ops kern_splice_ops = {
     .ring_read = ring_read,
     .set_ceiling = set_ceiling,
     .held = held,
+    .id = id,
     .counts = counts,
 };
 
@@ -281,13 +305,6 @@ const char *weir_sp_why_text(unsigned why)
 }
 
 /* ---- after a crash ------------------------------------------------------------------------ */
-
-static bool in_map(int map, const struct weir_sp_key *key)
-{
-    __u64 value;
-
-    return bpf_map_lookup_elem(map, key, &value) == 0;
-}
 
 void kern_splice_sweep(const struct weir_splice_fds *fds)
 {

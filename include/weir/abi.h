@@ -51,7 +51,7 @@ struct weir_sp_pair {
     __u32 epoch;       /* another one: begin anew, nothing is held, nothing is passed */
     __u32 state;       /* enum weir_sp_state */
     __u32 ring;        /* who is told when bytes are passed: index into weir_sp_ring */
-    __u32 pad;
+    __u32 dealt;       /* the owner's: of passed_bytes, dealt with by now; the low half */
 };
 WEIR_ABI_BYTES(weir_sp_pair, 80);
 

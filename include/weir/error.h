@@ -103,6 +103,7 @@ WEIR_BEGIN
     X(ELIMIT,        -1312, 503,  8, WARN,  "a limit is reached")                                         \
     X(ENOPORT,       -1313, 503,  8, WARN,  "no local port is free")                                      \
     X(ETWICE,        -1315, 502, 14, INFO,  "the peer has sent bytes again in a way that a sockmap cannot follow (splice: sockmap)")     \
+    X(EORPHAN,       -1316, 502, 14, INFO,  "the process that served it before was ended while it had bytes of it") \
     X(ENOSOURCE,     -1314, 503,  8, WARN,  "the source address of the upstream is not an address of this host")
 /* clang-format on */
 

@@ -56,6 +56,8 @@ struct weir_splice_ops {
     int (*source_del)(struct weir_splice_kern *kern, uint64_t cookie, struct weir_sp_flow *last);
     /** After its socket was closed: the entries, and what they held. */
     void (*source_forget)(struct weir_splice_kern *kern, uint64_t cookie);
+    /** Is the socket in the map still? The kernel takes it out when it has ended both ways. */
+    bool (*source_is)(struct weir_splice_kern *kern, uint64_t cookie);
     /** Either may be NULL. -ENOENT: it is no source. */
     int (*source_get)(struct weir_splice_kern *kern, uint64_t cookie, struct weir_sp_pair *pair,
                       struct weir_sp_flow *flow);
@@ -83,6 +85,8 @@ struct weir_splice_ops {
     /** Of all directions together (rule 17). */
     void (*set_ceiling)(struct weir_splice_kern *kern, uint64_t bytes);
     uint64_t (*held)(struct weir_splice_kern *kern);
+    /** Which maps these are, of all on this host; 0: not known. Two processes that have the same number share them. */
+    uint32_t (*id)(struct weir_splice_kern *kern);
     /** By enum weir_sp_why: the sums over all processors, since the maps were made. */
     int (*counts)(struct weir_splice_kern *kern, struct weir_sp_count sums[WEIR_SP_WHYS_COUNT]);
 };

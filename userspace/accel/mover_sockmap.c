@@ -5,7 +5,7 @@
  *
  *   start ─▶ DRAIN ──EAGAIN: into the maps, kick──▶ MOVING ──the ring tells: bytes are passed──▶ PASSING
  *              └──ended, refused──▶ copy               ▲ └──FIN──▶ PASSING (ending) ──all given──▶ on_eof
- *                                                      └──all sent on: another epoch──┘ └──leaving, all sent on──▶ copy
+ *   found ─▶ FOUND ──known how far──▶ PASSING          └──all sent on: another epoch──┘ └──leaving, all sent on──▶ copy
  *
  * Both sockets are muted meanwhile (weir_stream_mute): only their ends wake us. What cannot go on waits on a timer that
  * becomes slower: it is the target that is slow. The owner's clock ends what stands still (on_look): a wait always has an end.
@@ -34,7 +34,8 @@ static bool in_kernel(const struct weir_splice *splice, unsigned dir)
 {
     const struct way *way = way_of(splice, dir);
 
-    return way && (way->state == WAY_MOVING || way->state == WAY_PASSING);
+    return way &&
+           (way->state == WAY_MOVING || way->state == WAY_PASSING || way->state == WAY_FOUND);
 }
 
 /* Only the kernel writes to its target, nothing stands in our queue. */
@@ -106,6 +107,8 @@ static void drain(struct way *way)
         way->state = WAY_MOVING;
         mute(splice);
         (void)way->map->kern->ops->kick(weir_stream_fd(splice->stream[way->dir]));
+        if (in_kernel(splice, !way->dir))
+            weir_splice_moving(splice);
         return;
     }
     if (weir_stream_pending(splice->stream[!way->dir]))
@@ -132,7 +135,7 @@ static void tend(struct way *way)
         way->wait_ms = 1;
     if (end == WAY_DONE && way->ending)
         end = weir_way_ended(way, &flow);
-    else if (end == WAY_DONE && flow.latched)
+    else if (end == WAY_DONE && (flow.latched || way->pair.state == WEIR_SP_PASSING))
         end = weir_way_renew(way);
     if (end == WAY_FAILED)
         return;
@@ -149,6 +152,19 @@ static void tend(struct way *way)
     }
 }
 
+static void resume(struct way *way)
+{
+    enum way_end end = weir_way_resume(way);
+
+    if (end == WAY_BLOCKED)
+        wait(way);
+    if (end != WAY_DONE)
+        return;
+    way->state = WAY_PASSING;
+    way->wait_ms = 1;
+    tend(way);
+}
+
 static void on_timer(struct weir_timer *timer, void *arg)
 {
     struct way *way = arg;
@@ -156,6 +172,8 @@ static void on_timer(struct weir_timer *timer, void *arg)
     (void)timer;
     if (way->state == WAY_DRAIN) {
         drain(way);
+    } else if (way->state == WAY_FOUND) {
+        resume(way);
     } else if (way->state == WAY_GONE) {
         way->map->kern->ops->source_forget(way->map->kern, way->cookie);
         weir_way_free(way);
@@ -166,6 +184,8 @@ static void on_timer(struct weir_timer *timer, void *arg)
 
 static void pass(struct way *way)
 {
+    if (way->state == WAY_FOUND) /* its timer comes */
+        return;
     way->state = WAY_PASSING;
     way->wait_ms = 1;
     tend(way);
@@ -311,6 +331,46 @@ static void bring_up_to_date(struct weir_splice *splice, unsigned dir)
     wait(way);
 }
 
+static void moved(struct weir_splice *splice, unsigned dir)
+{
+    way_of(splice, dir)->splice = splice;
+}
+
+static bool mark(const struct weir_splice *splice, unsigned dir, uint64_t *in, uint64_t *out)
+{
+    const struct way *way = way_of(splice, dir);
+    uint64_t before;
+
+    if (!in_kernel(splice, dir))
+        return false;
+    before = splice->bytes[dir] - way->counted - way->read;
+    *in = way->pair.in_base - before;
+    *out = way->pair.out_base - before;
+    return true;
+}
+
+static bool found(struct weir_splice *splice, unsigned dir, const struct weir_splice_mark *mark,
+                  bool ended, uint64_t *bytes)
+{
+    struct way *way = weir_way_new(map_of(splice), splice, dir);
+
+    if (!way)
+        return false;
+    if (!weir_way_find(way, ended)) {
+        weir_way_free(way);
+        return false;
+    }
+    *bytes = way->pair.in_base - mark->in[dir] + way->counted + way->read;
+    way->state = WAY_FOUND;
+    way->wait_ms = 1;
+    splice->own[dir].data = way;
+    weir_stream_hand(splice->stream[dir], true);
+    weir_stream_read(splice->stream[dir], true);
+    mute(splice);
+    weir_loop_timer(way->map->splicer->loop, &way->timer, 0, on_timer, way);
+    return true;
+}
+
 static const struct weir_mover_ops weir_mover_sockmap = {
     .can = can,
     .start = start,
@@ -323,6 +383,9 @@ static const struct weir_mover_ops weir_mover_sockmap = {
     .on_readable = on_readable,
     .on_drained = on_drained,
     .sync = bring_up_to_date,
+    .moved = moved,
+    .mark = mark,
+    .found = found,
 };
 
 /* --- of a worker ------------------------------------------------------------------------------------------------------
@@ -362,6 +425,7 @@ int weir_sockmap_open(struct weir_splicer *splicer, struct weir_splice_kern *ker
         return WEIR_ENOMEM;
     }
     splicer->kern = map;
+    splicer->kern_id = kern->ops->id(kern);
     splicer->movers[WEIR_MOVER_SOCKMAP] = &weir_mover_sockmap;
     return 0;
 }
@@ -373,6 +437,7 @@ void weir_sockmap_close(struct weir_splicer *splicer)
     if (!map)
         return;
     splicer->kern = NULL;
+    splicer->kern_id = 0;
     splicer->movers[WEIR_MOVER_SOCKMAP] = NULL;
     weir_watch_stop(&map->watch);
     weir_list_each(pos, tmp, &map->ways)

@@ -87,7 +87,7 @@ void weir_way_free(struct way *way)
     weir_slab_put(&map->slab, way);
 }
 
-static uint64_t token_of(const struct way *way)
+uint64_t weir_way_token(const struct way *way)
 {
     return (uint64_t)way->map->slots[way->slot].generation << 32 | way->slot;
 }
@@ -174,7 +174,7 @@ static int insert(struct way *way, uint64_t received, uint64_t written)
 {
     way->pair.since_ns = weir_clock_us() * 1000;
     way->pair.limit_bytes = UINT64_MAX;
-    way->pair.token = token_of(way);
+    way->pair.token = weir_way_token(way);
     way->pair.in_base = received;
     way->pair.out_base = written;
     way->pair.epoch = 1;
@@ -231,7 +231,8 @@ static bool all_taken(const struct way *way, const struct weir_sp_flow *flow)
            out.written - way->pair.out_base + queued == flow->moved_bytes + way->read;
 }
 
-/* Peeked, sent, consumed: who is killed in between has sent a byte twice at most as the next owner can tell, and lost none. */
+/* Peeked, sent, consumed, told: whoever is killed in between has lost no byte, and the next owner can tell whether one would be
+ * sent twice (weir_way_left). */
 static enum way_end pass_once(struct way *way, uint64_t left)
 {
     uint8_t *buffer = way->map->splicer->loop->read_buffer;
@@ -251,6 +252,8 @@ static enum way_end pass_once(struct way *way, uint64_t left)
         return failed(way, WEIR_EINTERNAL, WEIR_SPLICE_US);
     way->read += (uint64_t)sent;
     weir_splice_moved(way->splice, way->dir, (size_t)sent);
+    way->pair.dealt = (uint32_t)way->read;
+    (void)ops_of(way)->source_set(way->map->kern, way->cookie, &way->pair);
     return WAY_DONE;
 }
 
@@ -287,6 +290,8 @@ enum way_end weir_way_renew(struct way *way)
         way->pair.epoch++;
         way->pair.taken_bytes = flow.moved_bytes;
         way->pair.read_bytes = way->read;
+        way->pair.dealt = (uint32_t)way->read;
+        way->pair.state = WEIR_SP_MOVING;
         if (ops_of(way)->source_set(way->map->kern, way->cookie, &way->pair) == 0)
             end = WAY_DONE;
     }

@@ -10,6 +10,7 @@ enum way_state {
     WAY_DRAIN,   /* its source is read until the kernel says EAGAIN */
     WAY_MOVING,  /* the kernel moves it */
     WAY_PASSING, /* it passes bytes to us: we send them on */
+    WAY_FOUND,   /* its owner was killed: how far that one had come is not known yet */
     WAY_GONE,    /* its streams are closed; the entries are taken away a little later */
 };
 
@@ -28,6 +29,7 @@ struct way {
     int window; /* of the source, before it was made narrow; 0: it was not */
     uint8_t state, dir, wait_ms, tries;
     bool leaving, ending, told;
+    bool asked; /* found: its owner was taking it out */
 };
 
 /* What a worker has. */
@@ -48,6 +50,24 @@ struct way_slot {
     uint32_t next_free; /* + 1; 0: none */
 };
 
+/* What is there of a direction whose owner was killed: sockmap_found.c, and tests. */
+struct way_left {
+    uint64_t moved, passed; /* as the program counts */
+    uint64_t begun;         /* of those passed: dealt with when the epoch began */
+    uint32_t dealt;         /* likewise, as its owner said last; the low half */
+    uint64_t written;       /* to the target, of this direction */
+    int64_t unread; /* of those passed: are with the source's socket; -1: nobody has looked */
+    bool settled;   /* no more of them is on its way there */
+    bool asked;     /* it was being taken out */
+};
+enum way_left_verdict {
+    LEFT_KNOWN, /* *read bytes of those passed have been read and sent; the next *skip sent, and not read */
+    LEFT_LOOK, /* it takes to know what is unread */
+    LEFT_WAIT, /* not to be known now */
+    LEFT_LOST, /* bytes went with it */
+};
+enum way_left_verdict weir_way_left(const struct way_left *left, uint64_t *read, uint64_t *skip);
+
 enum way_end {
     WAY_DONE,    /* nothing is left to do */
     WAY_BLOCKED, /* not now */
@@ -56,6 +76,8 @@ enum way_end {
 
 struct way *weir_way_new(struct weir_sockmap *map, struct weir_splice *splice, unsigned dir);
 void weir_way_free(struct way *way);
+/* What it is called in events. */
+uint64_t weir_way_token(const struct way *way);
 /* NULL: that direction is gone. */
 struct way *weir_way_of_token(const struct weir_sockmap *map, uint64_t token);
 
@@ -75,6 +97,11 @@ void weir_way_quit(struct way *way);
 void weir_way_ask(struct way *way);
 /* The source has sent FIN: is all before it with the target? */
 enum way_end weir_way_ended(struct way *way, const struct weir_sp_flow *flow);
+/* Of another process: into the maps' word of it, whose owner we are now. False: it is not there (any more). `ended`: what there
+ * is of it goes. */
+bool weir_way_find(struct way *way, bool ended);
+/* FOUND: WAY_DONE: how far it has come is known, and nothing is lost or doubled when it goes on. */
+enum way_end weir_way_resume(struct way *way);
 /* Brings the splice's count up to date. False: the kernel knows it no more. */
 bool weir_way_count(struct way *way, struct weir_sp_flow *flow);
 

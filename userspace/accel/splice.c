@@ -22,7 +22,7 @@ static void count_active(struct weir_splice *splice, unsigned dir, uint64_t n)
 /* --- who has a direction ----------------------------------------------------------------------------------------------
  */
 
-static void give(struct weir_splice *splice, unsigned dir, enum weir_mover mover)
+void weir_splice_give(struct weir_splice *splice, unsigned dir, enum weir_mover mover)
 {
     count_active(splice, dir, (uint64_t)-1);
     splice->dir[dir].mover = (uint8_t)mover;
@@ -61,10 +61,10 @@ static enum weir_splice_why begin(struct weir_splice *splice, unsigned dir, enum
         return WEIR_WHY_waits;
     }
     splice->own[dir].data = NULL;
-    give(splice, dir, mover); /* whatever comes is his from here on */
+    weir_splice_give(splice, dir, mover); /* whatever comes is his from here on */
     why = weir_splice_splicer(splice)->movers[mover]->start(splice, dir);
     if (why) {
-        give(splice, dir, WEIR_MOVER_COPY);
+        weir_splice_give(splice, dir, WEIR_MOVER_COPY);
         splice->own[dir].run = run;
     }
     weir_splice_note(splice, dir, why);
@@ -107,7 +107,7 @@ void weir_splice_left(struct weir_splice *splice, unsigned dir)
     weir_assert(d->leaving);
     d->leaving = false;
     d->next = WEIR_MOVER_COPY;
-    give(splice, dir, WEIR_MOVER_COPY);
+    weir_splice_give(splice, dir, WEIR_MOVER_COPY);
     splice->own[dir].run = 0;
     if (next != WEIR_MOVER_COPY && weir_splice_take(splice, dir, next) == WEIR_WHY_none)
         return;
@@ -155,6 +155,29 @@ void weir_splice_fail(struct weir_splice *splice, enum weir_err err, unsigned si
     over(splice, err, side);
 }
 
+static void set_shut(struct weir_splice *splice, unsigned side)
+{
+    if (side == WEIR_SPLICE_UP)
+        splice->shut_up = true;
+    else
+        splice->shut_down = true;
+    weir_stream_shutdown(splice->stream[side]);
+}
+
+static void set_eof(struct weir_splice *splice, unsigned side)
+{
+    if (side == WEIR_SPLICE_DOWN)
+        splice->eof_down = true;
+    else
+        splice->eof_up = true;
+}
+
+void weir_splice_passed_end(struct weir_splice *splice, unsigned dir)
+{
+    set_eof(splice, dir);
+    set_shut(splice, !dir);
+}
+
 /* FIN goes on once what came before it has been handed over. */
 static void pass_end(struct weir_splice *splice, unsigned dir)
 {
@@ -163,11 +186,7 @@ static void pass_end(struct weir_splice *splice, unsigned dir)
         return;
     if (ops_of(splice, !dir)->shut && !ops_of(splice, !dir)->shut(splice, !dir))
         return;
-    if (dir == WEIR_SPLICE_DOWN)
-        splice->shut_up = true;
-    else
-        splice->shut_down = true;
-    weir_stream_shutdown(splice->stream[!dir]);
+    set_shut(splice, !dir);
 }
 
 void weir_splice_settle(struct weir_splice *splice)
@@ -191,10 +210,7 @@ static void ended(struct weir_splice *splice, unsigned side)
     weir_splicer_unlook(splicer, splice);
     weir_splicer_look(splicer, splice, WEIR_SPLICE_LOOK_MS);
 
-    if (side == WEIR_SPLICE_DOWN)
-        splice->eof_down = true;
-    else
-        splice->eof_up = true;
+    set_eof(splice, side);
     if (ops->on_eof)
         ops->on_eof(splice, side);
     weir_splice_settle(splice);
@@ -331,10 +347,10 @@ static void feed_kept(struct weir_splice *splice, unsigned dir, struct weir_buf 
         weir_buf_clear(kept);
 }
 
-void weir_splice_start(struct weir_splice *splice, struct weir_splice_owner *owner,
-                       const struct weir_splice_opts *opts)
+void weir_splice_begin(struct weir_splice *splice, struct weir_splice_owner *owner,
+                       struct weir_stream *const stream[2], uint64_t look_ms)
 {
-    struct weir_splicer *splicer = opts->stream[0]->loop->splicer;
+    struct weir_splicer *splicer = stream[0]->loop->splicer;
 
     splice->magic = SPLICE_MAGIC;
     splice->owner = owner;
@@ -342,16 +358,21 @@ void weir_splice_start(struct weir_splice *splice, struct weir_splice_owner *own
     splice->active_ms = (uint32_t)splicer->loop->now_ms;
     weir_list_init(&splice->link);
     for (unsigned side = 0; side < 2; side++) {
-        splice->stream[side] = opts->stream[side];
-        weir_stream_set_sink(opts->stream[side], &sinks[side], splice);
+        splice->stream[side] = stream[side];
+        weir_stream_set_sink(stream[side], &sinks[side], splice);
         splice->dir[side].never = true;
         weir_count(&splicer->stats->active[WEIR_MOVER_COPY], 1);
     }
-    weir_splicer_look(splicer, splice,
-                      opts->policy == WEIR_SPLICE_SOCKMAP &&
-                              splicer->sockmap_after_ms > WEIR_SPLICE_LOOK_MS
-                          ? splicer->sockmap_after_ms
-                          : WEIR_SPLICE_LOOK_MS);
+    weir_splicer_look(splicer, splice, look_ms);
+}
+
+void weir_splice_start(struct weir_splice *splice, struct weir_splice_owner *owner,
+                       const struct weir_splice_opts *opts)
+{
+    uint64_t after_ms = opts->stream[0]->loop->splicer->sockmap_after_ms;
+    bool later = opts->policy == WEIR_SPLICE_SOCKMAP && after_ms > WEIR_SPLICE_LOOK_MS;
+
+    weir_splice_begin(splice, owner, opts->stream, later ? after_ms : WEIR_SPLICE_LOOK_MS);
     weir_stream_read(splice->stream[1], true);
     weir_stream_read(splice->stream[0], true);
     feed_kept(splice, WEIR_SPLICE_DOWN, opts->kept[0]);
@@ -431,15 +452,34 @@ void weir_splice_look_after(struct weir_splice *splice, uint64_t ms)
 
 bool weir_splice_move(struct weir_splice *to, struct weir_splice *from)
 {
-    if (from->dir[0].mover != WEIR_MOVER_COPY || from->dir[1].mover != WEIR_MOVER_COPY)
-        return false;
+    for (unsigned dir = 0; dir < 2; dir++)
+        if (from->dir[dir].mover != WEIR_MOVER_COPY && !ops_of(from, dir)->moved)
+            return false;
     weir_assert(weir_list_empty(&from->link) && !from->stopped);
     *to = *from;
     weir_list_init(&to->link);
     for (unsigned side = 0; side < 2; side++)
         weir_stream_set_sink(to->stream[side], &sinks[side], to);
     from->magic = 0;
+    for (unsigned dir = 0; dir < 2; dir++)
+        if (ops_of(to, dir)->moved)
+            ops_of(to, dir)->moved(to, dir);
     return true;
+}
+
+bool weir_splice_mark(const struct weir_splice *splice, struct weir_splice_mark *mark)
+{
+    for (unsigned dir = 0; dir < 2; dir++)
+        if (splice->over || !ops_of(splice, dir)->mark ||
+            !ops_of(splice, dir)->mark(splice, dir, &mark->in[dir], &mark->out[dir]))
+            return false;
+    return true;
+}
+
+void weir_splice_moving(struct weir_splice *splice)
+{
+    if (!splice->over && splice->owner->sink->on_moving)
+        splice->owner->sink->on_moving(splice->owner);
 }
 
 const char *weir_splice_mover(const struct weir_splice *splice)

@@ -56,6 +56,8 @@ struct weir_splice_sink {
     /** WEIR_SPLICE_LOOK_MS after the start, and when the owner has said by weir_splice_look_after: idle ones are ended here.
      * Bytes and activity are up to date; it may be moved. */
     void (*on_look)(struct weir_splice_owner *owner);
+    /** Both directions are in the kernel now, and could outlive this process. May be NULL. */
+    void (*on_moving)(struct weir_splice_owner *owner);
 };
 
 /** Embedded in whoever has a splice. */
@@ -138,8 +140,27 @@ uint32_t weir_splice_idle_ms(const struct weir_splice *splice);
 bool weir_splice_stands(struct weir_splice *splice);
 /** Another policy from now on: who must not have it any more gives it back. */
 void weir_splice_set_policy(struct weir_splice *splice, enum weir_splice_policy policy);
-/** Puts it elsewhere, in on_look: false, and nothing is done, unless both directions are with copy. `to` is not initialised. */
+/** Puts it elsewhere, in on_look: false, and nothing is done, where a mover cannot follow. `to` is not initialised. */
 bool weir_splice_move(struct weir_splice *to, struct weir_splice *from);
+/**
+ * Where a splice begins, as TCP counts: by direction, what its source had received and its target been given before the
+ * first byte of `bytes`. The same all its life, and enough for another process to tell how far it has come.
+ */
+struct weir_splice_mark {
+    uint64_t in[2], out[2];
+};
+/** False: that is not to be known now (a direction is not in the kernel). */
+bool weir_splice_mark(const struct weir_splice *splice, struct weir_splice_mark *mark);
+struct weir_splice_found {
+    struct weir_stream *stream[2]; /* nobody has read of them, or written */
+    struct weir_splice_mark mark;
+    uint8_t used; /* weir_splice.used */
+    enum weir_splice_policy policy;
+};
+/** Takes over one that another process had, and may have been killed in the middle of (adopt.c). As weir_splice_start;
+ * WEIR_EORPHAN in on_over: bytes of it are lost. */
+void weir_splice_adopt(struct weir_splice *splice, struct weir_splice_owner *owner,
+                       const struct weir_splice_found *found);
 /** For a log: the best mover that has moved bytes of it. */
 const char *weir_splice_mover(const struct weir_splice *splice);
 
@@ -182,6 +203,15 @@ struct weir_mover_ops {
     void (*on_eof)(struct weir_splice *splice, unsigned dir);
     /** Counts what the kernel has moved since, by weir_splice_moved. NULL: it is counted as it moves. */
     void (*sync)(struct weir_splice *splice, unsigned dir);
+    /** The splice has been put where it is now. NULL: the mover cannot follow. */
+    void (*moved)(struct weir_splice *splice, unsigned dir);
+    /** Of weir_splice_mark. NULL: it does not know. */
+    bool (*mark)(const struct weir_splice *splice, unsigned dir, uint64_t *in, uint64_t *out);
+    /** Has it got this direction, of a splice that another process had? Then it is this mover's as after start(), and *bytes of
+     * it had gone on. `ended`: it has been passed on to its end: what there may be of it goes. NULL: what it has ends with its
+     * process. */
+    bool (*found)(struct weir_splice *splice, unsigned dir, const struct weir_splice_mark *mark,
+                  bool ended, uint64_t *bytes);
 };
 extern const struct weir_mover_ops weir_mover_copy, weir_mover_pipe;
 
@@ -189,6 +219,15 @@ extern const struct weir_mover_ops weir_mover_copy, weir_mover_pipe;
 enum weir_splice_why weir_splice_unplain(const struct weir_splice *splice);
 /** So many bytes were taken from the source: counts, and it is not idle. */
 void weir_splice_moved(struct weir_splice *splice, unsigned dir, size_t bytes);
+/** To be said by a mover for which that may be true from now on (on_moving). */
+void weir_splice_moving(struct weir_splice *splice);
+/** The beginning that weir_splice_start and weir_splice_adopt share: whose events come here, nobody reads yet. Between splice.c
+ * and adopt.c, as the next two. */
+void weir_splice_begin(struct weir_splice *splice, struct weir_splice_owner *owner,
+                       struct weir_stream *const stream[2], uint64_t look_ms);
+void weir_splice_give(struct weir_splice *splice, unsigned dir, enum weir_mover mover);
+/** The direction's end has been passed on already. */
+void weir_splice_passed_end(struct weir_splice *splice, unsigned dir);
 /** The direction is free: whoever is next gets it. Events of it go there from now on. */
 void weir_splice_left(struct weir_splice *splice, unsigned dir);
 /** The mover wants to be rid of it, for this reason, which is counted: it goes back to copy by leave(). `never`: for good. */

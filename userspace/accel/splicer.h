@@ -69,6 +69,7 @@ struct weir_splice_stats {
     weir_counter active[WEIR_MOVERS]; /* directions */
     weir_counter fallback
         [WEIR_WHYS_COUNT]; /* each time that a direction did not get somebody better, or lost him */
+    weir_counter kept, unkept; /* tunnels that outlive this process; and that could not be kept */
 };
 
 /** Of a worker (pipes.c). */
@@ -95,6 +96,7 @@ struct weir_splicer {
     uint64_t
         sockmap_after_ms; /* a tunnel that has chosen it goes there when it is so old; 0: at once */
     void *kern;           /* of mover_sockmap */
+    uint32_t kern_id;     /* which maps it uses; 0: none, or not known */
 };
 
 /** `budget` and `stats` outlive it. It is the loop's from then on (loop->splicer). */

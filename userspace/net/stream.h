@@ -70,6 +70,7 @@ struct weir_stream_ops {
     ssize_t (*splice_in)(struct weir_stream *stream, int pipe, size_t len);
     ssize_t (*splice_out)(struct weir_stream *stream, int pipe, size_t len);
     int (*mute)(struct weir_stream *stream, bool in, bool out);
+    void (*share)(struct weir_stream *stream);
 };
 
 struct weir_stream {
@@ -202,6 +203,25 @@ static inline int weir_stream_mute(struct weir_stream *stream, bool in, bool out
 {
     return stream->ops->mute(stream, in, out);
 }
+/** Another process has the socket of a plain stream open too: a close is not the end of the connection then, nor RST, until
+ * that one has closed it as well. */
+static inline void weir_stream_share(struct weir_stream *stream)
+{
+    stream->ops->share(stream);
+}
+/** How far the connection has come, as TCP counts; of two processes that had it one after the other both read the same. */
+struct weir_stream_reach {
+    uint64_t received; /* bytes that have come in order, without the FIN, */
+    uint64_t written;  /* bytes that it was given to send, likewise; at least: never too many */
+    bool fin_received, fin_sent;
+    bool failed; /* reset, or timed out: the rest means nothing */
+};
+/** False: no TCP connection of its own. System calls. */
+bool weir_stream_reach(const struct weir_stream *stream, struct weir_stream_reach *reach);
+/** What the kernel calls the socket (SO_COOKIE), in all processes; 0: there is none. */
+uint64_t weir_stream_cookie(const struct weir_stream *stream);
+/** Bytes of it that wait unread in the kernel; -1: no TCP connection, or it is broken. A system call. */
+ssize_t weir_stream_waiting(const struct weir_stream *stream);
 /** NULL for plain streams and before the handshake has ended. */
 static inline const struct weir_tls_info *weir_stream_tls(struct weir_stream *stream)
 {

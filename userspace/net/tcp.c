@@ -37,6 +37,8 @@ struct weir_tcp {
     uint32_t magic;
     bool shut : 1; /* no more writes: FIN after what is pending */
     bool dead : 1; /* on_error was called */
+    bool
+        shared : 1; /* another process has it open too: closing it here does not end its registration with the backend */
     struct weir_sock sock;
     struct tcp_extra *extra; /* NULL: open and nothing pending */
 };
@@ -223,6 +225,8 @@ static void on_sock_released(struct weir_sock *sock)
     struct weir_tcp *tcp = tcp_of_sock(sock);
     struct weir_loop *loop = tcp->stream.loop;
 
+    if (tcp->shared)
+        close(sock->fd);
     tcp->stream.sink->on_closed(tcp->stream.arg);
     weir_slab_put(&loop->tcps, tcp);
 }
@@ -335,7 +339,7 @@ static void tcp_close(struct weir_stream *stream, bool reset)
     tcp_drop_extra(tcp);
     if (reset)
         tcp_set_reset(tcp->sock.fd);
-    weir_sock_leave(stream->loop, &tcp->sock, false);
+    weir_sock_leave(stream->loop, &tcp->sock, tcp->shared);
 }
 
 static bool tcp_release(struct weir_stream *stream, struct weir_parcel *parcel)
@@ -343,7 +347,8 @@ static bool tcp_release(struct weir_stream *stream, struct weir_parcel *parcel)
     struct weir_tcp *tcp = tcp_of(stream);
     const struct weir_sock *sock = &tcp->sock;
 
-    if (tcp->extra || tcp->shut || tcp_broken(tcp) || sock->readable || sock->eof || sock->going)
+    if (tcp->extra || tcp->shut || tcp->shared || tcp_broken(tcp) || sock->readable || sock->eof ||
+        sock->going)
         return false;
     *parcel = (struct weir_parcel){ .fd = sock->fd };
     weir_sock_leave(stream->loop, &tcp->sock, true);
@@ -402,6 +407,11 @@ static int tcp_mute(struct weir_stream *stream, bool in, bool out)
     return tcp->dead ? 0 : weir_sock_mute(stream->loop, &tcp->sock, in, out);
 }
 
+static void tcp_share(struct weir_stream *stream)
+{
+    tcp_of(stream)->shared = true;
+}
+
 static const struct weir_stream_ops tcp_ops = {
     .read = tcp_read,
     .pace = tcp_pace,
@@ -417,6 +427,7 @@ static const struct weir_stream_ops tcp_ops = {
     .splice_in = tcp_splice_in,
     .splice_out = tcp_splice_out,
     .mute = tcp_mute,
+    .share = tcp_share,
 };
 
 static struct weir_tcp *tcp_new(struct weir_loop *loop, int fd, const struct weir_stream_sink *sink,
