@@ -33,6 +33,8 @@
     X(bytes_total,                  COUNTER,   "side,direction,mover",    "bytes of bodies and tunnels moved")              \
     X(splice_active,                GAUGE,     "mover",                   "directions of tunnels, and bodies that are not copied, by who moves them") \
     X(splice_fallback_total,        COUNTER,   "reason",                  "times that a direction was not moved by a faster mover, or no more") \
+    X(splice_kept,                  GAUGE,     "",                       "tunnels that the keeper holds as well, and that outlive a crash") \
+    X(splice_unkept_total,          COUNTER,   "",                       "tunnels that the keeper could not hold")         \
     X(grpc_requests_total,          COUNTER,   "route,status",            "gRPC requests answered, by grpc-status")         \
     X(config_reloads_total,         COUNTER,   "result",                  "reloads of the configuration")                   \
     X(worker_busy_seconds_total,    COUNTER,   "worker",                  "time that a worker did not wait")                \

@@ -26,6 +26,9 @@ enum weir_word {
     WEIR_SAYS_CONFIG,   /* keeper to proxy: it was; all of an estate, what is open already too */
     WEIR_SAYS_TAKEN,    /* proxy to keeper: it can come into force, or not: "ok" */
     WEIR_SAYS_RELOADED, /* keeper to proxy: it may now; or it cannot be read: "ok", "text" */
+    WEIR_SAYS_HOLD,     /* proxy to keeper: these tunnels are to outlive it */
+    WEIR_SAYS_LET_GO,   /* proxy to keeper: these have ended */
+    WEIR_SAYS_TUNNELS,  /* keeper to proxy: these have outlived another one: adopt them */
 };
 
 /* Names of settings. */
@@ -49,6 +52,7 @@ enum weir_word {
 #define WEIR_SET_BY         "by"
 #define WEIR_SET_OK         "ok"
 #define WEIR_SET_TEXT       "text"
+#define WEIR_SET_HELD_MAX   "held.max" /* tunnels that the keeper holds for a proxy; absent: none */
 #define WEIR_SET_FOR_RELOAD \
     "for.reload" /* with HAVE: the proxy that serves takes it, not a new one */
 

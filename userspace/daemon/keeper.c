@@ -14,7 +14,6 @@
 #include "daemon/kernel.h"
 #include "daemon/notify.h"
 #include "daemon/paths.h"
-#include "daemon/privilege.h"
 #include "weir/weir.h"
 
 #include <errno.h>
@@ -171,6 +170,7 @@ static void current_died(struct keeper *keeper, const struct keeper_child *child
 
     keeper->current = NULL;
     if (keeper->stops) {
+        keeper_held_drop(keeper, NULL);
         if (WIFSIGNALED(status) && !child->given_up)
             weir_log(keeper->log, WEIR_LOG_ERROR, "the proxy, pid %d, %s%s", (int)child->pid,
                      keeper_how(status), child->late ? ": it did not end when it was told to" : "");
@@ -184,6 +184,8 @@ static void current_died(struct keeper *keeper, const struct keeper_child *child
           : child->ready_ms ? " for it heard us no more"
                             : " for it was not ready in time";
     delay = delay_of(++keeper->crashes);
+    if (keeper->crashes > KEEPER_HELD_CRASHES)
+        keeper_held_drop(keeper, NULL);
     if (delay > KEEPER_BACKOFF_MAX_MS)
         delay = KEEPER_BACKOFF_MAX_MS;
     keeper->restart_ms = now + delay ?: 1;
@@ -205,9 +207,13 @@ static void child_ended(struct keeper *keeper, struct keeper_child *child, int s
 {
     struct keeper_child ended;
 
-    if (child->channel >= 0) /* its last words */
+    for (int i = 0; i < KEEPER_LAST_MAX && child->channel >= 0; i++) /* its last words */
         keeper_hear(keeper, child);
     keeper_overhear(keeper, child);
+    if (child == keeper->current && !keeper->stops)
+        keeper_held_orphan(keeper, child);
+    else
+        keeper_held_drop(keeper, child);
     ended = *child;
     keeper_child_fini(child);
     keeper_task_deserted(keeper, child);
@@ -400,6 +406,7 @@ static void keeper_fini(struct keeper *keeper)
     weir_manifest_fini(&keeper->next);
     weir_log_free(keeper->log);
     weir_log_target_close(&keeper->target);
+    keeper_held_drop(keeper, NULL);
     close(keeper->signals);
     close(keeper->exe);
 }
@@ -413,7 +420,7 @@ int weir_keeper_run(const struct weir_keeper_opts *opts)
     for (int i = 0; i < KEEPER_CHILDREN_MAX; i++)
         keeper.children[i].channel = keeper.children[i].err = -1;
     signal(SIGPIPE, SIG_IGN);
-    (void)weir_nofile_try(WEIR_MANIFEST_ENTRIES_MAX); /* each may be a socket */
+    keeper_held_open(&keeper);
     err = signals_open(&keeper);
     if (!err)
         err = keeper_closes_soon();

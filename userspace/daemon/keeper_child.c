@@ -106,7 +106,7 @@ int keeper_closes_soon(void)
 
 /* While it ticks, what waits in the kernel is interrupted. Only around what is taken from a child: a send that is
  * interrupted waits anew. */
-static void tick(bool on)
+void keeper_tick(bool on)
 {
     struct timeval soon = { .tv_usec = on ? KEEPER_CLOSE_MS * 1000 : 0 };
     struct itimerval timer = { .it_interval = soon, .it_value = soon };
@@ -118,26 +118,26 @@ static int take(struct keeper_child *child, unsigned *word, struct weir_manifest
 {
     int n;
 
-    tick(true);
+    keeper_tick(true);
     n = weir_manifest_recv(child->channel, MSG_DONTWAIT, &child->inbox, word, body);
-    tick(false);
+    keeper_tick(false);
     return n;
 }
 
 static void let_go(struct weir_manifest *body)
 {
-    tick(true);
+    keeper_tick(true);
     weir_manifest_fini(body);
-    tick(false);
+    keeper_tick(false);
 }
 
 static void channel_close(struct keeper_child *child)
 {
     if (child->channel < 0)
         return;
-    tick(true); /* what was not taken from it is closed as well */
+    keeper_tick(true); /* what was not taken from it is closed as well */
     close(child->channel);
-    tick(false);
+    keeper_tick(false);
     child->channel = -1;
 }
 
@@ -235,8 +235,8 @@ struct keeper_child *keeper_spawn_proxy(struct keeper *keeper, int exe,
     sockets_mend(estate);
     /* Whole messages have one word: what is new this time is told with the rest. */
     hello = *estate;
-    hello.at = malloc((estate->count + 2) * sizeof(*hello.at));
-    hello.room = estate->count + 2;
+    hello.at = malloc((estate->count + 3) * sizeof(*hello.at));
+    hello.room = estate->count + 3;
     err = hello.at ? 0 : -ENOMEM;
     if (!err) {
         memcpy(hello.at, estate->at, estate->count * sizeof(*hello.at));
@@ -244,6 +244,8 @@ struct keeper_child *keeper_spawn_proxy(struct keeper *keeper, int exe,
     }
     if (!err)
         err = weir_manifest_set_number(&hello, WEIR_SET_STARTS, ++keeper->starts);
+    if (!err) /* a proxy of an upgrade has its own beside the one before */
+        err = weir_manifest_set_number(&hello, WEIR_SET_HELD_MAX, keeper->tunnel_max / 2);
     if (!err)
         err = weir_manifest_send(child->channel, WEIR_SAYS_ESTATE, &hello);
     for (size_t i = estate->count; hello.at && i < hello.count; i++) {
@@ -308,7 +310,7 @@ void keeper_tell(struct keeper *keeper, struct keeper_child *child, enum weir_wo
 }
 
 static void heard_from_proxy(struct keeper *keeper, struct keeper_child *child, unsigned word,
-                             const struct weir_manifest *body)
+                             struct weir_manifest *body)
 {
     if (word == WEIR_SAYS_READY && child->state == PROXY_STARTING) {
         child->state = PROXY_SERVING;
@@ -316,12 +318,18 @@ static void heard_from_proxy(struct keeper *keeper, struct keeper_child *child, 
         child->ready_ms = keeper_now_ms();
         if (child == keeper->candidate)
             keeper_task_ready(keeper);
+        if (child == keeper->current)
+            keeper_held_give(keeper, child);
     } else if (word == WEIR_SAYS_DRAIN && child == keeper->current && !keeper->stops) {
         keeper_stop(keeper, SIGTERM); /* the admin may end it, as who may send signals */
     } else if (word == WEIR_SAYS_UPGRADE && child == keeper->current) {
         keeper_task_begin(keeper, TASK_UPGRADE, child);
     } else if (word == WEIR_SAYS_RELOAD && child == keeper->current) {
         keeper_task_begin(keeper, TASK_RELOAD, child);
+    } else if (word == WEIR_SAYS_HOLD) {
+        keeper_held_take(keeper, child, body);
+    } else if (word == WEIR_SAYS_LET_GO) {
+        keeper_held_let_go(keeper, child, body);
     } else if (word == WEIR_SAYS_TAKEN && child == keeper->asker && !keeper->candidate) {
         keeper_task_taken(keeper, weir_manifest_number(body, WEIR_SET_OK, 0) == 1);
     }

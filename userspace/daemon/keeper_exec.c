@@ -72,6 +72,8 @@ static int leave_all(struct keeper *keeper, struct weir_manifest *all)
         err = leave_estate(keeper, all);
     if (!err)
         err = leave_children(keeper, all);
+    if (!err)
+        err = keeper_held_leave(keeper, all);
     return err ?: weir_manifest_set_number(all, WEIR_SET_STARTS, keeper->starts);
 }
 
@@ -164,7 +166,8 @@ int weir_keeper_probe(void)
     return found == 1 ? WEIR_EXIT_DONE : WEIR_EXIT_FAILED;
 }
 
-static void resume_child(struct keeper *keeper, struct weir_entry *entry, int i)
+static void resume_child(struct keeper *keeper, struct weir_entry *entry, int i,
+                         struct weir_manifest *all)
 {
     struct keeper_child *child = &keeper->children[i];
 
@@ -178,6 +181,7 @@ static void resume_child(struct keeper *keeper, struct weir_entry *entry, int i)
     };
     if (child->state == PROXY_SERVING)
         keeper->current = child;
+    keeper_held_resume(keeper, child, entry->name, all);
 }
 
 /* Each to where it belongs; what is of the instance stays in `all`. */
@@ -188,7 +192,7 @@ static int resume_all(struct keeper *keeper, struct weir_manifest *all)
 
     while ((entry = weir_manifest_next(all, entry, WEIR_GIVEN_PROXY, NULL)))
         if (children < KEEPER_CHILDREN_MAX)
-            resume_child(keeper, entry, children++);
+            resume_child(keeper, entry, children++, all);
     entry = weir_manifest_next(all, NULL, WEIR_GIVEN_EXE, NULL);
     snprintf(keeper->exe_path, sizeof(keeper->exe_path), "%s", entry->name);
     if (keeper->opts->exe)
@@ -196,11 +200,13 @@ static int resume_all(struct keeper *keeper, struct weir_manifest *all)
     close(keeper->exe);
     keeper->exe = weir_entry_take(entry);
     keeper->starts = weir_manifest_number(all, WEIR_SET_STARTS, 1);
+    keeper_held_resume(keeper, NULL, "0", all);
     for (size_t i = 0; i < all->count; i++) {
         struct weir_entry *one = &all->at[i];
         int err;
 
         if (one->kind == WEIR_GIVEN_PROXY || one->kind == WEIR_GIVEN_EXE ||
+            one->kind == WEIR_GIVEN_TUNNEL ||
             (one->kind == WEIR_GIVEN_SETTING && strcmp(one->name, WEIR_SET_STARTS) == 0))
             continue;
         err = weir_manifest_add(&keeper->estate, one->kind, one->name,

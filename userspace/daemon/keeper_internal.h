@@ -15,12 +15,19 @@ enum {
     KEEPER_SAID_BYTES_MAX = 12 * 1024, /* of what a reader has to say, for who asked */
     KEEPER_SEND_MS = 5 * 1000,         /* a child that takes nothing for so long is given up */
     KEEPER_HEAR_MAX = 64,              /* messages of one child in a turn: the others have theirs */
+    KEEPER_LAST_MAX = 64,              /* of an ended one, so many turns at once */
     KEEPER_END_MS = 5 * 1000,          /* to end at once in; then it is ended */
     KEEPER_CLOSE_MS = 10,              /* for what a child has given away to be closed */
     KEEPER_STEADY_MS = 10 * 1000,      /* who has served for so long did not crash at the start */
     KEEPER_BACKOFF_MS = 100, /* after the second crash in a row; then twice as long each time */
     KEEPER_BACKOFF_MAX_MS = 10 * 1000,
     KEEPER_FD_MIN = 10, /* what a child moves about is below */
+};
+enum {
+    KEEPER_HELD_MAX = 16 * 1000, /* tunnels; two descriptors and about 200 bytes each */
+    KEEPER_HELD_ROWS = 4096,
+    KEEPER_HELD_RESERVE = 1024, /* descriptors for all else */
+    KEEPER_HELD_CRASHES = 3,    /* in a row: then tunnels may be why */
 };
 #define KEEPER_STATE_ENV "WEIR_KEEPER_STATE" /* the descriptor of what the last binary has left */
 
@@ -38,6 +45,16 @@ struct keeper_child {
     uint64_t ready_ms;
     bool late;     /* it was ended for that */
     bool given_up; /* its end is no news */
+};
+
+/* A tunnel that outlives its proxy. What is in the record is for the next one. */
+struct keeper_tunnel {
+    struct keeper_tunnel *next;
+    struct keeper_child *owner; /* NULL: it has crashed, and nobody else has come yet */
+    uint64_t cookie;            /* of the client's socket: its name */
+    int fd[2];
+    uint32_t len;
+    char record[];
 };
 
 /* One at a time. */
@@ -70,6 +87,10 @@ struct keeper {
     bool probe_due;             /* it ended in the middle of a task: anew, after that */
     char said[KEEPER_SAID_BYTES_MAX];
     size_t said_len;
+
+    struct keeper_tunnel *tunnels[KEEPER_HELD_ROWS]; /* by cookie */
+    unsigned tunnel_count, tunnel_max;
+    bool tunnels_full; /* that was said */
 };
 
 /* keeper.c */
@@ -114,6 +135,25 @@ void keeper_task_ended(struct keeper *keeper, int status, bool late);
 void keeper_task_fail(struct keeper *keeper, int status, const char *format, ...) WEIR_PRINTF(3, 4);
 /* Removes the files that `gone` has made and `stays` has not. */
 void keeper_forget(const struct weir_manifest *gone, const struct weir_manifest *stays);
+
+/* keeper_held.c */
+/* Room for descriptors: once, at the start. */
+void keeper_held_open(struct keeper *keeper);
+void keeper_held_take(struct keeper *keeper, struct keeper_child *child,
+                      struct weir_manifest *body);
+void keeper_held_let_go(struct keeper *keeper, const struct keeper_child *child,
+                        const struct weir_manifest *body);
+/* Its proxy has ended: they wait for the next one; or they end, by RST. NULL: those that wait. */
+void keeper_held_orphan(struct keeper *keeper, const struct keeper_child *child);
+void keeper_held_drop(struct keeper *keeper, const struct keeper_child *child);
+/* Those that wait become this one's. */
+void keeper_held_give(struct keeper *keeper, struct keeper_child *child);
+/* Across an exec: copies into a manifest; and out of it, those of `child`, named by its pid there. 0 or -errno. */
+int keeper_held_leave(const struct keeper *keeper, struct weir_manifest *all);
+void keeper_held_resume(struct keeper *keeper, struct keeper_child *child, const char *pid,
+                        struct weir_manifest *all);
+/* While it is on, what waits in the kernel is interrupted: around what is closed for a child. */
+void keeper_tick(bool on);
 
 /* keeper_exec.c */
 void keeper_probe_begin(struct keeper *keeper);

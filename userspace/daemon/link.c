@@ -28,6 +28,7 @@ int weir_link_open(struct weir_link *link, int fd)
         return -EBADMSG;
     link->keeper = weir_manifest_number(&link->estate, WEIR_SET_KEEPER, 0);
     link->starts = weir_manifest_number(&link->estate, WEIR_SET_STARTS, 1);
+    link->held_max = weir_manifest_number(&link->estate, WEIR_SET_HELD_MAX, 0);
     link->lock = weir_link_take(link, WEIR_GIVEN_LOCK);
     bundle = weir_link_take(link, WEIR_GIVEN_BUNDLE);
     link->files = weir_files_load(bundle, &err);
@@ -122,6 +123,9 @@ static void hear(struct weir_link *link, unsigned word, struct weir_manifest *bo
         text = weir_manifest_get(body, WEIR_SET_TEXT);
         link->sink->on_reloaded(link->arg, weir_manifest_number(body, WEIR_SET_OK, 0) == 1,
                                 text ? text : "");
+        break;
+    case WEIR_SAYS_TUNNELS:
+        link->sink->on_tunnels(link->arg, body);
         break;
     default: /* a newer keeper may say more */
         break;

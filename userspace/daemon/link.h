@@ -19,7 +19,9 @@ struct weir_link_sink {
     void (*on_reloaded)(void *arg, bool ok, const char *text);
     void (*on_missed)(void *arg,
                       unsigned word); /* no room for the descriptors of WEIR_SAYS_CONFIG, LOGS */
-    void (*on_orphan)(void *arg);     /* the keeper is gone */
+    void (*on_tunnels)(void *arg,
+                       struct weir_manifest *body); /* kept.h; descriptors may be taken */
+    void (*on_orphan)(void *arg);                   /* the keeper is gone */
 };
 
 struct weir_link {
@@ -31,7 +33,7 @@ struct weir_link {
     uv_poll_t poll;
     bool polled;
     int lock; /* so that a second daemon does not start while this one serves */
-    int64_t keeper, starts;
+    int64_t keeper, starts, held_max;
     const struct weir_link_sink *sink;
     void *arg;
 };

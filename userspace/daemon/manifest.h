@@ -29,6 +29,7 @@ enum weir_given {
     WEIR_GIVEN_EXE,         /* the binary that runs; name: where it is looked for */
     WEIR_GIVEN_PROXY, /* a child, when the keeper becomes another binary; value: its pid and state */
     WEIR_GIVEN_KERN,  /* of the kernel's programs: maps, rings (kernel.h); name: which */
+    WEIR_GIVEN_TUNNEL, /* tunnels that outlive their proxy (kept.h) */
     WEIR_GIVEN_END
 };
 
@@ -75,6 +76,9 @@ int weir_entry_take(struct weir_entry *entry);
 
 /** Sends one message, and waits for room. The descriptors stay the sender's. 0 or -errno (EPIPE: nobody listens). */
 int weir_manifest_send(int channel, unsigned word,
+                       const struct weir_manifest *manifest) WEIR_MUST_CHECK;
+/** The same at once, of what fits in a frame: -EAGAIN: there is no room now; -EMSGSIZE. Any thread. */
+int weir_manifest_post(int channel, unsigned word,
                        const struct weir_manifest *manifest) WEIR_MUST_CHECK;
 
 /** What has come of a message that is not whole yet. */

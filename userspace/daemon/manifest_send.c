@@ -26,7 +26,7 @@ struct frame {
     size_t fds_count;
 };
 
-static int frame_send(int channel, struct frame *frame, unsigned word, bool last)
+static int frame_send(int channel, struct frame *frame, unsigned word, bool last, int flags)
 {
     struct frame_head head = {
         .magic = MANIFEST_MAGIC,
@@ -56,7 +56,7 @@ static int frame_send(int channel, struct frame *frame, unsigned word, bool last
         memcpy(CMSG_DATA(cmsg), frame->fds, bytes);
     }
     do
-        n = sendmsg(channel, &msg, MSG_NOSIGNAL);
+        n = sendmsg(channel, &msg, MSG_NOSIGNAL | flags);
     while (n < 0 && errno == EINTR);
     frame->len = sizeof(head);
     frame->entries = 0;
@@ -64,7 +64,8 @@ static int frame_send(int channel, struct frame *frame, unsigned word, bool last
     return n < 0 ? -errno : 0;
 }
 
-int weir_manifest_send(int channel, unsigned word, const struct weir_manifest *manifest)
+/* `flags` MSG_DONTWAIT: in one frame, or not at all. */
+static int send_all(int channel, unsigned word, const struct weir_manifest *manifest, int flags)
 {
     struct frame *frame = malloc(sizeof(*frame));
     int err = frame ? 0 : -ENOMEM;
@@ -79,16 +80,28 @@ int weir_manifest_send(int channel, unsigned word, const struct weir_manifest *m
 
         if (frame->len + manifest_entry_bytes(entry) > sizeof(frame->bytes) ||
             frame->fds_count == WEIR_FRAME_FDS_MAX)
-            err = frame_send(channel, frame, word, false);
+            err = flags ? -EMSGSIZE : frame_send(channel, frame, word, false, 0);
+        if (err)
+            break;
         if (entry->fd >= 0)
             frame->fds[frame->fds_count++] = entry->fd;
         frame->len += manifest_put(frame->bytes + frame->len, entry, entry->fd >= 0 ? 0 : -1);
         frame->entries++;
     }
     if (!err)
-        err = frame_send(channel, frame, word, true);
+        err = frame_send(channel, frame, word, true, flags);
     free(frame);
     return err;
+}
+
+int weir_manifest_send(int channel, unsigned word, const struct weir_manifest *manifest)
+{
+    return send_all(channel, word, manifest, 0);
+}
+
+int weir_manifest_post(int channel, unsigned word, const struct weir_manifest *manifest)
+{
+    return send_all(channel, word, manifest, MSG_DONTWAIT);
 }
 
 /* ---- in ---- */

@@ -415,6 +415,15 @@ static void say_listening(const struct weir_daemon *daemon)
     }
 }
 
+/* Of tunnels in the kernel: from before the workers run. */
+static void keep_open(struct weir_daemon *daemon)
+{
+    struct weir_link *link = daemon->opts->link;
+
+    if (link && weir_kept_open(&daemon->kept, link))
+        weir_service_keep(daemon->service, &daemon->kept.keeping);
+}
+
 static int listen_to_owner(struct weir_daemon *daemon)
 {
     return daemon->opts->link ? daemon_hear_keeper(daemon) : daemon_signals_open(daemon);
@@ -436,6 +445,7 @@ static int daemon_start(struct weir_daemon *daemon)
         status = daemon_rights_drop(daemon);
     if (status)
         return status;
+    keep_open(daemon);
     status = daemon_confine(daemon);
     if (status)
         return status;
@@ -495,6 +505,7 @@ static void daemon_fini(struct weir_daemon *daemon)
         weir_service_free(daemon->service);
     }
     weir_kernel_close(&daemon->kernel, true);
+    weir_kept_close(&daemon->kept);
     weir_timer_stop(&daemon->loop.wheel, &daemon->timer);
     signals_close(daemon);
     if (daemon->opts->link)
@@ -518,7 +529,9 @@ static void conf_end(struct weir_daemon *daemon)
 
 int weir_daemon_run(const struct weir_daemon_opts *opts)
 {
-    struct weir_daemon daemon = { .opts = opts, .conf = opts->conf, .lock = { .fd = -1 } };
+    struct weir_daemon daemon = {
+        .opts = opts, .conf = opts->conf, .lock = { .fd = -1 }, .kept = { .fd = -1 }
+    };
     int status;
 
     signal(SIGPIPE, SIG_IGN);

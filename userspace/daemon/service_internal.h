@@ -4,6 +4,7 @@
 #define DAEMON_SERVICE_INTERNAL_H
 
 #include "daemon/control.h"
+#include "daemon/kept.h"
 #include "daemon/kernel.h"
 #include "daemon/link.h"
 #include "daemon/lock.h"
@@ -27,6 +28,7 @@ struct weir_daemon {
     struct weir_service *service;
     struct weir_control *control;
     struct weir_kernel kernel;
+    struct weir_kept_line kept;
     struct weir_reload *reload;
     struct weir_timer timer;
     uv_signal_t signals[DAEMON_SIGNALS];

@@ -91,10 +91,25 @@ static void on_keeper_missed(void *arg, unsigned word)
         weir_reload_given(daemon->reload, WEIR_ECONFIG, NULL, NULL,
                           "this process has no file descriptor free for it; raise the limit "
                           "(LimitNOFILE= of the unit, `ulimit -n`) or lower limits.connections");
+    else if (word == WEIR_SAYS_TUNNELS)
+        weir_log(daemon->log, WEIR_LOG_ERROR,
+                 "tunnels of the process before this one end with this one: it has no file "
+                 "descriptor free for them");
     else
         weir_log(daemon->log, WEIR_LOG_ERROR,
                  "logs were opened anew, and this process has no file descriptor free for them: "
                  "the old files are kept");
+}
+
+/* What outlived the proxy before this one. */
+static void on_keeper_tunnels(void *arg, struct weir_manifest *body)
+{
+    struct weir_daemon *daemon = arg;
+    struct weir_kept kept[WEIR_KEPT_MESSAGE_MAX];
+    unsigned count = weir_kept_take(body, kept, WEIR_KEPT_MESSAGE_MAX);
+
+    weir_log(daemon->log, WEIR_LOG_INFO, "%u tunnels of the process before this one go on", count);
+    weir_service_adopt(daemon->service, kept, count);
 }
 
 static void on_keeper_gone(void *arg)
@@ -120,6 +135,7 @@ static const struct weir_link_sink link_sink = {
     .on_config = on_keeper_config,
     .on_reloaded = on_keeper_reloaded,
     .on_missed = on_keeper_missed,
+    .on_tunnels = on_keeper_tunnels,
     .on_orphan = on_keeper_gone,
 };
 

@@ -36,5 +36,7 @@ void put_grpc_requests_total(struct weir_metrics_out *out);
 void put_bytes_total(struct weir_metrics_out *out);
 void put_splice_active(struct weir_metrics_out *out);
 void put_splice_fallback_total(struct weir_metrics_out *out);
+void put_splice_kept(struct weir_metrics_out *out);
+void put_splice_unkept_total(struct weir_metrics_out *out);
 
 #endif

@@ -75,3 +75,21 @@ void put_splice_fallback_total(struct weir_metrics_out *out)
         sample_u64(out, sum);
     }
 }
+
+static uint64_t kept_of(const struct weir_splice_stats *stats, unsigned un, unsigned unused)
+{
+    (void)unused;
+    return weir_counter_read(un ? &stats->unkept : &stats->kept);
+}
+
+void put_splice_kept(struct weir_metrics_out *out)
+{
+    sample_begin(out, "");
+    sample_gauge(out, splice_sum(out, kept_of, 0, 0));
+}
+
+void put_splice_unkept_total(struct weir_metrics_out *out)
+{
+    sample_begin(out, "");
+    sample_u64(out, splice_sum(out, kept_of, 1, 0));
+}

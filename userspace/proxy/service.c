@@ -7,6 +7,7 @@
 #include "proxy/descriptors.h"
 #include "proxy/errand.h"
 #include "proxy/memory.h"
+#include "proxy/tunnel_light.h"
 #include "proxy/worker.h"
 
 #include <sched.h>
@@ -140,6 +141,48 @@ int weir_service_sockmap(struct weir_service *service, struct weir_splice_kern *
     return err;
 }
 
+/* ---- what outlives the process ---- */
+
+void weir_service_keep(struct weir_service *service, const struct weir_keeping *keeping)
+{
+    for (unsigned i = 0; i < service->worker_count; i++)
+        service->workers[i].keep.keeping = keeping;
+}
+
+/* Of one worker. */
+struct adoption {
+    unsigned count;
+    struct weir_kept at[];
+};
+
+static void errand_adopt(struct weir_worker *worker, void *arg)
+{
+    struct adoption *adoption = arg;
+
+    for (unsigned i = 0; i < adoption->count; i++) {
+        weir_keep_resume(&worker->keep);
+        weir_light_adopt(worker, &adoption->at[i]);
+    }
+    free(adoption);
+}
+
+void weir_service_adopt(struct weir_service *service, const struct weir_kept *kept, unsigned count)
+{
+    for (unsigned w = 0; w < service->worker_count && w < count; w++) {
+        unsigned most = count / service->worker_count + 1;
+        struct adoption *part = malloc(sizeof(*part) + most * sizeof(part->at[0]));
+
+        if (!part) {
+            weir_log(service->log, WEIR_LOG_ERROR, "out of memory for tunnels of before");
+            continue;
+        }
+        part->count = 0;
+        for (unsigned i = w; i < count; i += service->worker_count)
+            part->at[part->count++] = kept[i];
+        weir_errand_send(&service->workers[w], errand_adopt, part);
+    }
+}
+
 int weir_service_start(struct weir_service *service)
 {
     int err = 0;
@@ -203,6 +246,7 @@ bool weir_service_drain_cut(const struct weir_service *service)
 static void errand_close_views(struct weir_worker *worker, void *arg)
 {
     (void)arg;
+    weir_keep_flush(&worker->keep);
     weir_list_each(pos, next, &worker->service->targets)
     {
         weir_cluster_view_close(

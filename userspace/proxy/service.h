@@ -46,6 +46,12 @@ unsigned weir_service_workers_wanted(const struct weir_proxy_conf *conf);
  * error: some or all workers go on without. */
 int weir_service_sockmap(struct weir_service *service, struct weir_splice_kern *kern,
                          unsigned ring_base) __attribute__((warn_unused_result));
+/** Before the start: somebody keeps tunnels that the kernel moves (keep.h); outlives the service. */
+struct weir_keeping;
+void weir_service_keep(struct weir_service *service, const struct weir_keeping *keeping);
+/** After the start: tunnels that a process before this one had. Takes the descriptors; copies the rest. */
+struct weir_kept;
+void weir_service_adopt(struct weir_service *service, const struct weir_kept *kept, unsigned count);
 /** Starts the workers' threads. 0 or an error. */
 int weir_service_start(struct weir_service *service) __attribute__((warn_unused_result));
 /** Stops accepting and lets requests end: answers say Connection: close, idle connections close.

@@ -95,6 +95,10 @@ _Static_assert(sizeof(struct weir_session) <= 240, "an idle connection is small"
 /** A connection was accepted there. Takes the descriptor. */
 void weir_session_accept(const struct weir_bound_at *at, int fd, const struct sockaddr *peer,
                          socklen_t len);
+/** One that another process had accepted there, from this client: it is neither judged nor counted as new. Takes the descriptor;
+ * NULL without memory. Its stream's sink and its state are for the caller to set. */
+struct weir_session *weir_session_adopt(struct weir_wlistener *wl, int fd,
+                                        const struct weir_addr *client, uint16_t local_port);
 static inline struct weir_codec *weir_session_codec(struct weir_session *session)
 {
     return session->multiplexed ? weir_h2_codec(session->mux.h2) : &session->h1.codec;

@@ -185,8 +185,61 @@ bool weir_session_move(struct weir_session *session, struct weir_wlistener *to)
     return session->admitted;
 }
 
+/* Limits were for when it came. One that its client has too many of counts as nobody's. */
+static bool enter_anyway(struct weir_wlistener *wl, const struct weir_addr *client)
+{
+    if (weir_gate_enter(&wl->door->gate, client) == WEIR_GATE_PER_CLIENT)
+        return false;
+    if (weir_gate_enter(&wl->worker->service->gate, client) != WEIR_GATE_PER_CLIENT)
+        return true;
+    weir_gate_leave(&wl->door->gate, client);
+    return false;
+}
+
 /* --- coming ------------------------------------------------------------------------------------
  */
+
+/* Its memory, with what all have. */
+static struct weir_session *session_new(struct weir_wlistener *wl, const struct weir_addr *client,
+                                        uint16_t local_port)
+{
+    struct weir_worker *worker = wl->worker;
+    struct weir_session *session = weir_slab_get(&worker->sessions);
+
+    if (!session)
+        return NULL;
+    session->magic = WEIR_SESSION_MAGIC;
+    session->wl = wl;
+    session->admitted = true;
+    session->born_s = (uint32_t)(worker->loop.now_ms / 1000);
+    session->number = worker->session_number++;
+    weir_list_init(&session->link);
+    peer_set(session, client);
+    session->local_port = local_port;
+    weir_count(&wl->stats.connections, 1);
+    worker->session_count++;
+    return session;
+}
+
+struct weir_session *weir_session_adopt(struct weir_wlistener *wl, int fd,
+                                        const struct weir_addr *client, uint16_t local_port)
+{
+    struct weir_session *session = session_new(wl, client, local_port);
+
+    if (!session) {
+        close(fd);
+        return NULL;
+    }
+    session->raw = true;
+    session->proxied = !enter_anyway(wl, client);
+    if (session->proxied)
+        (void)enter_anyway(wl, NULL);
+    session->stream = weir_tcp_adopt(&wl->worker->loop, fd, &weir_session_stream_sink, session);
+    if (session->stream)
+        return session;
+    weir_session_free(session);
+    return NULL;
+}
 
 void weir_session_accept(const struct weir_bound_at *at, int fd, const struct sockaddr *peer,
                          socklen_t len)
@@ -202,25 +255,15 @@ void weir_session_accept(const struct weir_bound_at *at, int fd, const struct so
         close(fd);
         return;
     }
-    session = weir_slab_get(&worker->sessions);
+    session = session_new(wl, &client, weir_addr_port(&at->bound->addr));
     if (!session) {
         leave(wl, proxied ? NULL : &client);
         weir_worker_refused(wl, WEIR_REFUSED_memory, "out of memory");
         close(fd);
         return;
     }
-    session->magic = WEIR_SESSION_MAGIC;
-    session->wl = wl;
-    session->admitted = true;
     session->proxied = proxied;
-    session->born_s = (uint32_t)(worker->loop.now_ms / 1000);
-    session->number = worker->session_number++;
-    weir_list_init(&session->link);
-    peer_set(session, &client);
-    session->local_port = weir_addr_port(&at->bound->addr);
     weir_count(&wl->stats.accepted, 1);
-    weir_count(&wl->stats.connections, 1);
-    worker->session_count++;
     session->raw = wl->listener->conf->protocol == WEIR_PROTOCOL_TCP;
     if (!session->raw)
         weir_h1_init_server(&session->h1, &wl->guard, &weir_session_codec_sink, session);

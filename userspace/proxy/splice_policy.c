@@ -17,6 +17,13 @@ enum weir_splice_policy weir_req_splice(const struct weir_req *req)
     return policy_of(req->worker, req->listener, req->route);
 }
 
+enum weir_splice_policy weir_light_splice(const struct weir_session *session)
+{
+    const struct weir_light_more *more = session->light.more;
+
+    return policy_of(session->wl->worker, more->listener, more->route);
+}
+
 /* Workers follow when they next look (worker.c). */
 void weir_service_set_splice(struct weir_service *service, enum weir_splice_policy policy)
 {
@@ -43,9 +50,8 @@ void weir_sessions_splice(struct weir_wlistener *wl)
     }
     weir_list_each(link, next, &wl->sessions[WEIR_SESSION_TUNNEL])
     {
-        struct weir_light *light = &weir_list_entry(link, struct weir_session, link)->light;
+        struct weir_session *session = weir_list_entry(link, struct weir_session, link);
 
-        weir_splice_set_policy(&light->splice,
-                               policy_of(wl->worker, light->more->listener, light->more->route));
+        weir_splice_set_policy(&session->light.splice, weir_light_splice(session));
     }
 }

@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "net/tcp.h"
+#include "weir/balance.h"
 
 #include <stdlib.h>
 
@@ -75,6 +77,46 @@ static bool needed(const struct weir_req *req)
            req->route->chains.phase[WEIR_PH_LOGGING].count;
 }
 
+/* --- what outlives this process ------------------------------------------------------------------
+ */
+
+/* The kernel moves it: the keeper is given what the next process has to know. */
+static void keep(struct weir_session *session)
+{
+    struct weir_light *light = &session->light;
+    struct weir_light_more *more = light->more;
+    struct weir_kept kept = { .record = { .version = WEIR_KEPT_VERSION,
+                                          .kern = worker_of(session)->splicer.kern_id,
+                                          .began_us = light->began_us,
+                                          .connect_us = more->connect_us,
+                                          .local_port = session->local_port,
+                                          .peer_port = session->peer.port,
+                                          .attempts = more->attempts,
+                                          .used = light->splice.used,
+                                          .slot = more->slot,
+                                          .peer_unix = session->peer_unix } };
+
+    if (more->kept || !weir_splice_mark(&light->splice, &kept.record.mark))
+        return;
+    memcpy(kept.record.id, more->id, sizeof(more->id));
+    memcpy(kept.record.peer_ip, session->peer.ip, sizeof(session->peer.ip));
+    kept.record.listener = weir_kept_name(more->listener->conf->name);
+    kept.record.route = weir_kept_name(more->route->conf->name);
+    kept.record.upstream = weir_kept_name(weir_light_upstream(session));
+    kept.record.server = weir_kept_name(weir_light_server(session));
+    for (unsigned side = 0; side < 2; side++)
+        kept.fd[side] = weir_stream_fd(light->splice.stream[side]);
+    more->kept = weir_keep_hold(&worker_of(session)->keep, &kept,
+                                weir_stream_cookie(light->splice.stream[WEIR_SPLICE_DOWN]));
+    for (unsigned side = 0; side < 2 && more->kept; side++)
+        weir_stream_share(light->splice.stream[side]);
+}
+
+static void on_moving(struct weir_splice_owner *owner)
+{
+    keep(session_of(owner));
+}
+
 static const struct weir_splice_sink light_sink;
 
 bool weir_light_take(struct weir_tunnel *tunnel)
@@ -113,6 +155,7 @@ bool weir_light_take(struct weir_tunnel *tunnel)
     weir_session_part(session, req);
     weir_session_set_state(session, WEIR_SESSION_TUNNEL);
     weir_req_drop(req);
+    keep(session);
     light_sink.on_look(&session->light.owner);
     return true;
 }
@@ -168,6 +211,10 @@ static void light_end(struct weir_session *session, const struct weir_error *err
     if (splice->stopped)
         return;
     weir_splice_sync(splice);
+    if (session->light.more->kept)
+        weir_keep_let_go(&worker_of(session)->keep,
+                         weir_stream_cookie(splice->stream[WEIR_SPLICE_DOWN]),
+                         error->code != WEIR_OK);
     weir_splice_stop(splice);
     light_log(session, error, took_us);
     weir_req_stats(session->light.more->listener, worker_of(session), session->light.more->route,
@@ -220,7 +267,168 @@ static const struct weir_splice_sink light_sink = {
     .on_over = on_over,
     .on_closed = on_closed,
     .on_look = on_look,
+    .on_moving = on_moving,
 };
+
+/* --- one of a process before this one -----------------------------------------------------------
+ */
+
+/* Where it belongs now: what had these names when it began, or what comes next to that. NULL: nowhere. */
+static const struct weir_listener *home_of(const struct weir_snapshot *snapshot, uint64_t name)
+{
+    const struct weir_listener *any = NULL;
+
+    for (unsigned i = 0; i < snapshot->listener_count; i++) {
+        const struct weir_listener *one = &snapshot->listeners[i];
+
+        if (!one->routes.count)
+            continue;
+        if (weir_kept_name(one->conf->name) == name)
+            return one;
+        any = any ? any : one;
+    }
+    return any;
+}
+
+static const struct weir_route *route_of(const struct weir_listener *listener, uint64_t name)
+{
+    for (unsigned i = 0; i < listener->routes.count; i++)
+        if (weir_kept_name(listener->routes.at[i].conf->name) == name)
+            return &listener->routes.at[i];
+    return &listener->routes.at[0];
+}
+
+/* Its server goes on to count it; one that is gone has nothing to count. */
+static void token_of(const struct weir_worker *worker, const struct weir_kept_record *record,
+                     struct weir_pool_token *token)
+{
+    const struct weir_snapshot *snapshot = worker->snapshot;
+
+    for (unsigned i = 0; i < snapshot->target_count; i++) {
+        struct weir_cluster *cluster = snapshot->targets[i]->cluster;
+
+        for (unsigned s = 0; s < weir_cluster_count(cluster); s++) {
+            const struct weir_server *server = weir_cluster_server(cluster, s);
+
+            if (weir_kept_name(weir_cluster_name(cluster)) != record->upstream ||
+                weir_kept_name(weir_server_name(server)) != record->server)
+                continue;
+            *token = (struct weir_pool_token){ weir_worker_view(worker, snapshot->targets[i]),
+                                               (struct weir_server *)server, record->slot };
+            weir_pool_token_resume(token);
+            return;
+        }
+    }
+}
+
+/* NULL: no memory. */
+static struct weir_light_more *more_of(struct weir_worker *worker,
+                                       const struct weir_listener *listener,
+                                       const struct weir_kept_record *record)
+{
+    struct weir_light_more *more = weir_slab_get(&worker->lights);
+    struct weir_pool_token token = { 0 };
+
+    if (!more)
+        return NULL;
+    token_of(worker, record, &token);
+    memcpy(more->id, record->id, sizeof(more->id));
+    more->view = token.view;
+    more->server = token.server;
+    more->slot = token.slot;
+    more->listener = listener;
+    more->route = route_of(listener, record->route);
+    more->connect_us = record->connect_us;
+    more->attempts = record->attempts;
+    more->kept = true;
+    return more;
+}
+
+static void client_of(const struct weir_kept_record *record, struct weir_addr *client)
+{
+    *client = (struct weir_addr){ .len = sizeof(sa_family_t) };
+    client->sa.sa_family = AF_UNIX;
+    if (!record->peer_unix)
+        weir_addr_from_bytes(client, record->peer_ip, record->peer_port);
+}
+
+/* Both streams; `found` gets them. NULL: no memory, and nothing of it is left here. */
+static struct weir_session *session_for(struct weir_wlistener *wl, const struct weir_kept *kept,
+                                        struct weir_splice_found *found)
+{
+    struct weir_stream *up =
+        weir_tcp_adopt(&wl->worker->loop, kept->fd[WEIR_SPLICE_UP], NULL, NULL);
+    struct weir_session *session;
+    struct weir_addr client;
+
+    client_of(&kept->record, &client);
+    session = weir_session_adopt(wl, kept->fd[WEIR_SPLICE_DOWN], &client, kept->record.local_port);
+    found->stream[WEIR_SPLICE_DOWN] = session ? session->stream : NULL;
+    found->stream[WEIR_SPLICE_UP] = up;
+    for (unsigned side = 0; side < 2; side++)
+        if (found->stream[side])
+            weir_stream_share(found->stream[side]);
+    if (session && up)
+        return session;
+    if (session)
+        weir_session_close(session, true);
+    if (up) {
+        weir_stream_set_sink(up, &weir_kept_nobody, NULL);
+        weir_stream_close(up, true);
+    }
+    return NULL;
+}
+
+static void refuse(struct weir_worker *worker, const struct weir_kept *kept, uint64_t cookie)
+{
+    weir_keep_let_go(&worker->keep, cookie, true);
+    for (unsigned side = 0; side < 2; side++)
+        close(kept->fd[side]);
+}
+
+static void go_on(struct weir_session *session, const struct weir_splice_found *found)
+{
+    struct weir_light *light = &session->light;
+    const struct weir_listener *listener = light->more->listener;
+
+    light->owner.sink = &light_sink;
+    session->requests = 1;
+    weir_seat_hold(seat_of(session));
+    weir_count(&listener->door->at[worker_of(session)->id].stats.in_flight, 1);
+    weir_session_set_state(session, WEIR_SESSION_TUNNEL);
+    weir_splice_adopt(&light->splice, &light->owner, found);
+}
+
+void weir_light_adopt(struct weir_worker *worker, const struct weir_kept *kept)
+{
+    const struct weir_kept_record *record = &kept->record;
+    const struct weir_listener *listener = home_of(worker->snapshot, record->listener);
+    struct weir_splice_found found = { .mark = record->mark, .used = record->used };
+    uint64_t cookie = weir_kept_cookie(kept);
+    bool good =
+        listener && record->version == WEIR_KEPT_VERSION && record->kern == worker->splicer.kern_id;
+    struct weir_light_more *more = good ? more_of(worker, listener, record) : NULL;
+    struct weir_session *session;
+
+    if (!more) {
+        refuse(worker, kept, cookie);
+        return;
+    }
+    session = session_for(&listener->door->at[worker->id], kept, &found);
+    if (!session) { /* descriptors are gone */
+        struct weir_pool_token token = { more->view, more->server, more->slot };
+
+        weir_pool_token_put(&token);
+        weir_slab_put(&worker->lights, more);
+        weir_keep_let_go(&worker->keep, cookie, true);
+        return;
+    }
+    session->light.more = more;
+    session->light.began_us = record->began_us;
+    session->born_s = (uint32_t)(record->began_us / 1000000);
+    found.policy = weir_light_splice(session);
+    go_on(session, &found);
+}
 
 /* --- for people ---------------------------------------------------------------------------------
  */

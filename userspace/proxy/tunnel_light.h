@@ -19,6 +19,7 @@ struct weir_light_more {
     uint32_t connect_us;
     uint8_t attempts;
     bool slot : 1;
+    bool kept : 1;      /* the keeper has its sockets too (keep.h) */
     uint8_t closed : 2; /* streams that are gone */
 };
 _Static_assert(sizeof(struct weir_light_more) <= 64, "an idle tunnel is small");
@@ -27,6 +28,11 @@ _Static_assert(sizeof(struct weir_light_more) <= 64, "an idle tunnel is small");
 bool weir_light_take(struct weir_tunnel *tunnel);
 /** The session closes. */
 void weir_light_stop(struct weir_session *session);
+/** One that a process before this one had, and the keeper has kept. Takes its descriptors; where it cannot be, it ends by RST. */
+struct weir_kept;
+void weir_light_adopt(struct weir_worker *worker, const struct weir_kept *kept);
+/** kernel.splice, as it is for this one. */
+enum weir_splice_policy weir_light_splice(const struct weir_session *session);
 struct weir_str weir_light_route(const struct weir_session *session);
 struct weir_str weir_light_upstream(const struct weir_session *session);
 struct weir_str weir_light_server(const struct weir_session *session);

@@ -35,6 +35,7 @@ int weir_worker_init(struct weir_worker *worker, struct weir_service *service, u
     weir_slab_init(&worker->lights, sizeof(struct weir_light_more));
     weir_splicer_init(&worker->splicer, &worker->loop, &service->splice_budget,
                       &worker->stats.splice);
+    weir_keep_init(&worker->keep, &worker->loop, &service->kept, &worker->stats.splice);
     err = weir_h2_shared_init(&worker->h2, &worker->loop.bufs, &worker->loop.now_ms);
     if (err)
         return err;
@@ -54,6 +55,7 @@ void weir_worker_fini(struct weir_worker *worker)
     weir_slab_fini(&worker->sessions);
     weir_slab_fini(&worker->lights);
     weir_sockmap_close(&worker->splicer);
+    weir_keep_fini(&worker->keep);
     weir_splicer_fini(&worker->splicer);
     weir_h2_shared_fini(&worker->h2);
     weir_loop_fini(&worker->loop);

@@ -10,6 +10,7 @@
 #include "net/loop.h"
 #include "net/tcp.h"
 #include "proxy/ban_table.h"
+#include "proxy/keep.h"
 #include "proxy/snapshot.h"
 
 #include <pthread.h>
@@ -28,6 +29,7 @@ struct weir_worker {
     struct weir_slab sessions;
     struct weir_slab lights; /* struct weir_light_more */
     struct weir_splicer splicer;
+    struct weir_keep keep;
     struct weir_h2_shared h2;
     struct weir_snapshot *snapshot; /* in force here; held */
     struct weir_list listeners;     /* weir_wlistener.link: those of it, and those that leave */
@@ -65,6 +67,7 @@ struct weir_service {
     struct weir_splice_budget splice_budget;
     _Atomic int splice;     /* enum weir_splice_policy: of the top, as it is now */
     bool sockmap;           /* some tunnels are moved by it */
+    _Atomic unsigned kept;  /* tunnels that outlive this process */
     int64_t fds_fit;        /* connections that file descriptors allow; 0: as many as may be */
     _Atomic bool fds_bound; /* gate: as many as file descriptors allow, not as limits.connections */
     _Atomic uint64_t starved_ms; /* when one was missing last */

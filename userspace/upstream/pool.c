@@ -373,6 +373,15 @@ void weir_pool_token_take(struct weir_upconn *conn, struct weir_pool_token *toke
     weir_count(&server_view(conn->view, conn->server)->active, 1);
 }
 
+void weir_pool_token_resume(struct weir_pool_token *token)
+{
+    if (!token->view)
+        return;
+    token->view->tokens++;
+    weir_count(&server_view(token->view, token->server)->active, 1);
+    token->slot = token->slot && weir_slot_take(token->server);
+}
+
 void weir_pool_token_put(struct weir_pool_token *token)
 {
     struct weir_cluster_view *view = token->view;

@@ -134,6 +134,8 @@ struct weir_pool_token {
 };
 /** Before weir_pool_detach. The view is not to be freed before weir_pool_token_put. */
 void weir_pool_token_take(struct weir_upconn *conn, struct weir_pool_token *token);
+/** One that another process had taken: it counts here from now on. `view` may be NULL: nowhere. */
+void weir_pool_token_resume(struct weir_pool_token *token);
 /** The stream has closed. Harmless when nothing was taken. */
 void weir_pool_token_put(struct weir_pool_token *token);
 /** Does this head authenticate the connection rather than the request (NTLM, Negotiate)? Then set
