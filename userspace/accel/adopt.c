@@ -85,7 +85,7 @@ void weir_splice_adopt(struct weir_splice *splice, struct weir_splice_owner *own
 
     weir_splice_begin(splice, owner, found->stream, WEIR_SPLICE_LOOK_MS);
     splice->settled = splice->lasting = true;
-    splice->used = found->used & 31;
+    splice->used = found->used & ((1u << WEIR_MOVERS) - 1);
     side = gone(splice, reach, &found->mark);
     if (side >= 0) {
         weir_splice_fail(splice, WEIR_ERESET, (unsigned)side);

@@ -27,7 +27,7 @@ struct weir_kept_record {
     uint16_t local_port, peer_port;
     uint8_t peer_ip[16], id[16];
     uint8_t attempts, used;
-    bool slot, peer_unix;
+    uint8_t slot, peer_unix; /* 0: no; whatever a proxy that somebody had taken says */
     uint32_t zero;
 };
 _Static_assert(sizeof(struct weir_kept_record) == 128, "a tunnel costs its keeper little");

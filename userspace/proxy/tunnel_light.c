@@ -314,7 +314,7 @@ static void token_of(const struct weir_worker *worker, const struct weir_kept_re
                 weir_kept_name(weir_server_name(server)) != record->server)
                 continue;
             *token = (struct weir_pool_token){ weir_worker_view(worker, snapshot->targets[i]),
-                                               (struct weir_server *)server, record->slot };
+                                               (struct weir_server *)server, record->slot != 0 };
             weir_pool_token_resume(token);
             return;
         }

@@ -149,6 +149,8 @@ static void take_over(struct lab *lab, const int mine[2], const struct weir_spli
 {
     struct weir_splice_found found = { .mark = *mark, .policy = WEIR_SPLICE_SOCKMAP };
 
+    found.used = 0xff; /* more than there are */
+
     for (unsigned side = 0; side < 2; side++) {
         found.stream[side] = weir_tcp_adopt(&loop, mine[side], NULL, NULL);
         assert_non_null(found.stream[side]);
@@ -225,6 +227,7 @@ static void test_fin_between(void **state)
             ends_turn(&lab);
         end_shut(&lab.end[first]);
         take_over(&lab, mine, &mark);
+        assert_string_equal(weir_splice_mover(&lab.splice), "sockmap");
         LAB_UNTIL(&lab, lab.end[!first].eof);
         assert_int_equal(lab.end[!first].received, MIB);
         lab.end[!first].to_send = 2 * MIB;
