@@ -117,10 +117,11 @@ def square(lab, chat, **top):
 
     def reply(x):
         if x.get("upgrade") or x.protocol:
-            chats.append(Chat(x))
-            chat(chats[-1])
-            if chats[-1].conn:
-                chats[-1].conn.close()
+            mine = Chat(x)
+            chats.append(mine)
+            chat(mine)
+            if mine.conn:
+                mine.conn.close()
         else:
             x.reply(200, "plain")
     sq = Square(lab, reply, early=True, peer=TAKES, **top)
@@ -313,8 +314,9 @@ def tls_upstream(lab, peer=None):
     chats = []
 
     def talk(x):
-        chats.append(Chat(x))
-        capitals(chats[-1])
+        mine = Chat(x)
+        chats.append(mine)
+        capitals(mine)
 
     def reply(x):
         if x.protocol:
