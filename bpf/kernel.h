@@ -9,7 +9,21 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
+struct sock {
+    int sk_wmem_queued; /* memory of what it was given to send and was not acknowledged, */
+    int sk_sndbuf;      /* and the bound of that: beyond it a write has to wait */
+} __attribute__((preserve_access_index));
+
+struct inet_sock {
+    struct sock sk;
+} __attribute__((preserve_access_index));
+
+struct inet_connection_sock {
+    struct inet_sock icsk_inet;
+} __attribute__((preserve_access_index));
+
 struct tcp_sock {
+    struct inet_connection_sock inet_conn;
     __u32 write_seq;  /* the end of what was given to this socket to send */
     __u32 copied_seq; /* the end of what was read of it */
 } __attribute__((preserve_access_index));

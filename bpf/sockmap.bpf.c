@@ -93,8 +93,8 @@ static __always_inline void count(enum weir_sp_why why, __u32 len)
     what->why = why;
 }
 
-/* False: the target is not there. */
-static __always_inline bool target_seq(__u64 peer, __u32 *seq)
+/* How far the target has come, and how much more it takes at once. False: it is not there. */
+static __always_inline bool target_at(__u64 peer, __u32 *seq, __u64 *room)
 {
     struct weir_sp_key key = { peer };
     struct tcp_sock *tcp;
@@ -106,7 +106,11 @@ static __always_inline bool target_seq(__u64 peer, __u32 *seq)
         return false;
     tcp = bpf_skc_to_tcp_sock(sk);
     if (tcp) {
+        int queued = tcp->inet_conn.icsk_inet.sk.sk_wmem_queued;
+        int most = tcp->inet_conn.icsk_inet.sk.sk_sndbuf;
+
         *seq = tcp->write_seq;
+        *room = most > queued ? most - queued : 0;
         there = true;
     }
     bpf_sk_release(sk);
@@ -155,22 +159,25 @@ static __always_inline bool follows(struct __sk_buff *skb, struct weir_sp_flow *
 static __always_inline void begin_anew(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
                                        struct weir_sp_held *all, bool looks)
 {
+    __u64 room;
+
     give_back(flow, all, flow->held_bytes);
     flow->epoch = pair->epoch;
     flow->latched = 0;
     flow->told = 0;
-    if (looks && !target_seq(pair->peer, &flow->seq))
+    if (looks && !target_at(pair->peer, &flow->seq, &room))
         flow->latched = WEIR_SP_GONE;
 }
 
 /* What the target has taken since the last look is held no more. */
 static __always_inline bool look(struct weir_sp_flow *flow, const struct weir_sp_pair *pair,
-                                 struct weir_sp_held *all, bool looks)
+                                 struct weir_sp_held *all, __u64 *room, bool looks)
 {
     __u32 seq;
 
+    *room = weir_bound;
     if (looks) {
-        if (!target_seq(pair->peer, &seq))
+        if (!target_at(pair->peer, &seq, room))
             return false;
         give_back(flow, all, (__u32)(seq - flow->seq));
         flow->seq = seq;
@@ -184,15 +191,17 @@ static __always_inline enum weir_sp_why judge(struct weir_sp_flow *flow,
                                               const struct weir_sp_pair *pair,
                                               struct weir_sp_held *all, __u32 len, bool looks)
 {
+    __u64 room;
+
     if (flow->latched)
         return WEIR_SP_LATCHED;
     if (pair->state != WEIR_SP_MOVING)
         return WEIR_SP_ASKED;
     if (flow->moved_bytes + len > pair->limit_bytes)
         return WEIR_SP_LIMIT;
-    if (!look(flow, pair, all, looks))
+    if (!look(flow, pair, all, &room, looks))
         return WEIR_SP_GONE;
-    if (flow->held_bytes && flow->held_bytes + len > weir_bound)
+    if (flow->held_bytes + len > weir_bound || flow->held_bytes + len > room)
         return WEIR_SP_BOUND;
     if (__sync_fetch_and_add(&all->held_bytes, len) + len > all->ceiling_bytes) {
         __sync_fetch_and_sub(&all->held_bytes, len);

@@ -49,11 +49,10 @@ void weir_doctor_sockmap(const struct doctor *doctor, struct finding *f)
         doctor_say(f, FINDING_OFF, "it cannot be tried: %s; tunnels are copied", strerror(-count));
     else if (bad)
         doctor_say(f, FINDING_OFF, "%s: %s; tunnels are copied", bad->name, bad->why);
+    else if (!state.looks)
+        doctor_say(f, FINDING_OFF, "it needs CAP_PERFMON as well; tunnels are copied");
     else
         tell(f, findings, count, state.note);
-    if (count >= 0 && !bad && !state.looks)
-        doctor_todo(f,
-                    "CAP_PERFMON besides CAP_BPF and CAP_NET_ADMIN: then the kernel needs no help");
     if (table)
         weir_splice_done(&table);
     weir_kern_close(&kern, true);

@@ -103,6 +103,11 @@ void weir_kernel_load(struct weir_kernel *kernel, const struct weir_proxy_conf *
         return;
     }
     weir_kern_state(kernel->kern, &state);
+    if (!state.looks) { /* rule 20: what both sides of a tunnel are sent could not be bounded */
+        weir_log(log, WEIR_LOG_WARN, WITHOUT, "it needs CAP_PERFMON", "", "");
+        weir_kern_close(&kernel->kern, !state.adopted);
+        return;
+    }
     bad = refuted(kernel->kern, why, sizeof(why), &err);
     if (bad || err) {
         weir_log(log, WEIR_LOG_WARN, WITHOUT, bad ? bad : "it cannot be tried", ": ",

@@ -100,8 +100,7 @@ static void rule_01_the_backlog_is_bounded(void **state)
     lab_close(&lab);
     assert_int_equal(lab_open(&lab, table, 0, SMALL), 0);
     enter_both();
-    /* By credit it stops before the target's own queue is full. */
-    assert_in_range(fill(&lab, &held), *state ? 0 : 1, WEIR_SP_BOUND_BYTES);
+    assert_in_range(fill(&lab, &held), 0, WEIR_SP_BOUND_BYTES);
     assert_in_range(held, 1, WEIR_SP_BOUND_BYTES);
     assert_true(lab_flow(&lab, 0).latched != 0);
     assert_int_equal(table->ops->ring_read(table, 0, on_event, NULL), 1);
@@ -433,7 +432,6 @@ static void rule_17_all_together_have_a_ceiling(void **state)
     struct lab labs[LABS];
     uint64_t held = 0, sum = 0;
 
-    (void)state;
     table->ops->set_ceiling(table, CEILING);
     for (int i = 0; i < LABS; i++) {
         assert_int_equal(lab_open(&labs[i], table, 0, SMALL), 0);
@@ -443,12 +441,30 @@ static void rule_17_all_together_have_a_ceiling(void **state)
     for (int i = 0; i < LABS; i++)
         sum += backlog(&labs[i], 0);
     assert_in_range(sum, 0, CEILING);
-    assert_in_range(held, MIB, CEILING); /* it is used, and not exceeded */
+    assert_in_range(held, *state ? MIB : 1, CEILING); /* it is used, and not exceeded */
     for (int i = 0; i < LABS; i++) {
         assert_true(lab_run(&labs[i], labs[i].end[0].sent, 0));
         assert_false(labs[i].end[1].wrong);
         lab_close(&labs[i]);
     }
+}
+
+/* Nobody reads, and both write. What is passed waits behind what is redirected to the same socket, where nobody counts it, and
+ * TCP's window stays open: 276 MiB a direction in five seconds, until only so much was redirected as the target has room for. */
+static void rule_20_who_is_full_is_given_nothing(void **state)
+{
+    (void)state;
+    lab_close(&lab);
+    assert_int_equal(lab_open(&lab, table, 0, 0), 0);
+    enter_both();
+    for (int idle = 0; idle < 30;) {
+        bool sent = lab_send(&lab.end[0], 64 * 1024) > 0;
+
+        idle = (lab_send(&lab.end[1], 64 * 1024) > 0 || sent) ? 0 : idle + 1;
+        lab_wait(0);
+        assert_true(lab.end[0].sent < 64 << 20 && lab.end[1].sent < 64 << 20);
+    }
+    run(lab.end[0].sent, lab.end[1].sent);
 }
 
 /* Both of everything at once, many laps of the bound, by looking and by credit. */
@@ -483,6 +499,7 @@ int main(void)
         RULE(rule_15_the_self_tests_decide),
         RULE(rule_16_a_thaw_leaves_the_buffer_as_it_was),
         RULE(rule_17_all_together_have_a_ceiling),
+        RULE(rule_20_who_is_full_is_given_nothing),
         RULE(large_both_ways),
         { "credit: rule_01", rule_01_the_backlog_is_bounded, begin, end, by_credit },
         { "credit: rule_08", rule_08_leaving_by_freeze_loses_nothing, begin, end, by_credit },
