@@ -30,6 +30,8 @@ struct weir_splice_fds {
 int weir_splice_use(const struct weir_splice_fds *fds,
                     struct weir_splice_kern **kern) WEIR_MUST_CHECK;
 void weir_splice_done(struct weir_splice_kern **kern);
+/** weir_splice_ops.id, of the map of pairs; 0: it is none. */
+uint32_t weir_splice_id(int pair);
 /** SO_COOKIE; 0: it has none (no socket). */
 uint64_t weir_splice_cookie(int fd);
 /** The sentence for a verdict. Static. */

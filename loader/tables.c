@@ -131,12 +131,17 @@ static bool source_is(struct weir_splice_kern *kern, uint64_t cookie)
     return in_map(table_of(kern)->fds.src, &key);
 }
 
-static uint32_t id(struct weir_splice_kern *kern)
+uint32_t weir_splice_id(int pair)
 {
     struct bpf_map_info info = { 0 };
     __u32 len = sizeof(info);
 
-    return bpf_obj_get_info_by_fd(table_of(kern)->fds.pair, &info, &len) == 0 ? info.id : 0;
+    return bpf_obj_get_info_by_fd(pair, &info, &len) == 0 ? info.id : 0;
+}
+
+static uint32_t id(struct weir_splice_kern *kern)
+{
+    return weir_splice_id(table_of(kern)->fds.pair);
 }
 
 /* ---- rings -------------------------------------------------------------------------------- */

@@ -20,7 +20,7 @@ STUCK = os.environ.get("WEIR_STUCK", os.path.join(FOLDER, "tools/weir_stuck"))
 TARRIES = os.environ.get("WEIR_TARRIES_BINARY", os.path.join(FOLDER, "tools/weir_tarries"))
 CHILDREN = 64  # of a keeper, at most
 TIMES = 20 if os.environ.get("WEIR_LONG") else 6
-DRAIN = {"announce": 0, "drain": "20s", "tunnels": "20s"}
+DRAIN = {"announce": 0, "drain": "20s", "tunnels": "60s"}
 
 
 def put(lab, binary):
@@ -310,11 +310,13 @@ def each_leaves_a_tunnel(lab):
     def echo(c):
         while c.more():
             c.send(c.take(len(c.buffer)))
-    w = start(lab, lab.upstream(script=echo), listener={"protocol": "tcp", "to": "app"})
+    ca = Authority(lab)  # others are handed over
+    pair = ca.issue("a.test")
+    w = start(lab, lab.upstream(script=echo), listener={"protocol": "tcp", "to": "app", "tls": {"cert": pair[0], "key": pair[1]}})
     tunnels = []
     status = 0
     while status == 0 and len(tunnels) < 2 * CHILDREN:  # some are taken by the one before, as it lets go
-        tunnels.append(w.client().send(b"a"))
+        tunnels.append(w.client(tls=ca.client(), sni="a.test").send(b"a"))
         eq(tunnels[-1].take(1), b"a", "a tunnel")
         status, _, err = w.cli("upgrade")
     has(err, "too many processes of earlier upgrades have tunnels", "why")

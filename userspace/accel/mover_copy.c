@@ -63,6 +63,24 @@ static void on_drained(struct weir_splice *splice, unsigned dir)
     weir_splice_choose(splice, dir, 0);
 }
 
+/* It has nothing when the target's own queue is empty: then what was taken has been given. */
+static bool mark(const struct weir_splice *splice, unsigned dir, uint64_t *in, uint64_t *out)
+{
+    const struct weir_stream *source = splice->stream[dir], *target = splice->stream[!dir];
+    struct weir_stream_reach before, after, given;
+    ssize_t waiting;
+
+    if (weir_stream_pending(target) || !weir_stream_reach(source, &before))
+        return false;
+    waiting = weir_stream_waiting(source);
+    if (waiting < 0 || !weir_stream_reach(source, &after) || before.received != after.received ||
+        before.failed || !weir_stream_reach(target, &given) || given.failed)
+        return false;
+    *in = after.received - (uint64_t)waiting - splice->bytes[dir];
+    *out = given.written - splice->bytes[dir];
+    return true;
+}
+
 const struct weir_mover_ops weir_mover_copy = {
     .can = can,
     .start = start,
@@ -72,4 +90,5 @@ const struct weir_mover_ops weir_mover_copy = {
     .press = press,
     .on_data = on_data,
     .on_drained = on_drained,
+    .mark = mark,
 };

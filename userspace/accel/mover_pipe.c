@@ -131,6 +131,11 @@ static void on_data(struct weir_splice *splice, unsigned dir, const uint8_t *dat
     weir_mover_copy.on_data(splice, dir, data, len);
 }
 
+/* The pipe is the direction's own, and knows nobody. */
+static void moved(struct weir_splice *splice, unsigned dir)
+{
+}
+
 const struct weir_mover_ops weir_mover_pipe = {
     .can = can,
     .start = start,
@@ -141,4 +146,5 @@ const struct weir_mover_ops weir_mover_pipe = {
     .on_data = on_data,
     .on_readable = on_readable,
     .on_drained = on_drained,
+    .moved = moved,
 };

@@ -336,12 +336,18 @@ static void moved(struct weir_splice *splice, unsigned dir)
     way_of(splice, dir)->splice = splice;
 }
 
+static void part(struct weir_splice *splice, unsigned dir)
+{
+    weir_way_free(way_of(splice, dir));
+    splice->own[dir].data = NULL;
+}
+
 static bool mark(const struct weir_splice *splice, unsigned dir, uint64_t *in, uint64_t *out)
 {
     const struct way *way = way_of(splice, dir);
     uint64_t before;
 
-    if (!in_kernel(splice, dir))
+    if (!in_kernel(splice, dir) || way->leaving)
         return false;
     before = splice->bytes[dir] - way->counted - way->read;
     *in = way->pair.in_base - before;
@@ -384,6 +390,7 @@ static const struct weir_mover_ops weir_mover_sockmap = {
     .on_drained = on_drained,
     .sync = bring_up_to_date,
     .moved = moved,
+    .part = part,
     .mark = mark,
     .found = found,
 };

@@ -385,7 +385,7 @@ void weir_splice_start(struct weir_splice *splice, struct weir_splice_owner *own
         weir_splice_set_policy(splice, opts->policy);
 }
 
-void weir_splice_stop(struct weir_splice *splice)
+static void end(struct weir_splice *splice, bool part)
 {
     if (splice->stopped)
         return;
@@ -396,9 +396,22 @@ void weir_splice_stop(struct weir_splice *splice)
 
         if (why && passes(why))
             count_why(splice, why);
-        ops_of(splice, dir)->stop(splice, dir);
+        if (part && ops_of(splice, dir)->part)
+            ops_of(splice, dir)->part(splice, dir);
+        else
+            ops_of(splice, dir)->stop(splice, dir);
         count_active(splice, dir, (uint64_t)-1);
     }
+}
+
+void weir_splice_stop(struct weir_splice *splice)
+{
+    end(splice, false);
+}
+
+void weir_splice_part(struct weir_splice *splice)
+{
+    end(splice, true);
 }
 
 void weir_splice_press(struct weir_splice *splice)

@@ -130,6 +130,13 @@ void weir_splice_start(struct weir_splice *splice, struct weir_splice_owner *own
 void weir_splice_stop(struct weir_splice *splice);
 /** Memory is short, or not any more (weir_splicer.tight has changed). */
 void weir_splice_press(struct weir_splice *splice);
+/** As weir_splice_stop, after weir_splice_mark: another process goes on with it, and nothing is changed of what the kernel has. */
+void weir_splice_part(struct weir_splice *splice);
+/** Are both directions in the kernel? They go on without this process. */
+static inline bool weir_splice_in_kernel(const struct weir_splice *splice)
+{
+    return splice->dir[0].mover == WEIR_MOVER_SOCKMAP && splice->dir[1].mover == WEIR_MOVER_SOCKMAP;
+}
 /** Brings bytes and active_ms up to date, where a mover lets the kernel count. */
 void weir_splice_sync(struct weir_splice *splice);
 /** on_look comes again after so many milliseconds (at most WEIR_SPLICE_LOOK_MAX_MS), a little late. In on_look. */
@@ -149,7 +156,7 @@ bool weir_splice_move(struct weir_splice *to, struct weir_splice *from);
 struct weir_splice_mark {
     uint64_t in[2], out[2];
 };
-/** False: that is not to be known now (a direction is not in the kernel). */
+/** False: that is not to be known now: a direction waits for its mover, or has bytes in this process. System calls. */
 bool weir_splice_mark(const struct weir_splice *splice, struct weir_splice_mark *mark);
 struct weir_splice_found {
     struct weir_stream *stream[2]; /* nobody has read of them, or written */
@@ -205,6 +212,8 @@ struct weir_mover_ops {
     void (*sync)(struct weir_splice *splice, unsigned dir);
     /** The splice has been put where it is now. NULL: the mover cannot follow. */
     void (*moved)(struct weir_splice *splice, unsigned dir);
+    /** Of weir_splice_part: instead of stop(). NULL: that. */
+    void (*part)(struct weir_splice *splice, unsigned dir);
     /** Of weir_splice_mark. NULL: it does not know. */
     bool (*mark)(const struct weir_splice *splice, unsigned dir, uint64_t *in, uint64_t *out);
     /** Has it got this direction, of a splice that another process had? Then it is this mover's as after start(), and *bytes of

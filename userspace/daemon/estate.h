@@ -28,6 +28,7 @@ enum weir_word {
     WEIR_SAYS_RELOADED, /* keeper to proxy: it may now; or it cannot be read: "ok", "text" */
     WEIR_SAYS_HOLD,     /* proxy to keeper: these tunnels are to outlive it */
     WEIR_SAYS_LET_GO,   /* proxy to keeper: these have ended */
+    WEIR_SAYS_HAND,     /* proxy to keeper: these are for who serves now; it has retired */
     WEIR_SAYS_TUNNELS,  /* keeper to proxy: these have outlived another one: adopt them */
 };
 
@@ -50,6 +51,7 @@ enum weir_word {
 #define WEIR_SET_STARTS     "starts" /* of proxies, with this one */
 #define WEIR_SET_SIGNAL     "signal"
 #define WEIR_SET_BY         "by"
+#define WEIR_SET_KERN       "kern" /* with RETIRE: which maps that one has (weir_kernel_id) */
 #define WEIR_SET_OK         "ok"
 #define WEIR_SET_TEXT       "text"
 #define WEIR_SET_HELD_MAX   "held.max" /* tunnels that the keeper holds for a proxy; absent: none */

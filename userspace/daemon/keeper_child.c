@@ -296,11 +296,16 @@ void keeper_tell(struct keeper *keeper, struct keeper_child *child, enum weir_wo
                  const char *name, int64_t value)
 {
     struct weir_manifest body = { 0 };
-    int err = name ? weir_manifest_set_number(&body, name, value) : 0;
 
-    if (!err && child->channel >= 0)
-        err = weir_manifest_send(child->channel, word, &body);
+    keeper_say(keeper, child, word, &body, name ? weir_manifest_set_number(&body, name, value) : 0);
     weir_manifest_fini(&body);
+}
+
+void keeper_say(struct keeper *keeper, struct keeper_child *child, enum weir_word word,
+                const struct weir_manifest *body, int err)
+{
+    if (!err && child->channel >= 0)
+        err = weir_manifest_send(child->channel, word, body);
     if (!err || err == -EPIPE) /* it ends, which is told then */
         return;
     weir_log(keeper->log, WEIR_LOG_ERROR, "the process %d does not listen: %s", (int)child->pid,
@@ -328,6 +333,8 @@ static void heard_from_proxy(struct keeper *keeper, struct keeper_child *child, 
         keeper_task_begin(keeper, TASK_RELOAD, child);
     } else if (word == WEIR_SAYS_HOLD) {
         keeper_held_take(keeper, child, body);
+    } else if (word == WEIR_SAYS_HAND && child->state == PROXY_RETIRED) {
+        keeper_held_hand(keeper, child, body);
     } else if (word == WEIR_SAYS_LET_GO) {
         keeper_held_let_go(keeper, child, body);
     } else if (word == WEIR_SAYS_TAKEN && child == keeper->asker && !keeper->candidate) {

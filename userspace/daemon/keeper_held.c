@@ -98,8 +98,8 @@ static void tunnel_end(struct keeper *keeper, struct keeper_tunnel **at, bool cu
     keeper->tunnel_count--;
 }
 
-/* Takes the descriptors. */
-static void tunnel_add(struct keeper *keeper, struct keeper_child *owner,
+/* False: the descriptors stay the caller's. */
+static bool tunnel_add(struct keeper *keeper, struct keeper_child *owner,
                        const struct weir_tunnel_given *given)
 {
     uint64_t cookie = cookie_of(given->fd[0]);
@@ -107,10 +107,8 @@ static void tunnel_add(struct keeper *keeper, struct keeper_child *owner,
 
     if (cookie && !*at && connection(given->fd[0]) && connection(given->fd[1]) && fits(keeper))
         tunnel = malloc(sizeof(*tunnel) + given->record.len);
-    if (!tunnel) {
-        close_both(given->fd, false);
-        return;
-    }
+    if (!tunnel)
+        return false;
     *tunnel = (struct keeper_tunnel){ .owner = owner,
                                       .cookie = cookie,
                                       .fd = { given->fd[0], given->fd[1] },
@@ -118,6 +116,21 @@ static void tunnel_add(struct keeper *keeper, struct keeper_child *owner,
     memcpy(tunnel->record, given->record.ptr, given->record.len);
     *at = tunnel;
     keeper->tunnel_count++;
+    return true;
+}
+
+/* What a child moves about is below (keeper_child.c). */
+static bool lift(struct weir_tunnel_given *given)
+{
+    for (int i = 0; i < 2; i++) {
+        int high = fcntl(given->fd[i], F_DUPFD_CLOEXEC, KEEPER_FD_MIN);
+
+        if (high < 0)
+            return false;
+        close(given->fd[i]);
+        given->fd[i] = high;
+    }
+    return true;
 }
 
 /* ---- as their proxy says ------------------------------------------------------------------ */
@@ -128,16 +141,38 @@ void keeper_held_take(struct keeper *keeper, struct keeper_child *child, struct 
     struct weir_entry *at = NULL;
 
     keeper_tick(true);
-    while (weir_tunnels_next(body, &at, NULL, &given)) {
-        for (int i = 0; i < 2; i++) { /* what a child moves about is below */
-            int high = fcntl(given.fd[i], F_DUPFD_CLOEXEC, KEEPER_FD_MIN);
-
-            close(given.fd[i]);
-            given.fd[i] = high;
-        }
-        tunnel_add(keeper, child, &given);
-    }
+    while (weir_tunnels_next(body, &at, NULL, &given))
+        if (!lift(&given) || !tunnel_add(keeper, child, &given))
+            close_both(given.fd, false);
     keeper_tick(false);
+}
+
+/* What cannot be held is closed by its proxy in the belief that it is: its end must be no clean one. */
+static void hand_one(struct keeper *keeper, const struct keeper_child *child,
+                     struct weir_tunnel_given *given)
+{
+    struct keeper_tunnel **at = place_of(keeper, cookie_of(given->fd[0]));
+
+    if (*at && (*at)->owner == child) /* what it was has changed */
+        tunnel_end(keeper, at, false);
+    if (!lift(given) || !tunnel_add(keeper, NULL, given))
+        close_both(given->fd, true);
+}
+
+void keeper_held_hand(struct keeper *keeper, const struct keeper_child *child,
+                      struct weir_manifest *body)
+{
+    struct weir_tunnel_given given;
+    struct weir_entry *at = NULL;
+
+    keeper_tick(true);
+    while (weir_tunnels_next(body, &at, NULL, &given))
+        hand_one(keeper, child, &given);
+    keeper_tick(false);
+    if (keeper->stops)
+        keeper_held_drop(keeper, NULL);
+    else if (keeper->current && keeper->current->state == PROXY_SERVING)
+        keeper_held_give(keeper, keeper->current);
 }
 
 void keeper_held_let_go(struct keeper *keeper, const struct keeper_child *child,
@@ -269,5 +304,6 @@ void keeper_held_resume(struct keeper *keeper, struct keeper_child *child, const
     struct weir_entry *at = NULL;
 
     while (weir_tunnels_next(all, &at, pid, &given))
-        tunnel_add(keeper, child, &given);
+        if (!tunnel_add(keeper, child, &given))
+            close_both(given.fd, true);
 }

@@ -118,6 +118,9 @@ void keeper_child_fini(struct keeper_child *child);
 /* A word with one setting (NULL: none). */
 void keeper_tell(struct keeper *keeper, struct keeper_child *child, enum weir_word word,
                  const char *name, int64_t value);
+/* With all of a manifest; `err`: that could not be made. */
+void keeper_say(struct keeper *keeper, struct keeper_child *child, enum weir_word word,
+                const struct weir_manifest *body, int err);
 void keeper_hear(struct keeper *keeper, struct keeper_child *child);
 void keeper_overhear(struct keeper *keeper, struct keeper_child *child);
 /* "was killed by signal 9 (Killed)". Static. */
@@ -140,6 +143,9 @@ void keeper_forget(const struct weir_manifest *gone, const struct weir_manifest 
 /* Room for descriptors: once, at the start. */
 void keeper_held_open(struct keeper *keeper);
 void keeper_held_take(struct keeper *keeper, struct keeper_child *child,
+                      struct weir_manifest *body);
+/* What a proxy that has retired hands over: it waits for who serves now. */
+void keeper_held_hand(struct keeper *keeper, const struct keeper_child *child,
                       struct weir_manifest *body);
 void keeper_held_let_go(struct keeper *keeper, const struct keeper_child *child,
                         const struct weir_manifest *body);

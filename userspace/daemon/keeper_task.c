@@ -290,6 +290,18 @@ static void store(struct keeper *keeper, bool again)
             "they are bound anew");
 }
 
+static void retire(struct keeper *keeper, struct keeper_child *old,
+                   const struct keeper_child *fresh)
+{
+    struct weir_manifest body = { 0 };
+    int err = weir_manifest_set_number(&body, WEIR_SET_BY, fresh->pid);
+
+    if (!err)
+        err = weir_manifest_set_number(&body, WEIR_SET_KERN, weir_kernel_id(&keeper->estate));
+    keeper_say(keeper, old, WEIR_SAYS_RETIRE, &body, err);
+    weir_manifest_fini(&body);
+}
+
 void keeper_task_ready(struct keeper *keeper)
 {
     struct keeper_child *old = keeper->current, *fresh = keeper->candidate;
@@ -311,7 +323,7 @@ void keeper_task_ready(struct keeper *keeper)
     if (old) {
         old->state = PROXY_RETIRED;
         old->deadline_ms = 0;
-        keeper_tell(keeper, old, WEIR_SAYS_RETIRE, WEIR_SET_BY, fresh->pid);
+        retire(keeper, old, fresh);
     }
     answer(keeper, TASK_UPGRADE, true,
            text); /* then who is told of it meets the new one's admin, and no other */

@@ -57,7 +57,7 @@ static int post(const struct weir_kept_line *line, enum weir_word word, struct w
     return err == -ETOOMANYREFS || err == -ENOMEM || err == -ENOBUFS ? -EAGAIN : err;
 }
 
-static int hold(void *arg, const struct weir_kept *at, unsigned count)
+static int give(void *arg, enum weir_word word, const struct weir_kept *at, unsigned count)
 {
     struct weir_manifest body = { 0 };
     int err = 0;
@@ -69,7 +69,17 @@ static int hold(void *arg, const struct weir_kept *at, unsigned count)
 
         err = weir_tunnels_add(&body, "", &one);
     }
-    return post(arg, WEIR_SAYS_HOLD, &body, err);
+    return post(arg, word, &body, err);
+}
+
+static int hold(void *arg, const struct weir_kept *at, unsigned count)
+{
+    return give(arg, WEIR_SAYS_HOLD, at, count);
+}
+
+static int hand(void *arg, const struct weir_kept *at, unsigned count)
+{
+    return give(arg, WEIR_SAYS_HAND, at, count);
 }
 
 static int let_go(void *arg, const uint64_t *cookies, unsigned count, bool cut)
@@ -84,7 +94,7 @@ static int let_go(void *arg, const uint64_t *cookies, unsigned count, bool cut)
 bool weir_kept_open(struct weir_kept_line *line, const struct weir_link *link)
 {
     line->fd = link->held_max > 0 ? fcntl(link->fd, F_DUPFD_CLOEXEC, 3) : -1;
-    line->keeping = (struct weir_keeping){ hold, let_go, line, (unsigned)link->held_max };
+    line->keeping = (struct weir_keeping){ hold, hand, let_go, line, (unsigned)link->held_max };
     return line->fd >= 0;
 }
 

@@ -2,8 +2,8 @@
 /**
  * kept.h: tunnels that outlive their proxy, between it and the keeper: what is said of them, and the proxy's end of it.
  *
- *   HOLD, TUNNELS   two entries a tunnel: the client's socket with the record, the upstream's socket
- *   LET_GO          one entry: the cookies of the clients' sockets, as numbers of 8 bytes; named "cut": end by RST
+ *   HOLD, HAND, TUNNELS   two entries a tunnel: the client's socket with the record, the upstream's socket
+ *   LET_GO                one entry: the cookies of the clients' sockets, as numbers of 8 bytes; named "cut": end by RST
  */
 #ifndef DAEMON_KEPT_H
 #define DAEMON_KEPT_H

@@ -177,6 +177,13 @@ int weir_kernel_keep(const struct weir_manifest *have, struct weir_manifest *to)
     return err;
 }
 
+uint32_t weir_kernel_id(const struct weir_manifest *estate)
+{
+    const struct weir_entry *pair = weir_manifest_next(estate, NULL, WEIR_GIVEN_KERN, "pair");
+
+    return pair ? weir_splice_id(pair->fd) : 0;
+}
+
 static void fds_close(struct weir_splice_fds *fds)
 {
     for (size_t i = 0; i < PARTS_COUNT; i++) {

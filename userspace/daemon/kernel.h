@@ -37,6 +37,8 @@ void weir_kernel_use(struct weir_kernel *kernel, const struct weir_proxy_conf *c
                      struct weir_log *log);
 /** Nobody uses the table any more. `detach`: what was loaded here goes, pins too. */
 void weir_kernel_close(struct weir_kernel *kernel, bool detach);
+/** Which maps these are, of all on this host; 0: there are none. */
+uint32_t weir_kernel_id(const struct weir_manifest *estate);
 /** `gone` is not in force any more, `stays` is: pins that it has not are taken away. */
 void weir_kernel_forget(const struct weir_manifest *gone, const struct weir_manifest *stays,
                         const char *instance);

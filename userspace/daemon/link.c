@@ -109,7 +109,8 @@ static void hear(struct weir_link *link, unsigned word, struct weir_manifest *bo
                 link->sink->on_log(link->arg, entry->name, entry->fd);
         break;
     case WEIR_SAYS_RETIRE:
-        link->sink->on_retire(link->arg, weir_manifest_number(body, WEIR_SET_BY, 0));
+        link->sink->on_retire(link->arg, weir_manifest_number(body, WEIR_SET_BY, 0),
+                              (uint32_t)weir_manifest_number(body, WEIR_SET_KERN, 0));
         break;
     case WEIR_SAYS_DONE:
         text = weir_manifest_get(body, WEIR_SET_TEXT);

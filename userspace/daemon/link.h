@@ -12,8 +12,8 @@
 /** What the keeper says. Borrowed for the call. */
 struct weir_link_sink {
     void (*on_signal)(void *arg, int number);
-    void (*on_log)(void *arg, const char *name, int fd); /* opened anew */
-    void (*on_retire)(void *arg, int64_t successor);
+    void (*on_log)(void *arg, const char *name, int fd);            /* opened anew */
+    void (*on_retire)(void *arg, int64_t successor, uint32_t kern); /* weir_kernel_id */
     void (*on_done)(void *arg, bool ok, const char *text); /* what was asked for by the admin */
     void (*on_config)(void *arg); /* the configuration, read anew: link->files, link->estate */
     void (*on_reloaded)(void *arg, bool ok, const char *text);

@@ -23,7 +23,7 @@ static void on_keeper_log(void *arg, const char *name, int fd)
                  strerror(-(err ? err : more)));
 }
 
-static void on_keeper_retire(void *arg, int64_t successor)
+static void on_keeper_retire(void *arg, int64_t successor, uint32_t kern)
 {
     struct weir_daemon *daemon = arg;
     char why[64];
@@ -32,6 +32,7 @@ static void on_keeper_retire(void *arg, int64_t successor)
         weir_control_retire(daemon->control);
     snprintf(why, sizeof(why), "another process serves now, pid %lld", (long long)successor);
     daemon->retired = true;
+    weir_service_hand_over(daemon->service, kern);
     if (daemon->state == DAEMON_RUNNING)
         daemon_end(daemon, false, why);
 }

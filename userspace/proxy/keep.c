@@ -160,13 +160,30 @@ static bool grow(struct weir_keep *keep, bool cut)
     return true;
 }
 
-void weir_keep_let_go(struct weir_keep *keep, uint64_t cookie, bool cut)
+/* It counts no more. Was that ever said? */
+static bool forget(struct weir_keep *keep, uint64_t cookie)
 {
     atomic_fetch_sub_explicit(keep->total, 1, memory_order_relaxed);
     if (unsaid(keep, cookie))
-        return;
+        return false;
     weir_count(&keep->stats->kept, (uint64_t)-1);
-    if (!keep->keeping)
+    return true;
+}
+
+bool weir_keep_hand(struct weir_keep *keep, const struct weir_kept *kept, unsigned count)
+{
+    weir_keep_flush(keep);
+    return keep->keeping && keep->keeping->hand(keep->keeping->arg, kept, count) == 0;
+}
+
+void weir_keep_gone(struct weir_keep *keep, uint64_t cookie)
+{
+    (void)forget(keep, cookie);
+}
+
+void weir_keep_let_go(struct weir_keep *keep, uint64_t cookie, bool cut)
+{
+    if (!forget(keep, cookie) || !keep->keeping)
         return;
     if (keep->gone[cut].count == keep->gone[cut].room && !grow(keep, cut))
         return; /* it is kept until this process ends */

@@ -5,6 +5,7 @@
  * says what it has to say in one message for all tunnels of a moment; what is not said before the process dies is not kept.
  *
  *   hold ──(the tunnel ends)──▶ let go        (the process dies) ──▶ the next one adopts: tunnel_light.h
+ *                                  hand (at an upgrade: hand_over.c) ──▶ likewise
  */
 #ifndef PROXY_KEEP_H
 #define PROXY_KEEP_H
@@ -41,6 +42,8 @@ struct weir_kept {
 /** Whoever keeps them. Any thread. 0; -EAGAIN: not now; or another -errno: nobody keeps any more. */
 struct weir_keeping {
     int (*hold)(void *arg, const struct weir_kept *at, unsigned count);
+    /** The same, and they are another process's from now on, which adopts them. Kept before or not. */
+    int (*hand)(void *arg, const struct weir_kept *at, unsigned count);
     /** A tunnel is named by the cookie of its client's socket. `cut`: its connections end by RST when nobody has them any more. */
     int (*let_go)(void *arg, const uint64_t *cookies, unsigned count, bool cut);
     void *arg;
@@ -69,6 +72,10 @@ void weir_keep_init(struct weir_keep *keep, struct weir_loop *loop, _Atomic unsi
 void weir_keep_fini(struct weir_keep *keep);
 /** The descriptors stay the caller's, who has them until weir_keep_let_go. False: it is not kept. */
 bool weir_keep_hold(struct weir_keep *keep, const struct weir_kept *kept, uint64_t cookie);
+/** Now, or not: WEIR_KEPT_MESSAGE_MAX at most go on elsewhere. True: none is ours any more; where it was kept, weir_keep_gone. */
+bool weir_keep_hand(struct weir_keep *keep, const struct weir_kept *kept, unsigned count);
+/** One that was kept is kept for another process now. */
+void weir_keep_gone(struct weir_keep *keep, uint64_t cookie);
 void weir_keep_let_go(struct weir_keep *keep, uint64_t cookie, bool cut);
 /** One that was kept before this process began counts as one of ours. */
 void weir_keep_resume(struct weir_keep *keep);

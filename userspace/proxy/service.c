@@ -224,6 +224,12 @@ void weir_service_drain(struct weir_service *service)
             weir_errand_send(&service->workers[i], errand_drain, NULL);
 }
 
+void weir_service_hand_over(struct weir_service *service, uint32_t kern)
+{
+    atomic_store(&service->heir_kern, kern);
+    atomic_store(&service->handing, true);
+}
+
 void weir_service_retire(struct weir_service *service)
 {
     atomic_store(&service->retiring, true);

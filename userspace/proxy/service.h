@@ -60,6 +60,8 @@ void weir_service_drain(struct weir_service *service);
 /** The same where others serve on: a connection that waits for its next request stays for that, and closes behind the
  * answer; who sends nothing has until shutdown.drain is over. So no request meets a connection that has just closed. */
 void weir_service_retire(struct weir_service *service);
+/** Before that: those others go on with tunnels that they can be given; `kern`: which maps they have (weir_splicer.kern_id). */
+void weir_service_hand_over(struct weir_service *service, uint32_t kern);
 /** No client connection is left. Any thread. */
 bool weir_service_idle(const struct weir_service *service);
 /** A drain has cut what was left when shutdown.drain (tunnels: shutdown.tunnels) was over. Any thread. */

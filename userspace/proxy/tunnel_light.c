@@ -80,32 +80,45 @@ static bool needed(const struct weir_req *req)
 /* --- what outlives this process ------------------------------------------------------------------
  */
 
-/* The kernel moves it: the keeper is given what the next process has to know. */
+/* What the next process has to know, and the sockets. False: it is not to be known now. */
+static bool describe(const struct weir_session *session, struct weir_kept *kept)
+{
+    const struct weir_light *light = &session->light;
+    const struct weir_light_more *more = light->more;
+
+    *kept = (struct weir_kept){ .record = { .version = WEIR_KEPT_VERSION,
+                                            .began_us = light->began_us,
+                                            .connect_us = more->connect_us,
+                                            .local_port = session->local_port,
+                                            .peer_port = session->peer.port,
+                                            .attempts = more->attempts,
+                                            .used = light->splice.used,
+                                            .slot = more->slot,
+                                            .peer_unix = session->peer_unix } };
+    memcpy(kept->record.id, more->id, sizeof(more->id));
+    memcpy(kept->record.peer_ip, session->peer.ip, sizeof(session->peer.ip));
+    kept->record.listener = weir_kept_name(more->listener->conf->name);
+    kept->record.route = weir_kept_name(more->route->conf->name);
+    kept->record.upstream = weir_kept_name(weir_light_upstream(session));
+    kept->record.server = weir_kept_name(weir_light_server(session));
+    for (unsigned side = 0; side < 2; side++)
+        kept->fd[side] = weir_stream_fd(light->splice.stream[side]);
+    if (light->splice.dir[0].mover == WEIR_MOVER_SOCKMAP ||
+        light->splice.dir[1].mover == WEIR_MOVER_SOCKMAP)
+        kept->record.kern = worker_of(session)->splicer.kern_id;
+    return weir_splice_mark(&light->splice, &kept->record.mark);
+}
+
+/* The kernel moves it: the keeper has it from now on. */
 static void keep(struct weir_session *session)
 {
     struct weir_light *light = &session->light;
     struct weir_light_more *more = light->more;
-    struct weir_kept kept = { .record = { .version = WEIR_KEPT_VERSION,
-                                          .kern = worker_of(session)->splicer.kern_id,
-                                          .began_us = light->began_us,
-                                          .connect_us = more->connect_us,
-                                          .local_port = session->local_port,
-                                          .peer_port = session->peer.port,
-                                          .attempts = more->attempts,
-                                          .used = light->splice.used,
-                                          .slot = more->slot,
-                                          .peer_unix = session->peer_unix } };
+    struct weir_kept kept;
 
-    if (more->kept || !weir_splice_mark(&light->splice, &kept.record.mark))
+    if (more->kept || !worker_of(session)->keep.keeping || !weir_splice_in_kernel(&light->splice) ||
+        !describe(session, &kept))
         return;
-    memcpy(kept.record.id, more->id, sizeof(more->id));
-    memcpy(kept.record.peer_ip, session->peer.ip, sizeof(session->peer.ip));
-    kept.record.listener = weir_kept_name(more->listener->conf->name);
-    kept.record.route = weir_kept_name(more->route->conf->name);
-    kept.record.upstream = weir_kept_name(weir_light_upstream(session));
-    kept.record.server = weir_kept_name(weir_light_server(session));
-    for (unsigned side = 0; side < 2; side++)
-        kept.fd[side] = weir_stream_fd(light->splice.stream[side]);
     more->kept = weir_keep_hold(&worker_of(session)->keep, &kept,
                                 weir_stream_cookie(light->splice.stream[WEIR_SPLICE_DOWN]));
     for (unsigned side = 0; side < 2 && more->kept; side++)
@@ -270,6 +283,39 @@ static const struct weir_splice_sink light_sink = {
     .on_moving = on_moving,
 };
 
+/* --- at an upgrade --------------------------------------------------------------------------------
+ */
+
+bool weir_light_describe(struct weir_session *session, uint32_t kern, struct weir_kept *kept)
+{
+    struct weir_splice *splice = &session->light.splice;
+    uint32_t ours = worker_of(session)->splicer.kern_id;
+
+    if (splice->over || weir_splice_unplain(splice))
+        return false;
+    if (describe(session, kept) && (!kept->record.kern || kept->record.kern == kern))
+        return true;
+    if (!ours || ours != kern || !weir_splice_in_kernel(splice)) /* by copy it can */
+        weir_splice_set_policy(splice, WEIR_SPLICE_OFF);
+    return false;
+}
+
+void weir_light_part(struct weir_session *session)
+{
+    struct weir_light_more *more = session->light.more;
+    struct weir_splice *splice = &session->light.splice;
+    struct weir_worker *worker = worker_of(session);
+
+    if (more->kept)
+        weir_keep_gone(&worker->keep, weir_stream_cookie(splice->stream[WEIR_SPLICE_DOWN]));
+    weir_splice_part(splice);
+    weir_count(&more->listener->door->at[worker->id].stats.in_flight, (uint64_t)-1);
+    for (unsigned side = 0; side < 2; side++)
+        weir_stream_share(splice->stream[side]);
+    weir_stream_close(splice->stream[WEIR_SPLICE_UP], false);
+    weir_session_close(session, false);
+}
+
 /* --- one of a process before this one -----------------------------------------------------------
  */
 
@@ -405,8 +451,8 @@ void weir_light_adopt(struct weir_worker *worker, const struct weir_kept *kept)
     const struct weir_listener *listener = home_of(worker->snapshot, record->listener);
     struct weir_splice_found found = { .mark = record->mark, .used = record->used };
     uint64_t cookie = weir_kept_cookie(kept);
-    bool good =
-        listener && record->version == WEIR_KEPT_VERSION && record->kern == worker->splicer.kern_id;
+    bool good = listener && record->version == WEIR_KEPT_VERSION &&
+                (!record->kern || record->kern == worker->splicer.kern_id);
     struct weir_light_more *more = good ? more_of(worker, listener, record) : NULL;
     struct weir_session *session;
 

@@ -31,6 +31,11 @@ void weir_light_stop(struct weir_session *session);
 /** One that a process before this one had, and the keeper has kept. Takes its descriptors; where it cannot be, it ends by RST. */
 struct weir_kept;
 void weir_light_adopt(struct weir_worker *worker, const struct weir_kept *kept);
+/** May another process go on with it now, where `kern` names the maps of that one (0: none)? Then it is described. Else it is
+ * brought to where it may, if it can be; it may end by this. */
+bool weir_light_describe(struct weir_session *session, uint32_t kern, struct weir_kept *kept);
+/** It does: nothing of it is left here. */
+void weir_light_part(struct weir_session *session);
 /** kernel.splice, as it is for this one. */
 enum weir_splice_policy weir_light_splice(const struct weir_session *session);
 struct weir_str weir_light_route(const struct weir_session *session);

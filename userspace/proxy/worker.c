@@ -177,6 +177,8 @@ static void on_sweep(struct weir_timer *timer, void *arg)
     {
         weir_sessions_sweep(wl);
     }
+    if (atomic_load_explicit(&worker->service->handing, memory_order_relaxed))
+        weir_worker_hand_over(worker);
     weir_worker_let_go(worker);
     weir_targets_sweep(worker);
     weir_room_sweep(worker);

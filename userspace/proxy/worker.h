@@ -65,10 +65,13 @@ struct weir_service {
     struct weir_resolver *resolver; /* on worker 0 */
     struct weir_gate gate;          /* of all listeners together */
     struct weir_splice_budget splice_budget;
-    _Atomic int splice;     /* enum weir_splice_policy: of the top, as it is now */
-    bool sockmap;           /* some tunnels are moved by it */
-    _Atomic unsigned kept;  /* tunnels that outlive this process */
-    int64_t fds_fit;        /* connections that file descriptors allow; 0: as many as may be */
+    _Atomic int splice;         /* enum weir_splice_policy: of the top, as it is now */
+    bool sockmap;               /* some tunnels are moved by it */
+    _Atomic unsigned kept;      /* tunnels that outlive this process */
+    _Atomic unsigned handed;    /* to another process, that were not kept before */
+    _Atomic bool handing;       /* retiring: tunnels go to whoever serves now, */
+    _Atomic uint32_t heir_kern; /* which has these maps */
+    int64_t fds_fit;            /* connections that file descriptors allow; 0: as many as may be */
     _Atomic bool fds_bound; /* gate: as many as file descriptors allow, not as limits.connections */
     _Atomic uint64_t starved_ms; /* when one was missing last */
     _Atomic bool pressure;       /* above limits.memory */
@@ -133,6 +136,8 @@ void weir_worker_fini(struct weir_worker *worker);
 int weir_worker_open(struct weir_worker *worker) __attribute__((warn_unused_result));
 void weir_worker_drain(struct weir_worker *worker);
 void weir_worker_close(struct weir_worker *worker);
+/** hand_over.c: at a sweep, while tunnels go to another process. */
+void weir_worker_hand_over(struct weir_worker *worker);
 /** park.c: a wake was lost, nobody knows which: what is parked ends. */
 void weir_park_lost(struct weir_worker *worker);
 

@@ -248,6 +248,39 @@ static void given_on(void **state)
     assert_int_equal(open_fds(), before);
 }
 
+/* Of a proxy that has retired: as it says that it is now; and what does not fit has no clean end. */
+static void handed_over(void **state)
+{
+    unsigned before = open_fds();
+    struct weir_manifest body = { 0 };
+    const struct keeper_tunnel *tunnel;
+    int down[2], more[2], up[2];
+
+    connection(down);
+    connection(more);
+    connection(up);
+    keeper->tunnel_max = 1;
+    add(&body, down[0], up[0], "before", 6);
+    say(one, &body);
+    add(&body, down[0], up[0], "after", 5);
+    add(&body, more[0], up[0], "", 0);
+    keeper_held_hand(keeper, one, &body);
+    weir_manifest_fini(&body);
+    assert_int_equal(keeper->tunnel_count, 1);
+    tunnel = keeper->tunnels[cookie_of(down[0]) % KEEPER_HELD_ROWS];
+    assert_memory_equal(tunnel->record, "after", 5);
+    assert_null(tunnel->owner);
+    close(more[0]);
+    assert_int_equal(read_of(more[1]), -ECONNRESET);
+    keeper_held_drop(keeper, NULL);
+    close(more[1]);
+    for (int i = 0; i < 2; i++) {
+        close(down[i]);
+        close(up[i]);
+    }
+    assert_int_equal(open_fds(), before);
+}
+
 /* What it leaves to itself when it becomes another binary: each its owner's. */
 static void across_an_exec(void **state)
 {
@@ -310,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(held_and_let_go), TEST(what_is_none),   TEST(no_more_than_fit),
         TEST(given_on),        TEST(across_an_exec), TEST(a_record_of_another_size),
+        TEST(handed_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
