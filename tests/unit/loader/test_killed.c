@@ -21,7 +21,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-enum { MIB = 1 << 20, KILLS = 150 };
+enum { MIB = 1 << 20, KILLS = 150, WAIT_US = 20 * 1000 * 1000 };
 
 static struct weir_kern *kern;
 static struct weir_splice_kern *table;
@@ -158,6 +158,12 @@ static void take_over(struct lab *lab, const int mine[2], const struct weir_spli
     weir_splice_adopt(&lab->splice, &lab->owner, &found);
 }
 
+static bool all_there(const struct lab *lab)
+{
+    return lab->over || (lab->end[0].received == lab->end[1].to_send &&
+                         lab->end[1].received == lab->end[0].to_send);
+}
+
 /* `slow`: this end reads now and then; 2: both read. */
 static void once(unsigned i, unsigned slow, unsigned *lost)
 {
@@ -183,10 +189,11 @@ static void once(unsigned i, unsigned slow, unsigned *lost)
         lab.end[side].read_max = UINT64_MAX;
         lab.end[side].to_send = lab.end[side].sent + MIB;
     }
-    LAB_UNTIL(&lab, lab.over || (lab.end[0].received == lab.end[1].to_send &&
-                                 lab.end[1].received == lab.end[0].to_send));
+    for (uint64_t until = now_us() + WAIT_US; !all_there(&lab) && now_us() < until;)
+        lab_turn(&lab); /* TCP may be waiting for its probe */
+    assert_true(all_there(&lab));
     if (lab.over) {
-        assert_int_equal(lab.err, WEIR_EORPHAN);
+        assert_true(lab.err == WEIR_EORPHAN || lab.err == WEIR_ETWICE); /* (19): after a stall */
         ++*lost;
     } else {
         end_shut(&lab.end[0]);
