@@ -42,7 +42,7 @@ static void between_pieces(void **state)
     /* what was moved is on its way still: nothing can have been sent behind it */
     assert_int_equal(left(0, 0, 60, UNLOOKED, 0), LEFT_KNOWN);
     assert_int_equal(left(10, 10, 60, UNLOOKED, 0), LEFT_KNOWN);
-    assert_int_equal(left(10, 20, 60, UNLOOKED, 0), LEFT_LOST);
+    assert_int_equal(left(10, 20, 60, UNLOOKED, 0), LEFT_WAIT);
 }
 
 static void sent_and_not_said(void **state)
