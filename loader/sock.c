@@ -20,6 +20,7 @@
 
 enum {
     FREEZE_BYTES = 1 << 20,
+    LOOKS_MAX = 8,
     STATE_ESTABLISHED = 1, /* tcpi_state: the kernel's tcp_states.h, part of its ABI */
     STATE_TIME_WAIT = 6,
     STATE_CLOSE_WAIT = 8,
@@ -99,20 +100,34 @@ int kern_sock_narrow(int fd)
     return err ? err : bytes;
 }
 
-/*
- * Bytes acknowledged first, bytes in the queue then: what is acknowledged in between is counted by neither, and so the sum
- * may be too small for a moment, but never too large: it decides whether a FIN may go.
- */
+/* What is acknowledged, and what is queued: one after the other, so what is acknowledged in between is looked at again. Where
+ * that never ends the sum is too small, never too large: it decides whether a FIN may go. */
+static int asked(int fd, struct tcp_info *info, int *queued)
+{
+    struct tcp_info later = { 0 };
+    socklen_t len = sizeof(*info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &later, &len) != 0)
+        return -errno;
+    for (int i = 0; i < LOOKS_MAX; i++) {
+        *info = later;
+        len = sizeof(later);
+        if (ioctl(fd, SIOCOUTQ, queued) != 0 ||
+            getsockopt(fd, IPPROTO_TCP, TCP_INFO, &later, &len) != 0)
+            return -errno;
+        if (later.tcpi_bytes_acked == info->tcpi_bytes_acked)
+            break;
+    }
+    return 0;
+}
+
 int kern_sock_path(int fd, struct weir_splice_path *path)
 {
     struct tcp_info info = { 0 };
-    socklen_t len = sizeof(info);
-    int queued = 0;
+    int queued = 0, err = asked(fd, &info, &queued);
 
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return -errno;
-    if (ioctl(fd, SIOCOUTQ, &queued) != 0)
-        return -errno;
+    if (err)
+        return err;
     path->established = info.tcpi_state == STATE_ESTABLISHED;
     path->fin_received = info.tcpi_state == STATE_CLOSE_WAIT || info.tcpi_state == STATE_LAST_ACK ||
                          info.tcpi_state == STATE_CLOSING || info.tcpi_state == STATE_TIME_WAIT;
