@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { DOUBT_MS = 5 * 1000, WINDOW_BYTES = 16 << 20, LOOKS = 4 };
+enum { DOUBT_MS = 5 * 1000, WINDOW_BYTES = 16 << 20 };
 
 enum way_left_verdict weir_way_left(const struct way_left *left, uint64_t *read, uint64_t *skip)
 {
@@ -108,34 +108,20 @@ static int64_t unread(const struct way *way, uint64_t max)
     return n < 0 ? 0 : n;
 }
 
-/* What the target was given: what is acknowledged while that is asked is counted too late (path), never too early. */
-static bool written(const struct way *way, uint64_t *bytes)
-{
-    struct weir_splice_path out;
-
-    *bytes = 0;
-    for (int i = 0; i < LOOKS; i++) {
-        if (ops_of(way)->path(fd_of(way, !way->dir), &out))
-            return false;
-        if (out.written > *bytes)
-            *bytes = out.written;
-    }
-    return true;
-}
-
 /* The target first: where it has been given more by the time that the flow is read, that counts as on its way. */
 static bool look(const struct way *way, struct way_left *left)
 {
+    struct weir_splice_path out;
     struct weir_sp_flow flow;
-    uint64_t given;
 
-    if (!written(way, &given) || ops_of(way)->source_get(way->map->kern, way->cookie, NULL, &flow))
+    if (ops_of(way)->path(fd_of(way, !way->dir), &out) ||
+        ops_of(way)->source_get(way->map->kern, way->cookie, NULL, &flow))
         return false;
     left->moved = flow.moved_bytes;
     left->passed = flow.passed_bytes;
     left->begun = way->pair.read_bytes;
     left->dealt = way->pair.dealt;
-    left->written = given - way->pair.out_base;
+    left->written = out.written - way->pair.out_base;
     left->asked = way->asked;
     return true;
 }

@@ -266,6 +266,17 @@ static void test_fin_between(void **state)
     finish();
 }
 
+/* One side has ended, and the other goes on. */
+static void half_close(struct lab *lab, unsigned first)
+{
+    end_shut(&lab->end[first]);
+    while (!lab->end[!first].eof)
+        ends_turn(lab);
+    lab->end[!first].to_send = 1000;
+    while (lab->end[first].received < 1000)
+        ends_turn(lab);
+}
+
 /* Half-closed before: the direction that ended stays ended, the other is with copy. */
 static void test_half_closed(void **state)
 {
@@ -280,12 +291,7 @@ static void test_half_closed(void **state)
         lab.end[first].to_send = MIB;
         while (lab.end[!first].received < MIB)
             ends_turn(&lab);
-        end_shut(&lab.end[first]);
-        while (!lab.end[!first].eof)
-            ends_turn(&lab);
-        lab.end[!first].to_send = 1000;
-        while (lab.end[first].received < 1000)
-            ends_turn(&lab);
+        half_close(&lab, first);
         assert_true(killed_end(pid));
         take_over(&lab, mine, &mark);
         lab.end[!first].to_send = MIB;
@@ -311,12 +317,7 @@ static void test_ended_between(void **state)
         int mine[2];
         pid_t pid = killed_start(&lab, mine, &mark);
 
-        end_shut(&lab.end[first]);
-        while (!lab.end[!first].eof)
-            ends_turn(&lab);
-        lab.end[!first].to_send = 1000;
-        while (lab.end[first].received < 1000)
-            ends_turn(&lab);
+        half_close(&lab, first);
         assert_true(killed_end(pid));
         lab.end[!first].to_send = 2000;
         ends_turn(&lab);
