@@ -5,10 +5,11 @@ import os
 import selectors
 import socket
 import ssl
+import sys
 import threading
 import time
 
-from weirlab import Cut, dial, text_of
+from weirlab import Cut, Lab, dial, text_of
 
 
 def upstream(port):
@@ -135,3 +136,13 @@ class Load:
         for _, first, _ in ends:
             for fault in first:
                 print("fault:", fault)
+
+
+def main(run):
+    """In a lab, of which nothing is left; the exit status is 0 when `run` found all right."""
+    lab, good = Lab(), False
+    try:
+        good = run(lab)
+    finally:
+        lab.end(not good)
+    sys.exit(0 if good else 1)

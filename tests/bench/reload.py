@@ -22,8 +22,8 @@ options.add_argument("binary", nargs="?", default=os.path.join(TOP, "build/relea
 args = options.parse_args()
 os.environ["WEIR"] = args.binary
 from certs import Authority  # noqa: E402
-from load import Load, spawn, upstream  # noqa: E402
-from weirlab import Lab, address, dial, text_of, wait  # noqa: E402
+from load import Load, main, spawn, upstream  # noqa: E402
+from weirlab import address, dial, text_of, wait  # noqa: E402
 
 
 def seen(lab_ca, w, i, reply, extra, secure):
@@ -78,14 +78,5 @@ def run(lab):
     return load.faults == 0
 
 
-def main():
-    lab, good = Lab(), False
-    try:
-        good = run(lab)
-    finally:
-        lab.end(not good)
-    sys.exit(0 if good else 1)
-
-
 if __name__ == "__main__":
-    main()
+    main(run)

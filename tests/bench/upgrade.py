@@ -28,8 +28,8 @@ options.add_argument("binary", nargs="?", default=os.path.join(TOP, "build/relea
 options.add_argument("other", nargs="?", default=os.path.join(TOP, "build/release/tools/weir_next"))
 args = options.parse_args()
 os.environ["WEIR"] = args.binary
-from load import Load, mirror, spawn, tunnels, upstream  # noqa: E402
-from weirlab import Lab, address  # noqa: E402
+from load import Load, main, mirror, spawn, tunnels, upstream  # noqa: E402
+from weirlab import address  # noqa: E402
 
 
 def put(lab, binary):
@@ -104,14 +104,5 @@ def run(lab):
     return not load.faults and not held.faults and refused
 
 
-def main():
-    lab, good = Lab(), False
-    try:
-        good = run(lab)
-    finally:
-        lab.end(not good)
-    sys.exit(0 if good else 1)
-
-
 if __name__ == "__main__":
-    main()
+    main(run)
